@@ -1,0 +1,8 @@
+//! What crosses a process boundary: `agent` between a node and the PID 1 in a sandbox, `node` between control and a node.
+//!
+//! Invariant: no I/O here. Messages are only added to, never changed; see `docs/protocol.md`.
+#![warn(missing_docs)]
+
+pub mod agent;
+pub mod frame;
+pub mod node;

@@ -1,0 +1,20 @@
+//! Words everything else is written in: ids, states, limits, ends and error codes.
+//!
+//! Invariant: pure. No I/O, no async, no clock except inside [`id`], where an id is born.
+#![warn(missing_docs)]
+
+pub mod end;
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod profile;
+pub mod state;
+
+pub use end::{ExecEnd, ExecStatus, Usage};
+pub use error::{Error, ErrorCode, Result};
+pub use id::{
+    ArtifactId, ExecId, ImageId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId, SandboxId,
+    SessionId,
+};
+pub use profile::{Profile, Resources};
+pub use state::{Action, FailureReason, IllegalTransition, SandboxState};

@@ -1,0 +1,392 @@
+//! The life of a sandbox as one pure function. Nothing else changes a state.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a sandbox is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SandboxState {
+    /// Accepted, waiting for a place to run.
+    Queued,
+    /// A node is making it.
+    Provisioning,
+    /// Ready for work.
+    Running,
+    /// Frozen; keeps its memory or its snapshot, uses no CPU.
+    Paused,
+    /// Asked to end; processes are being told.
+    Stopping,
+    /// Ended; its record and journal stay.
+    Stopped,
+    /// Ended by something that should not have happened.
+    Failed,
+    /// Its node cannot be reached; may come back.
+    Missing,
+    /// Gone, with all it had on the host.
+    Deleted,
+}
+
+impl SandboxState {
+    /// Every state, in the order of a life.
+    pub const ALL: [Self; 9] = [
+        Self::Queued,
+        Self::Provisioning,
+        Self::Running,
+        Self::Paused,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Failed,
+        Self::Missing,
+        Self::Deleted,
+    ];
+
+    /// The name on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Provisioning => "provisioning",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Missing => "missing",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// The state with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == name)
+    }
+
+    /// No process of it runs, and none will again.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed | Self::Deleted)
+    }
+
+    /// It holds, or is about to hold, a place on a node.
+    pub const fn holds_slot(self) -> bool {
+        matches!(
+            self,
+            Self::Provisioning | Self::Running | Self::Paused | Self::Stopping | Self::Missing
+        )
+    }
+}
+
+impl fmt::Display for SandboxState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What can happen to a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A node took it.
+    Provision,
+    /// The agent inside answered.
+    Ready,
+    /// Freeze it.
+    Pause,
+    /// Thaw it.
+    Resume,
+    /// Ask it to end.
+    Stop,
+    /// Its processes are gone, as asked.
+    Ended,
+    /// Something broke; carries on as [`SandboxState::Failed`].
+    Fail,
+    /// Its node went silent.
+    Lose,
+    /// Its node came back and it still runs.
+    Find,
+    /// Remove it.
+    Delete,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 10] = [
+        Self::Provision,
+        Self::Ready,
+        Self::Pause,
+        Self::Resume,
+        Self::Stop,
+        Self::Ended,
+        Self::Fail,
+        Self::Lose,
+        Self::Find,
+        Self::Delete,
+    ];
+}
+
+/// The action does not fit the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a sandbox that is {from} cannot {action:?}")]
+pub struct IllegalTransition {
+    /// The state it is in.
+    pub from: SandboxState,
+    /// What was asked.
+    pub action: Action,
+}
+
+/// The state after `action`, or why there is none.
+///
+/// Asking for what already is (stop a stopped one, delete a deleted one) is allowed and changes nothing.
+pub const fn next(from: SandboxState, action: Action) -> Result<SandboxState, IllegalTransition> {
+    use Action as A;
+    use SandboxState as S;
+    Ok(match (from, action) {
+        (S::Queued, A::Provision) => S::Provisioning,
+        (S::Provisioning, A::Ready) | (S::Paused, A::Resume) | (S::Missing, A::Find) => S::Running,
+        (S::Running, A::Pause) => S::Paused,
+        (S::Running | S::Paused | S::Stopping, A::Stop) => S::Stopping,
+        (S::Queued, A::Stop) | (S::Stopping | S::Missing, A::Ended) => S::Stopped,
+        (S::Stopped | S::Failed | S::Deleted, A::Stop) => from,
+        (
+            S::Queued | S::Provisioning | S::Running | S::Paused | S::Stopping | S::Missing,
+            A::Fail,
+        ) => S::Failed,
+        (S::Provisioning | S::Running | S::Paused | S::Stopping, A::Lose) => S::Missing,
+        (_, A::Delete) => S::Deleted,
+        _ => return Err(IllegalTransition { from, action }),
+    })
+}
+
+/// Why a sandbox failed, or why it was stopped without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureReason {
+    /// No node had room in time.
+    CapacityTimeout,
+    /// Its node went away for good.
+    NodeLost,
+    /// It could not be made.
+    ProvisionFailed,
+    /// Someone stopped it.
+    SandboxStopped,
+    /// Someone deleted it.
+    SandboxDeleted,
+    /// It reached its age limit.
+    TtlExceeded,
+    /// Nothing used it for too long.
+    IdleTimeout,
+    /// It waited in the queue for too long.
+    QueueTimeout,
+    /// Its PID 1 died without being asked.
+    AgentLost,
+}
+
+impl FailureReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::CapacityTimeout,
+        Self::NodeLost,
+        Self::ProvisionFailed,
+        Self::SandboxStopped,
+        Self::SandboxDeleted,
+        Self::TtlExceeded,
+        Self::IdleTimeout,
+        Self::QueueTimeout,
+        Self::AgentLost,
+    ];
+
+    /// The name on the wire and in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CapacityTimeout => "capacity_timeout",
+            Self::NodeLost => "node_lost",
+            Self::ProvisionFailed => "provision_failed",
+            Self::SandboxStopped => "sandbox_stopped",
+            Self::SandboxDeleted => "sandbox_deleted",
+            Self::TtlExceeded => "ttl_exceeded",
+            Self::IdleTimeout => "idle_timeout",
+            Self::QueueTimeout => "queue_timeout",
+            Self::AgentLost => "agent_lost",
+        }
+    }
+
+    /// The reason with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|r| r.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action as A, SandboxState as S, *};
+
+    /// All 90 pairs, one row a state: what each action leads to, `None` where it is refused.
+    #[test]
+    fn every_pair_of_state_and_action() {
+        let table: [(S, [Option<S>; 10]); 9] = {
+            let (q, p, r, z) = (S::Queued, S::Provisioning, S::Running, S::Paused);
+            let (g, s, f, m, d) = (S::Stopping, S::Stopped, S::Failed, S::Missing, S::Deleted);
+            let _ = q;
+            [
+                //   Provision  Ready    Pause    Resume   Stop     Ended    Fail     Lose     Find     Delete
+                (
+                    S::Queued,
+                    [
+                        Some(p),
+                        None,
+                        None,
+                        None,
+                        Some(s),
+                        None,
+                        Some(f),
+                        None,
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    p,
+                    [
+                        None,
+                        Some(r),
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(f),
+                        Some(m),
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    r,
+                    [
+                        None,
+                        None,
+                        Some(z),
+                        None,
+                        Some(g),
+                        None,
+                        Some(f),
+                        Some(m),
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    z,
+                    [
+                        None,
+                        None,
+                        None,
+                        Some(r),
+                        Some(g),
+                        None,
+                        Some(f),
+                        Some(m),
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    g,
+                    [
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(g),
+                        Some(s),
+                        Some(f),
+                        Some(m),
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    s,
+                    [
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(s),
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    f,
+                    [
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(f),
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(d),
+                    ],
+                ),
+                (
+                    m,
+                    [
+                        None,
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(s),
+                        Some(f),
+                        None,
+                        Some(r),
+                        Some(d),
+                    ],
+                ),
+                (
+                    d,
+                    [
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(d),
+                        None,
+                        None,
+                        None,
+                        None,
+                        Some(d),
+                    ],
+                ),
+            ]
+        };
+        for (from, row) in table {
+            for (action, want) in A::ALL.into_iter().zip(row) {
+                assert_eq!(next(from, action).ok(), want, "{from} {action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for state in S::ALL {
+            assert_eq!(S::from_name(state.as_str()), Some(state));
+            assert_eq!(
+                serde_json::to_value(state).unwrap(),
+                serde_json::json!(state.as_str())
+            );
+        }
+        for reason in FailureReason::ALL {
+            assert_eq!(FailureReason::from_name(reason.as_str()), Some(reason));
+            assert_eq!(
+                serde_json::to_value(reason).unwrap(),
+                serde_json::json!(reason.as_str())
+            );
+        }
+    }
+}
