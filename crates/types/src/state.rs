@@ -219,154 +219,32 @@ impl FailureReason {
 mod tests {
     use super::{Action as A, SandboxState as S, *};
 
-    /// All 90 pairs, one row a state: what each action leads to, `None` where it is refused.
+    /// All 90 pairs: what each action leads to, `-` where it is refused.
+    const TABLE: &str = "
+        state        Provision    Ready   Pause  Resume  Stop     Ended   Fail   Lose    Find    Delete
+        queued       provisioning -       -      -       stopped  -       failed -       -       deleted
+        provisioning -            running -      -       -        -       failed missing -       deleted
+        running      -            -       paused -       stopping -       failed missing -       deleted
+        paused       -            -       -      running stopping -       failed missing -       deleted
+        stopping     -            -       -      -       stopping stopped failed missing -       deleted
+        stopped      -            -       -      -       stopped  -       -      -       -       deleted
+        failed       -            -       -      -       failed   -       -      -       -       deleted
+        missing      -            -       -      -       -        stopped failed -       running deleted
+        deleted      -            -       -      -       deleted  -       -      -       -       deleted";
+
     #[test]
     fn every_pair_of_state_and_action() {
-        let table: [(S, [Option<S>; 10]); 9] = {
-            let (q, p, r, z) = (S::Queued, S::Provisioning, S::Running, S::Paused);
-            let (g, s, f, m, d) = (S::Stopping, S::Stopped, S::Failed, S::Missing, S::Deleted);
-            let _ = q;
-            [
-                //   Provision  Ready    Pause    Resume   Stop     Ended    Fail     Lose     Find     Delete
-                (
-                    S::Queued,
-                    [
-                        Some(p),
-                        None,
-                        None,
-                        None,
-                        Some(s),
-                        None,
-                        Some(f),
-                        None,
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    p,
-                    [
-                        None,
-                        Some(r),
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(f),
-                        Some(m),
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    r,
-                    [
-                        None,
-                        None,
-                        Some(z),
-                        None,
-                        Some(g),
-                        None,
-                        Some(f),
-                        Some(m),
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    z,
-                    [
-                        None,
-                        None,
-                        None,
-                        Some(r),
-                        Some(g),
-                        None,
-                        Some(f),
-                        Some(m),
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    g,
-                    [
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(g),
-                        Some(s),
-                        Some(f),
-                        Some(m),
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    s,
-                    [
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(s),
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    f,
-                    [
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(f),
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(d),
-                    ],
-                ),
-                (
-                    m,
-                    [
-                        None,
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(s),
-                        Some(f),
-                        None,
-                        Some(r),
-                        Some(d),
-                    ],
-                ),
-                (
-                    d,
-                    [
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(d),
-                        None,
-                        None,
-                        None,
-                        None,
-                        Some(d),
-                    ],
-                ),
-            ]
-        };
-        for (from, row) in table {
-            for (action, want) in A::ALL.into_iter().zip(row) {
+        let rows: Vec<Vec<&str>> = TABLE
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .filter(|row: &Vec<&str>| !row.is_empty())
+            .collect();
+        assert_eq!(rows.len(), 1 + S::ALL.len());
+        for row in &rows[1..] {
+            let from = S::from_name(row[0]).unwrap();
+            for (column, action) in A::ALL.into_iter().enumerate() {
+                assert_eq!(rows[0][column + 1], format!("{action:?}"));
+                let want = S::from_name(row[column + 1]);
                 assert_eq!(next(from, action).ok(), want, "{from} {action:?}");
             }
         }

@@ -1,0 +1,58 @@
+//! Why a driver could not do it.
+
+use skerry_types::{Error, ErrorCode, SandboxId};
+
+/// Why a driver could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// Not with this driver on this machine; the text says why and what would help.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Nothing of this sandbox is here.
+    #[error("sandbox {0} is not on this node")]
+    NotFound(SandboxId),
+    /// A sandbox with this id is here already.
+    #[error("sandbox {0} is on this node already")]
+    Exists(SandboxId),
+    /// The sandbox's processes are gone.
+    #[error("sandbox {0} does not run")]
+    NotRunning(SandboxId),
+    /// The host's disk, or the pool, is full.
+    #[error("no space left on the host while it did this: {0}")]
+    DiskFull(String),
+    /// A step failed.
+    #[error("{step} failed: {source}")]
+    Step {
+        /// What was being done.
+        step: &'static str,
+        /// Why it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl DriverError {
+    /// Wraps the error of a step.
+    pub fn step<E>(step: &'static str) -> impl FnOnce(E) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        move |source| Self::Step {
+            step,
+            source: source.into(),
+        }
+    }
+}
+
+impl From<DriverError> for Error {
+    fn from(error: DriverError) -> Self {
+        let code = match &error {
+            DriverError::Unsupported(_) => ErrorCode::Unsupported,
+            DriverError::NotFound(_) => ErrorCode::NotFound,
+            DriverError::Exists(_) => ErrorCode::Conflict,
+            DriverError::NotRunning(_) => ErrorCode::SandboxNotRunning,
+            DriverError::DiskFull(_) => ErrorCode::DiskFull,
+            DriverError::Step { .. } => ErrorCode::InternalError,
+        };
+        Self::new(code, error.to_string())
+    }
+}
