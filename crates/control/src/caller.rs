@@ -1,0 +1,83 @@
+//! Who asks: a tenant, through a key, with scopes.
+
+use skerry_types::{Error, ErrorCode, OrgId, Result};
+use uuid::Uuid;
+
+macro_rules! scopes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        /// What a key may be used for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Scope {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Scope {
+            /// Every scope.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name on the wire and in the store.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The scope with this name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|s| s.as_str() == name)
+            }
+        }
+    };
+}
+
+scopes! {
+    /// Create and fork sandboxes.
+    SandboxCreate = "sandbox:create";
+    /// Look at sandboxes, their events and metrics.
+    SandboxRead = "sandbox:read";
+    /// Stop, delete, pause sandboxes and change their times.
+    SandboxWrite = "sandbox:write";
+    /// Start execs, give them input and signals.
+    ExecCreate = "exec:create";
+    /// Look at execs and their output.
+    ExecRead = "exec:read";
+    /// Open sessions and terminals.
+    SessionCreate = "session:create";
+    /// Look at sessions and their output.
+    SessionRead = "session:read";
+    /// Give sessions input, end them.
+    SessionWrite = "session:write";
+    /// Read and list files.
+    FileRead = "file:read";
+    /// Write, move and remove files.
+    FileWrite = "file:write";
+    /// Look at artifacts.
+    ArtifactRead = "artifact:read";
+    /// Register artifacts.
+    ArtifactWrite = "artifact:write";
+}
+
+/// Who asks. Only [`crate::Control::authenticate`] makes one for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose things may be seen and changed.
+    pub org: OrgId,
+    /// The key that was shown.
+    pub key_id: Uuid,
+    /// What the key may be used for; `None`: everything.
+    pub scopes: Option<Vec<Scope>>,
+}
+
+impl Caller {
+    /// Refuses with 403 if the key lacks this scope.
+    pub fn require(&self, scope: Scope) -> Result<()> {
+        match &self.scopes {
+            Some(scopes) if !scopes.contains(&scope) => Err(Error::new(
+                ErrorCode::Forbidden,
+                format!("this key lacks the scope {}", scope.as_str()),
+            )
+            .with_hint("use a key that has it, or make one")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What callers get to see.
+
+use jiff::Timestamp;
+use skerry_proto::node::{Map, SandboxFacts};
+use skerry_types::{FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
+
+use crate::OnTimeout;
+
+/// A sandbox as control knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Which.
+    pub id: SandboxId,
+    /// Whose.
+    pub org: OrgId,
+    /// Where it is in its life.
+    pub status: SandboxState,
+    /// Why it failed, or why it was stopped without being asked.
+    pub failure_reason: Option<FailureReason>,
+    /// The same for a person.
+    pub failure_message: Option<String>,
+    /// Its place in the queue, from 1, while it is queued.
+    pub queue_position: Option<u32>,
+    /// What it started from.
+    pub image: String,
+    /// The profile it was made with.
+    pub profile: Option<String>,
+    /// What it may use at most.
+    pub resources: Resources,
+    /// Names of its environment; values are never kept.
+    pub env_names: Vec<String>,
+    /// Age limit in seconds, as asked.
+    pub ttl_seconds: u64,
+    /// When it reaches its age limit; `None` before it runs.
+    pub expires_at: Option<Timestamp>,
+    /// Idle limit in seconds; 0: none.
+    pub idle_seconds: u64,
+    /// What happens at either limit.
+    pub on_timeout: OnTimeout,
+    /// How long it may wait for a place.
+    pub queue_timeout_seconds: u64,
+    /// Names and values to find it by.
+    pub metadata: Map,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where.
+    pub region: String,
+    /// `none` or `nat`.
+    pub network: String,
+    /// Ports it said it would listen on.
+    pub ports: Vec<u16>,
+    /// The project it belongs to.
+    pub project: Option<String>,
+    /// The driver that was asked for.
+    pub driver: Option<String>,
+    /// The least isolation that was asked for.
+    pub isolation: Option<String>,
+    /// The privilege level that was asked for.
+    pub privilege: Option<String>,
+    /// What it really is, once it was made.
+    pub facts: Option<SandboxFacts>,
+    /// The node that has it.
+    pub node: Option<NodeId>,
+    /// Its parent.
+    pub forked_from: Option<SandboxId>,
+    /// Forks between it and its root.
+    pub fork_depth: u32,
+    /// Its children.
+    pub fork_count: u32,
+    /// How long making it took, in microseconds.
+    pub boot_us: Option<u64>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it started to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When something last used it.
+    pub last_active_at: Timestamp,
+}
+
+/// Some sandboxes of a longer list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Newest first.
+    pub sandboxes: Vec<Sandbox>,
+    /// Where the next page begins, if there is one.
+    pub next_cursor: Option<String>,
+}
+
+/// A sandbox in a tree of forks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeMember {
+    /// Which.
+    pub id: SandboxId,
+    /// Where it is in its life; deleted ones stay in the tree.
+    pub status: SandboxState,
+    /// Its parent.
+    pub forked_from: Option<SandboxId>,
+    /// When it was forked; for the root, when it was made.
+    pub created_at: Timestamp,
+    /// Its children, oldest first.
+    pub children: Vec<SandboxId>,
+}
+
+/// A whole tree of forks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tree {
+    /// The one that was not forked.
+    pub root: SandboxId,
+    /// All members, parents before children.
+    pub members: Vec<TreeMember>,
+}
+
+/// Whether requests can be served, and what stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// The store answers.
+    pub store: bool,
+    /// At least one node answers.
+    pub nodes: bool,
+    /// Control is ending and takes nothing new.
+    pub draining: bool,
+}
+
+impl Readiness {
+    /// New work is welcome.
+    pub const fn ready(&self) -> bool {
+        self.store && self.nodes && !self.draining
+    }
+}
