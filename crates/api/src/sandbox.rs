@@ -1,0 +1,280 @@
+//! Sandboxes.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skerry_types::{FailureReason, Profile, SandboxId, SandboxState};
+use utoipa::ToSchema;
+
+use crate::Map;
+
+/// Makes a sandbox. Every field may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateSandbox {
+    /// What it starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// A named image with defaults; instead of `image`.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        alias = "template_id",
+        alias = "templateID"
+    )]
+    pub template: Option<String>,
+    /// A named size; instead of single values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = crate::schema::profile)]
+    pub profile: Option<Profile>,
+    /// Processors' worth of time, 1 to 64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    /// Memory in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    /// Space for what it writes, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_mb: Option<u32>,
+    /// Processes and threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// The environment of everything that runs in it.
+    pub env: Map,
+    /// It ends at this age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// It ends when nothing used it for this long; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+    /// What happens to it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<OnTimeout>,
+    /// Free notes; lists can be filtered by them.
+    pub metadata: Map,
+    /// A name for people; its host name where it can be one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `none` or `nat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// `restricted` or `root`; the image's own default unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privilege: Option<String>,
+    /// The driver wanted; the node chooses unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// How long it may wait for a place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_timeout_seconds: Option<u64>,
+}
+
+/// What happens to a sandbox at its age limit or when it was idle for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    /// It is stopped.
+    Stop,
+    /// It is paused.
+    Pause,
+    /// It is deleted.
+    Delete,
+}
+
+/// A sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sandbox {
+    /// Which.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub sandbox_id: SandboxId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where it is in its life.
+    #[schema(schema_with = crate::schema::sandbox_state)]
+    pub status: SandboxState,
+    /// What it started from.
+    pub image: String,
+    /// Its named size, if it has one.
+    #[schema(schema_with = crate::schema::profile)]
+    pub profile: Option<Profile>,
+    /// Processors' worth of time.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mb: u32,
+    /// Space for what it writes, in MiB.
+    pub disk_mb: u32,
+    /// Processes and threads.
+    pub pids: u32,
+    /// The environment of everything that runs in it.
+    pub env: Map,
+    /// Free notes.
+    pub metadata: Map,
+    /// `none` or `nat`.
+    pub network: String,
+    /// Its age limit.
+    pub ttl_seconds: u64,
+    /// Its idle limit; 0: none.
+    pub idle_seconds: u64,
+    /// What happens to it then.
+    pub on_timeout: OnTimeout,
+    /// What it really is, once it was made.
+    pub facts: Option<Facts>,
+    /// Its parent.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub forked_from: Option<SandboxId>,
+    /// Its own forks.
+    pub fork_count: u32,
+    /// Its place in the queue, from 1, while it is queued.
+    pub queue_position: Option<u64>,
+    /// How long that will take, as far as anyone can tell.
+    pub estimated_ready_seconds: Option<u64>,
+    /// Why it failed, or why it was stopped without being asked.
+    #[schema(schema_with = crate::schema::failure_reason)]
+    pub failure_reason: Option<FailureReason>,
+    /// The same for a person.
+    pub failure_message: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it started to run.
+    pub started_at: Option<Timestamp>,
+    /// When its age limit ends it.
+    pub expires_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// When something last used it.
+    pub last_active_at: Option<Timestamp>,
+    /// How long making it took, in microseconds.
+    pub boot_us: Option<u64>,
+}
+
+/// What a sandbox really is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Facts {
+    /// `ns`, `gvisor`, `vm`, `docker`, `fly` or `sim`.
+    pub driver: String,
+    /// What stands between it and the host: `namespace`, `application_kernel`, `vm`, `remote` or `none`.
+    pub isolation: String,
+    /// `restricted` or `root`.
+    pub privilege: String,
+    /// Where its writes go: `btrfs`, `reflink`, `copy` …
+    pub storage: String,
+    /// The disk limit binds.
+    pub disk_quota: bool,
+    /// The memory, CPU and process limits bind.
+    pub limits: bool,
+    /// Digest of the image.
+    pub image_digest: String,
+    /// How it was forked, if it was: `files` or `files+memory`.
+    pub fork: Option<String>,
+}
+
+/// A page of sandboxes, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SandboxPage {
+    /// The sandboxes.
+    pub sandboxes: Vec<Sandbox>,
+    /// Where the next page starts; `null`: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+/// What stop answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoppedSandbox {
+    /// Which.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub sandbox_id: SandboxId,
+    /// `stopping`, or the state it had ended in before.
+    #[schema(schema_with = crate::schema::sandbox_state)]
+    pub status: SandboxState,
+}
+
+/// What delete answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedSandbox {
+    /// Which.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub sandbox_id: SandboxId,
+    /// `deleted`.
+    #[schema(schema_with = crate::schema::sandbox_state)]
+    pub status: SandboxState,
+}
+
+/// Forks a running sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ForkSandbox {
+    /// Goes over the parent's environment.
+    pub env: Map,
+    /// The child's age limit; the parent's unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// The child's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The child's notes; the parent's unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Map>,
+}
+
+/// A family of forks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkTree {
+    /// The one that was not forked.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub root: SandboxId,
+    /// Every member, the deleted ones too, oldest first.
+    pub tree: Vec<ForkMember>,
+}
+
+/// A member of a family of forks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkMember {
+    /// Which.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub sandbox_id: SandboxId,
+    /// Its name.
+    pub name: Option<String>,
+    /// Where it is in its life.
+    #[schema(schema_with = crate::schema::sandbox_state)]
+    pub status: SandboxState,
+    /// Its parent.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub forked_from: Option<SandboxId>,
+    /// When it was forked.
+    pub forked_at: Option<Timestamp>,
+    /// Its own forks.
+    #[schema(value_type = Vec<String>)]
+    pub children: Vec<SandboxId>,
+}
+
+/// Gives a sandbox a new end: this many seconds from now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SetTimeout {
+    /// It ends this many seconds from now; at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<i64>,
+    /// It ends when nothing used it for this long; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<i64>,
+    /// What happens to it then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_timeout: Option<OnTimeout>,
+}
+
+/// What a sandbox uses now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Metrics {
+    /// When it was measured.
+    pub ts: Timestamp,
+    /// Processor time since its start, in microseconds.
+    pub cpu_us: u64,
+    /// Memory now.
+    pub memory_bytes: u64,
+    /// The most it used.
+    pub memory_peak_bytes: u64,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// What it wrote and still has.
+    pub disk_bytes: u64,
+    /// Times the kernel killed one of its processes for lack of memory.
+    pub oom_kills: u64,
+}
