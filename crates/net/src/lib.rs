@@ -1,1 +1,29 @@
-//! (under construction)
+//! The network of sandboxes: a namespace for each, and one gateway that decides what leaves them.
+//!
+//! A separate process, the gateway ([`gateway::main`]), owns every network namespace of a node
+//! and outlives the daemon. Sandboxes with a way out hang on a namespace that has no link to the
+//! host: their TCP connections and name lookups end at sockets which the gateway holds there, and
+//! it makes those that the [`policy`] allows again from the host's side. So no packet is ever
+//! routed between a sandbox and anything else, and nothing of the host is changed.
+//!
+//! The daemon's side is [`Network`].
+
+mod client;
+mod control;
+mod dns;
+mod error;
+mod factory;
+mod firewall;
+pub mod gateway;
+mod launch;
+mod options;
+pub mod policy;
+mod refusals;
+mod registry;
+mod relay;
+mod wire;
+
+pub use client::{Netns, Network};
+pub use error::{Error, Result};
+pub use options::{Config, Options};
+pub use wire::{Egress, Facts, Held, NetworkKind};

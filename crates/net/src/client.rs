@@ -1,0 +1,228 @@
+//! The daemon's side: starts or adopts the gateway and asks it for networks.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skerry_types::SandboxId;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::error::{Error, Result};
+use crate::launch;
+use crate::options::Options;
+use crate::wire::{
+    Egress, Facts, Failure, GENERATION, Held, NetworkKind, Reply, Request, Wire,
+};
+
+/// The gateway answers in microseconds; at its start and under load in milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Refusals waiting for the one who reads them.
+const REFUSALS: usize = 256;
+
+/// The network of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    options: Options,
+    /// `None` while a request is under way and after one broke.
+    wire: Mutex<Option<Wire>>,
+    /// Outlives a gateway, so that the next one makes namespaces that fit the same processes.
+    userns: std::sync::OnceLock<OwnedFd>,
+}
+
+/// A network namespace for one sandbox. It stays until [`Network::release`], even without this.
+#[derive(Debug)]
+pub struct Netns {
+    /// The namespace.
+    pub fd: OwnedFd,
+    /// The sandbox's address on `eth0`; `None` if it has only a loopback.
+    pub address: Option<Ipv4Addr>,
+    /// The address of the gateway, which is the name server too.
+    pub gateway: Ipv4Addr,
+}
+
+impl Netns {
+    /// What belongs into the sandbox's `/etc/resolv.conf`: empty without a network.
+    pub fn resolv_conf(&self) -> String {
+        match self.address {
+            Some(_) => format!("nameserver {}\n", self.gateway),
+            None => String::new(),
+        }
+    }
+}
+
+impl Network {
+    /// Adopts the gateway that runs for this folder, or starts one.
+    pub async fn start(options: Options) -> Result<Self> {
+        let network = Self {
+            inner: Arc::new(Inner {
+                options,
+                wire: Mutex::new(None),
+                userns: std::sync::OnceLock::new(),
+            }),
+        };
+        if let (Reply::Userns { own: true }, Some(fd)) = network.call(&Request::Userns).await? {
+            // The cell was made three lines up.
+            drop(network.inner.userns.set(fd));
+        }
+        Ok(network)
+    }
+
+    /// The user namespace that owns all network namespaces, when the gateway runs without
+    /// privileges: a process must join it before it can join one of them.
+    pub fn userns(&self) -> Option<&OwnedFd> {
+        self.inner.userns.get()
+    }
+
+    /// The namespace of a sandbox; the same one however often it is asked for.
+    pub async fn acquire(&self, kind: NetworkKind, sandbox: SandboxId) -> Result<Netns> {
+        match self.call(&Request::Acquire { sandbox, kind }).await? {
+            (Reply::Netns { held, gateway }, Some(fd)) => Ok(Netns {
+                fd,
+                address: held.address,
+                gateway,
+            }),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// Ends the sandbox's connections and frees its address. No error if it has none.
+    pub async fn release(&self, sandbox: SandboxId) -> Result<()> {
+        match self.call(&Request::Release { sandbox }).await? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// Every sandbox that has a namespace.
+    pub async fn list(&self) -> Result<Vec<Held>> {
+        match self.call(&Request::List).await? {
+            (Reply::List { held }, _) => Ok(held),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// What this machine's network can do.
+    pub async fn facts(&self) -> Result<Facts> {
+        match self.call(&Request::Facts).await? {
+            (Reply::Facts { facts }, _) => Ok(facts),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// Ends the gateway and with it the network of every sandbox.
+    pub async fn stop(&self) -> Result<()> {
+        match self.call(&Request::Stop).await? {
+            (Reply::Done, _) => Ok(()),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    /// Connections refused from now on, and those that the gateway kept while nobody listened.
+    /// One receiver gets each; the gateway keeps them while this one is slow.
+    pub fn refusals(&self) -> mpsc::Receiver<Egress> {
+        let (sender, receiver) = mpsc::channel(REFUSALS);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = sender.closed() => {}
+                () = inner.watch(&sender) => {}
+            }
+        });
+        receiver
+    }
+
+    /// Every request may be sent twice; so one that met a dead gateway goes to the next.
+    async fn call(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>)> {
+        let mut slot = self.inner.wire.lock().await;
+        // Taken out: a call that is dropped half-way must not leave its answer to the next.
+        if let Some(mut wire) = slot.take()
+            && let Ok(answer) = ask(&mut wire, request).await
+        {
+            *slot = Some(wire);
+            return accept(answer);
+        }
+        let mut wire = self.inner.connect().await?;
+        let answer = self.inner.ask(&mut wire, request).await?;
+        *slot = Some(wire);
+        accept(answer)
+    }
+}
+
+impl Inner {
+    async fn connect(&self) -> Result<Wire> {
+        let stream = launch::connect(&self.options, self.userns.get()).await?;
+        let mut wire = Wire::new(stream);
+        let egress_allow = self.options.config.egress_allow.clone();
+        match self.ask(&mut wire, &Request::Hello { egress_allow }).await? {
+            (Reply::Hello { generation }, _) if generation == GENERATION => Ok(wire),
+            (Reply::Hello { generation }, _) => Err(Error::Generation {
+                theirs: generation,
+                ours: GENERATION,
+            }),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
+    async fn ask(&self, wire: &mut Wire, request: &Request) -> Result<(Reply, Option<OwnedFd>)> {
+        ask(wire, request)
+            .await
+            .map_err(|source| launch::connection(&self.options.dir, source))
+    }
+
+    /// Fetches refusals as long as the gateway lives.
+    async fn watch(&self, sender: &mpsc::Sender<Egress>) {
+        if let Err(error) = self.forward(sender).await {
+            tracing::warn!(%error, "refused connections are not reported any more");
+        }
+    }
+
+    async fn forward(&self, sender: &mpsc::Sender<Egress>) -> Result<()> {
+        let mut wire = self.connect().await?;
+        let broken = |source| launch::connection(&self.options.dir, source);
+        loop {
+            wire.send(&Request::Watch, None).await.map_err(broken)?;
+            let Some((Reply::Refused { events, lost }, _)) =
+                wire.receive().await.map_err(broken)?
+            else {
+                return Err(Error::Unexpected);
+            };
+            if lost > 0 {
+                tracing::warn!(lost, "refused connections were not reported");
+            }
+            for event in events {
+                if sender.send(event).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn ask(wire: &mut Wire, request: &Request) -> io::Result<(Reply, Option<OwnedFd>)> {
+    let exchange = async {
+        wire.send(request, None).await?;
+        wire.receive()
+            .await?
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
+    };
+    tokio::time::timeout(ANSWER_TIMEOUT, exchange).await?
+}
+
+fn accept((reply, fd): (Reply, Option<OwnedFd>)) -> Result<(Reply, Option<OwnedFd>)> {
+    match reply {
+        Reply::Failed { failure } => Err(match failure {
+            Failure::NatUnavailable { reason } => Error::NatUnavailable { reason },
+            Failure::NoAddress => Error::NoAddress,
+            Failure::Make { message } => Error::Make { message },
+            Failure::OtherKind => Error::OtherKind,
+        }),
+        reply => Ok((reply, fd)),
+    }
+}

@@ -1,0 +1,2 @@
+//! x
+pub(crate) fn start(_: &std::sync::Arc<crate::control::Gateway>, _: std::net::UdpSocket, _: std::net::TcpListener) -> std::io::Result<()> { Ok(()) }
