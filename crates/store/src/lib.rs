@@ -1,1 +1,42 @@
-//! (under construction)
+//! What control remembers, on `SQLite` or PostgreSQL: one SQL text for both.
+//!
+//! Invariant: every function takes a [`Tenant`] or a [`System`], so a query without its tenant does not compile; a tenant's statement names
+//! the org in its WHERE. Times come from the caller, never from a clock in here, except when the first rows are made.
+#![warn(missing_docs)]
+
+mod change;
+mod context;
+mod create;
+mod db;
+mod due;
+mod error;
+mod idempotency;
+mod keys;
+mod nodes;
+mod open;
+mod orgs;
+mod page;
+mod queue;
+mod sandbox;
+mod sandboxes;
+mod seed;
+mod sql;
+
+pub use change::{Cas, Change};
+pub use context::{System, Tenant};
+pub use create::{NewFork, NewSandbox};
+pub use error::{Result, StoreError};
+pub use idempotency::{Begun, Claim};
+pub use keys::{ApiKey, NewKey};
+pub use nodes::{LOCAL_NODE, Node, NodeState};
+pub use open::Location;
+pub use orgs::{Org, Quotas};
+pub use page::{Cursor, Page};
+pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox};
+pub use sandboxes::Filter;
+
+/// An open store. Cheap to clone: clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    db: db::Db,
+}

@@ -1,0 +1,3 @@
+DROP TABLE IF EXISTS api_keys;
+DROP TABLE IF EXISTS org_quotas;
+DROP TABLE IF EXISTS orgs;

@@ -1,0 +1,213 @@
+//! Changing a sandbox: its state, by the one transition function and guarded by the state it was in; its times.
+
+use jiff::Timestamp;
+use skerry_types::{Action, FailureReason, NodeId, SandboxId, SandboxState, state};
+
+use crate::Store;
+use crate::context::Tenant;
+use crate::error::{Result, StoreError};
+use crate::sandbox::{Facts, Sandbox};
+use crate::sql::{Sql, sql};
+
+/// Uses closer together than this move `last_active_at` once.
+const TOUCH_EVERY_MICROS: i64 = 1_000_000;
+/// How often a change is tried again when the state moved meanwhile. No life has more steps than this.
+const ATTEMPTS: u32 = 16;
+
+/// What goes with a change of state. What is not given stays as it was.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Why it failed, or was ended without being asked.
+    pub reason: Option<FailureReason>,
+    /// The same for a person.
+    pub message: Option<String>,
+    /// Where it is placed.
+    pub node: Option<NodeId>,
+    /// What its node says that it is.
+    pub facts: Facts,
+}
+
+/// What became of a guarded change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cas {
+    /// It is done; the row after it.
+    Done(Sandbox),
+    /// The state had moved; the row as it is now.
+    Stale(Sandbox),
+}
+
+impl Store {
+    /// Lets `action` happen to a sandbox, whatever changes beside it: reads, asks the transition function, writes only if the state is
+    /// still the one that was read.
+    pub async fn act(
+        &self,
+        tenant: &Tenant,
+        id: SandboxId,
+        action: Action,
+        change: &Change,
+        at: Timestamp,
+    ) -> Result<Sandbox> {
+        let mut before = self.sandbox(tenant, id).await?;
+        for _ in 0..ATTEMPTS {
+            match self.transition(tenant, &before, action, change, at).await? {
+                Cas::Done(after) => return Ok(after),
+                Cas::Stale(now) => before = now,
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    /// Lets `action` happen to a sandbox only if it is still as in `before`.
+    ///
+    /// An action that changes nothing (stop a stopped one) is done at once. When a fork first runs, its parent's count rises with it.
+    pub async fn transition(
+        &self,
+        tenant: &Tenant,
+        before: &Sandbox,
+        action: Action,
+        change: &Change,
+        at: Timestamp,
+    ) -> Result<Cas> {
+        let to = state::next(before.state, action)?;
+        if to == before.state {
+            return Ok(Cas::Done(before.clone()));
+        }
+        let update = update(tenant, before, to, change, at);
+        let first_run = to == SandboxState::Running && before.started_at.is_none();
+        let row = match before.forked_from {
+            Some(parent) if first_run => {
+                let mut tx = self.db.begin().await?;
+                let row = tx.row(update).await?;
+                if row.is_some() {
+                    tx.run(count_fork(tenant, parent, at)).await?;
+                }
+                tx.commit().await?;
+                row
+            }
+            _ => self.db.change(update).await?,
+        };
+        match row {
+            Some(row) => Ok(Cas::Done(Sandbox::read(&row)?)),
+            None => Ok(Cas::Stale(self.sandbox(tenant, before.id).await?)),
+        }
+    }
+
+    /// Sets a new end and a new age limit; the warning will come again.
+    pub async fn set_timeout(
+        &self,
+        tenant: &Tenant,
+        id: SandboxId,
+        ttl_seconds: u32,
+        expires_at: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<Sandbox> {
+        let row = self
+            .db
+            .change(
+                sql(
+                    "UPDATE sandboxes SET ttl_seconds = $3, expires_at = $4, ttl_warned = FALSE, \
+                     updated_at = $5 WHERE org_id = $1 AND id = $2 \
+                     AND state IN ('queued', 'provisioning', 'running', 'paused') RETURNING *",
+                )
+                .bind(tenant.org())
+                .bind(id)
+                .bind(ttl_seconds)
+                .bind(expires_at)
+                .bind(at),
+            )
+            .await?;
+        match row {
+            Some(row) => Sandbox::read(&row),
+            None => {
+                let now = self.sandbox(tenant, id).await?;
+                Err(StoreError::NotRunning(now.state))
+            }
+        }
+    }
+
+    /// Notes that the warning about the coming end was given; true for the one caller who is to give it.
+    pub async fn mark_ttl_warned(&self, tenant: &Tenant, id: SandboxId) -> Result<bool> {
+        let met = self
+            .db
+            .run(
+                sql("UPDATE sandboxes SET ttl_warned = TRUE \
+                     WHERE org_id = $1 AND id = $2 AND ttl_warned = FALSE")
+                .bind(tenant.org())
+                .bind(id),
+            )
+            .await?;
+        Ok(met == 1)
+    }
+
+    /// Notes that a sandbox was used. Never moves backwards, and at most once a second.
+    pub async fn touch(&self, tenant: &Tenant, id: SandboxId, at: Timestamp) -> Result<()> {
+        self.db
+            .run(
+                sql("UPDATE sandboxes SET last_active_at = $3 \
+                     WHERE org_id = $1 AND id = $2 AND last_active_at <= $4")
+                .bind(tenant.org())
+                .bind(id)
+                .bind(at)
+                .bind(at.as_microsecond() - TOUCH_EVERY_MICROS),
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// The guarded change itself. The age limit counts from the first run.
+fn update(
+    tenant: &Tenant,
+    before: &Sandbox,
+    to: SandboxState,
+    change: &Change,
+    at: Timestamp,
+) -> Sql {
+    let facts = &change.facts;
+    let runs = to == SandboxState::Running;
+    let expires = (runs && before.started_at.is_none() && before.ttl_seconds > 0)
+        .then(|| at.as_microsecond() + i64::from(before.ttl_seconds) * 1_000_000);
+    sql("UPDATE sandboxes SET state = $5, updated_at = $6, \
+         started_at = COALESCE(started_at, $7), expires_at = COALESCE($8, expires_at), \
+         last_active_at = COALESCE($7, last_active_at), ended_at = COALESCE(ended_at, $9), \
+         deleted_at = COALESCE(deleted_at, $10), failure_reason = COALESCE($11, failure_reason), \
+         failure_message = COALESCE($12, failure_message), node_id = COALESCE($13, node_id), \
+         driver = COALESCE($14, driver), isolation = COALESCE($15, isolation), \
+         privilege = COALESCE($16, privilege), storage = COALESCE($17, storage), \
+         disk_quota = COALESCE($18, disk_quota), limits = COALESCE($19, limits), \
+         image_digest = COALESCE($20, image_digest), fork_kind = COALESCE($21, fork_kind), \
+         boot_us = COALESCE($22, boot_us) \
+         WHERE org_id = $1 AND id = $2 AND state = $3 AND (started_at IS NULL) = $4 RETURNING *")
+    .bind(tenant.org())
+    .bind(before.id)
+    .bind(before.state)
+    .bind(before.started_at.is_none())
+    .bind(to)
+    .bind(at)
+    .bind(runs.then_some(at))
+    .bind(expires)
+    .bind(to.is_ended().then_some(at))
+    .bind((to == SandboxState::Deleted).then_some(at))
+    .bind(change.reason)
+    .bind(change.message.clone())
+    .bind(change.node)
+    .bind(facts.driver.clone())
+    .bind(facts.isolation.clone())
+    .bind(facts.privilege)
+    .bind(facts.storage.clone())
+    .bind(facts.disk_quota)
+    .bind(facts.limits)
+    .bind(facts.image_digest.clone())
+    .bind(facts.fork_kind.clone())
+    .bind(facts.boot_us)
+}
+
+fn count_fork(tenant: &Tenant, parent: SandboxId, at: Timestamp) -> Sql {
+    sql(
+        "UPDATE sandboxes SET fork_count = fork_count + 1, updated_at = $3 \
+         WHERE org_id = $1 AND id = $2",
+    )
+    .bind(tenant.org())
+    .bind(parent)
+    .bind(at)
+}

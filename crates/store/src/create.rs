@@ -1,0 +1,302 @@
+//! New sandboxes: made from nothing, or forked. Quota, slot and fork limits are checked in the transaction that inserts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use skerry_types::{NodeId, Profile, Resources, SandboxId, SandboxState};
+
+use crate::Store;
+use crate::context::Tenant;
+use crate::db::Tx;
+use crate::error::{Result, StoreError};
+use crate::orgs::{Quotas, lock_quotas};
+use crate::sandbox::{Network, OnTimeout, Privilege, Sandbox};
+use crate::sql::{Sql, sql};
+
+/// A sandbox that is asked for.
+#[derive(Debug, Clone)]
+pub struct NewSandbox {
+    /// Its id. The same again: exists.
+    pub id: SandboxId,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it starts from.
+    pub image: String,
+    /// The named size.
+    pub profile: Option<Profile>,
+    /// What it may use at most.
+    pub resources: Resources,
+    /// The driver wanted.
+    pub driver: Option<String>,
+    /// The privilege wanted.
+    pub privilege: Option<Privilege>,
+    /// What it reaches.
+    pub network: Network,
+    /// The caller's own names and values.
+    pub metadata: BTreeMap<String, String>,
+    /// Names of its environment.
+    pub env_names: Vec<String>,
+    /// Age limit; 0: none.
+    pub ttl_seconds: u32,
+    /// How long it may be unused; 0: for ever.
+    pub idle_seconds: u32,
+    /// What happens when either is over.
+    pub on_timeout: OnTimeout,
+    /// How long it waits for a place.
+    pub queue_timeout_seconds: u32,
+}
+
+/// What is different in a fork; the rest comes from the parent.
+#[derive(Debug, Clone)]
+pub struct NewFork {
+    /// The child's id.
+    pub id: SandboxId,
+    /// The child's name.
+    pub name: Option<String>,
+    /// Environment names added to the parent's.
+    pub env_names: Vec<String>,
+    /// The child's age limit; as the parent's where not given.
+    pub ttl_seconds: Option<u32>,
+}
+
+impl Store {
+    /// Inserts a sandbox, and gives it a slot on `node` if one is free and nobody waits: then it is `provisioning`, else `queued`.
+    ///
+    /// Fails with [`StoreError::Quota`] when the org has all it may have, however many creates race.
+    pub async fn create_sandbox(
+        &self,
+        tenant: &Tenant,
+        new: NewSandbox,
+        node: Option<NodeId>,
+        at: Timestamp,
+    ) -> Result<Sandbox> {
+        let mut tx = self.db.begin().await?;
+        check_quota(&mut tx, tenant).await?;
+        let place = match node {
+            Some(node) if free_slots(&mut tx, node, true).await? > 0 => Some(node),
+            _ => None,
+        };
+        let lineage = Lineage::root(new.id);
+        let sandbox = insert(&mut tx, tenant, new, place, lineage, at).await?;
+        tx.commit().await?;
+        Ok(sandbox)
+    }
+
+    /// Inserts a fork of a running sandbox, `provisioning` on its parent's node. The parent's count of forks rises when the child first runs;
+    /// until then a child that is being made counts against the limit all the same.
+    pub async fn fork_sandbox(
+        &self,
+        tenant: &Tenant,
+        parent: SandboxId,
+        fork: NewFork,
+        at: Timestamp,
+    ) -> Result<Sandbox> {
+        let mut tx = self.db.begin().await?;
+        let quotas = check_quota(&mut tx, tenant).await?;
+        let parent = lock_parent(&mut tx, tenant, parent).await?;
+        check_fork(&mut tx, &parent, quotas).await?;
+        if let Some(node) = parent.node_id
+            && free_slots(&mut tx, node, false).await? <= 0
+        {
+            return Err(StoreError::NoCapacity);
+        }
+        let lineage = Lineage {
+            parent: Some(parent.id),
+            root: parent.fork_root,
+            depth: parent.fork_depth + 1,
+        };
+        let node = parent.node_id;
+        let child = insert(&mut tx, tenant, fork.of(parent), node, lineage, at).await?;
+        tx.commit().await?;
+        Ok(child)
+    }
+}
+
+impl NewFork {
+    fn of(self, parent: Sandbox) -> NewSandbox {
+        let mut env_names = parent.env_names;
+        env_names.extend(self.env_names);
+        env_names.sort();
+        env_names.dedup();
+        NewSandbox {
+            id: self.id,
+            name: self.name,
+            image: parent.image,
+            profile: parent.profile,
+            resources: parent.resources,
+            driver: parent.facts.driver,
+            privilege: parent.facts.privilege,
+            network: parent.network,
+            metadata: parent.metadata,
+            env_names,
+            ttl_seconds: self.ttl_seconds.unwrap_or(parent.ttl_seconds),
+            idle_seconds: parent.idle_seconds,
+            on_timeout: parent.on_timeout,
+            queue_timeout_seconds: parent.queue_timeout_seconds,
+        }
+    }
+}
+
+/// Where a sandbox stands in its tree of forks.
+struct Lineage {
+    parent: Option<SandboxId>,
+    root: SandboxId,
+    depth: u32,
+}
+
+impl Lineage {
+    const fn root(id: SandboxId) -> Self {
+        Self {
+            parent: None,
+            root: id,
+            depth: 0,
+        }
+    }
+}
+
+/// Refuses one more than the quota, and keeps other creates of this org out until the transaction ends.
+async fn check_quota(tx: &mut Tx, tenant: &Tenant) -> Result<Quotas> {
+    let quotas = lock_quotas(tx, tenant).await?;
+    let held = count(
+        tx,
+        sql(
+            "SELECT COUNT(*) AS n FROM sandboxes WHERE org_id = $1 AND state IN \
+             ('queued', 'provisioning', 'running', 'paused', 'stopping', 'missing')",
+        )
+        .bind(tenant.org()),
+    )
+    .await?;
+    let limit = quotas.max_concurrent_sandboxes;
+    if held >= i64::from(limit) {
+        return Err(StoreError::Quota { limit });
+    }
+    Ok(quotas)
+}
+
+/// Slots of an online node that nobody holds; with `behind_queue`, none while anybody waits. The node stays locked until the transaction ends.
+pub(crate) async fn free_slots(tx: &mut Tx, node: NodeId, behind_queue: bool) -> Result<i64> {
+    let node_row = tx
+        .row(
+            sql("SELECT slots_total FROM nodes WHERE id = $1 AND state = 'online'")
+                .bind(node)
+                .for_update(),
+        )
+        .await?;
+    let Some(node_row) = node_row else {
+        return Ok(0);
+    };
+    if behind_queue
+        && tx
+            .row(sql(
+                "SELECT id FROM sandboxes WHERE state = 'queued' LIMIT 1",
+            ))
+            .await?
+            .is_some()
+    {
+        return Ok(0);
+    }
+    let held = count(
+        tx,
+        sql(
+            "SELECT COUNT(*) AS n FROM sandboxes WHERE node_id = $1 AND state IN \
+             ('provisioning', 'running', 'paused', 'stopping', 'missing')",
+        )
+        .bind(node),
+    )
+    .await?;
+    Ok(node_row.get::<i64>("slots_total")? - held)
+}
+
+async fn lock_parent(tx: &mut Tx, tenant: &Tenant, parent: SandboxId) -> Result<Sandbox> {
+    let row = tx
+        .row(
+            sql("SELECT * FROM sandboxes WHERE org_id = $1 AND id = $2")
+                .bind(tenant.org())
+                .bind(parent)
+                .for_update(),
+        )
+        .await?
+        .ok_or_else(|| StoreError::NotFound(parent.to_string()))?;
+    let parent = Sandbox::read(&row)?;
+    if parent.state != SandboxState::Running {
+        return Err(StoreError::NotRunning(parent.state));
+    }
+    Ok(parent)
+}
+
+async fn check_fork(tx: &mut Tx, parent: &Sandbox, quotas: Quotas) -> Result<()> {
+    if parent.fork_depth >= quotas.max_fork_depth {
+        return Err(StoreError::ForkDepth {
+            limit: quotas.max_fork_depth,
+        });
+    }
+    let being_made = count(
+        tx,
+        sql(
+            "SELECT COUNT(*) AS n FROM sandboxes WHERE forked_from = $1 AND started_at IS NULL \
+             AND state IN ('provisioning', 'missing')",
+        )
+        .bind(parent.id),
+    )
+    .await?;
+    if i64::from(parent.fork_count) + being_made >= i64::from(quotas.max_forks_per_sandbox) {
+        return Err(StoreError::ForkLimit {
+            limit: quotas.max_forks_per_sandbox,
+        });
+    }
+    Ok(())
+}
+
+async fn count(tx: &mut Tx, sql: Sql) -> Result<i64> {
+    tx.row(sql).await?.map_or(Ok(0), |row| row.get("n"))
+}
+
+async fn insert(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    new: NewSandbox,
+    node: Option<NodeId>,
+    lineage: Lineage,
+    at: Timestamp,
+) -> Result<Sandbox> {
+    let (state, queued_at) = match node {
+        Some(_) => (SandboxState::Provisioning, None),
+        None => (SandboxState::Queued, Some(at)),
+    };
+    let row = tx
+        .row(
+            sql("INSERT INTO sandboxes (id, org_id, node_id, name, image, profile, vcpus, memory_mb, \
+                 disk_mb, pids, driver, privilege, network, state, metadata, env_names, forked_from, \
+                 fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, ttl_warned, \
+                 last_active_at, queue_timeout_seconds, queued_at, created_at, updated_at) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+                 $18, $19, 0, $20, $21, $22, FALSE, $23, $24, $25, $23, $23) RETURNING *")
+            .bind(new.id)
+            .bind(tenant.org())
+            .bind(node)
+            .bind(new.name)
+            .bind(new.image)
+            .bind(new.profile)
+            .bind(new.resources.vcpus)
+            .bind(new.resources.memory_mb)
+            .bind(new.resources.disk_mb)
+            .bind(new.resources.pids)
+            .bind(new.driver)
+            .bind(new.privilege)
+            .bind(new.network)
+            .bind(state)
+            .bind(serde_json::json!(new.metadata))
+            .bind(serde_json::json!(new.env_names))
+            .bind(lineage.parent)
+            .bind(lineage.root)
+            .bind(lineage.depth)
+            .bind(new.ttl_seconds)
+            .bind(new.idle_seconds)
+            .bind(new.on_timeout)
+            .bind(at)
+            .bind(new.queue_timeout_seconds)
+            .bind(queued_at),
+        )
+        .await?;
+    Sandbox::read(&row.ok_or(StoreError::Statement(sqlx::Error::RowNotFound))?)
+}

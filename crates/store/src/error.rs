@@ -1,0 +1,188 @@
+//! What can go wrong with the store, and what its caller is told.
+
+use std::path::PathBuf;
+
+use skerry_types::{Error, ErrorCode, IllegalTransition, SandboxState};
+
+/// Short for a result with [`StoreError`].
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The address of the store is neither a path nor a PostgreSQL URL.
+    #[error("the store's address cannot be read")]
+    Address(#[source] sqlx::Error),
+    /// The database file cannot be made, or not be kept private.
+    #[error("the database file {} cannot be made private to its owner", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No connection.
+    #[error("the database cannot be opened")]
+    Open(#[source] sqlx::Error),
+    /// The schema could not be brought up, or taken down.
+    #[error(
+        "the database's schema could not be changed; it is as it was before the step that failed"
+    )]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// A newer release has worked on this database.
+    #[error("the database has schema {found}; this release knows schemas up to {known}")]
+    NewerSchema {
+        /// The newest step that was applied.
+        found: i64,
+        /// The newest step that this program has.
+        known: i64,
+    },
+    /// An applied migration is not the one that this program has.
+    #[error("schema step {0} in the database is not the one of this release")]
+    AlteredSchema(i64),
+    /// The file is not a database, or is damaged.
+    #[error("the database is damaged")]
+    Corrupt(#[source] sqlx::Error),
+    /// Someone else holds the database, or every connection is busy.
+    #[error("the database is busy")]
+    Busy(#[source] sqlx::Error),
+    /// No space for the database.
+    #[error("no space is left for the database")]
+    DiskFull(#[source] sqlx::Error),
+    /// A text holds what the database cannot keep, such as a NUL character.
+    #[error("a text holds a character that cannot be stored")]
+    BadText(#[source] sqlx::Error),
+    /// A stored value is not one that this program writes.
+    #[error("column {column} holds what it should not")]
+    BadValue {
+        /// Which column.
+        column: &'static str,
+    },
+    /// A statement failed for a reason of the database's own.
+    #[error("a statement failed")]
+    Statement(#[source] sqlx::Error),
+    /// There is no such thing in this org.
+    #[error("{0} was not found")]
+    NotFound(String),
+    /// There is one already.
+    #[error("there is one with this id, name or key already")]
+    Exists(#[source] sqlx::Error),
+    /// The state does not allow it.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// The state kept changing under us.
+    #[error("the sandbox is changing too fast")]
+    Contended,
+    /// The org has all the sandboxes it may have.
+    #[error("the organisation has {limit} sandboxes, which is all it may have at once")]
+    Quota {
+        /// How many it may have.
+        limit: u32,
+    },
+    /// Its node has no free slot.
+    #[error("node has no free slot")]
+    NoCapacity,
+    /// Only a running sandbox can be forked.
+    #[error("the sandbox is {0}; it must run to be forked")]
+    NotRunning(SandboxState),
+    /// The chain of forks is as long as it may be.
+    #[error("a chain of forks has at most {limit} links")]
+    ForkDepth {
+        /// How many links there may be.
+        limit: u32,
+    },
+    /// The parent has as many forks as it may have.
+    #[error("a sandbox has at most {limit} forks")]
+    ForkLimit {
+        /// How many there may be.
+        limit: u32,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::PoolTimedOut => Self::Busy(error),
+                _ => Self::Statement(error),
+            };
+        };
+        let code = database.code().unwrap_or_default();
+        match kind(&code) {
+            Kind::Exists => Self::Exists(error),
+            Kind::Busy => Self::Busy(error),
+            Kind::DiskFull => Self::DiskFull(error),
+            Kind::Corrupt => Self::Corrupt(error),
+            Kind::BadText => Self::BadText(error),
+            Kind::Other => Self::Statement(error),
+        }
+    }
+}
+
+enum Kind {
+    Exists,
+    Busy,
+    DiskFull,
+    Corrupt,
+    BadText,
+    Other,
+}
+
+/// PostgreSQL's codes have five characters; `SQLite`'s are numbers whose low byte is the primary code.
+fn kind(code: &str) -> Kind {
+    match code {
+        "23505" => return Kind::Exists,
+        "55P03" | "57014" | "40001" | "40P01" | "53300" => return Kind::Busy,
+        "53100" => return Kind::DiskFull,
+        "XX001" | "XX002" => return Kind::Corrupt,
+        "22021" | "22P05" => return Kind::BadText,
+        _ if code.len() == 5 => return Kind::Other,
+        _ => {}
+    }
+    match code.parse::<u32>() {
+        Ok(1555 | 2067) => Kind::Exists,
+        Ok(n) => match n & 0xff {
+            5 | 6 => Kind::Busy,
+            11 | 26 => Kind::Corrupt,
+            13 => Kind::DiskFull,
+            _ => Kind::Other,
+        },
+        Err(_) => Kind::Other,
+    }
+}
+
+impl From<StoreError> for Error {
+    /// No statement and no value of the database gets into the message; the log has the chain.
+    fn from(error: StoreError) -> Self {
+        use StoreError as S;
+        let message = error.to_string();
+        match error {
+            S::NotFound(_) => Self::new(ErrorCode::NotFound, message),
+            S::Exists(_) | S::Contended => Self::conflict(message),
+            S::Illegal(illegal) => illegal.into(),
+            S::Quota { .. } => Self::new(ErrorCode::QuotaExceeded, message)
+                .with_hint("stop or delete a sandbox, or ask for a larger quota"),
+            S::NoCapacity => Self::new(ErrorCode::NoCapacity, message).retry_after(5),
+            S::NotRunning(_) => Self::new(ErrorCode::SandboxNotRunning, message),
+            S::ForkDepth { .. } => Self::new(ErrorCode::ForkDepthExceeded, message),
+            S::ForkLimit { .. } => Self::new(ErrorCode::ForkLimitExceeded, message),
+            S::BadText(_) => Self::validation(message),
+            S::DiskFull(_) => Self::new(ErrorCode::DiskFull, message)
+                .with_hint("free some space where the database lies"),
+            S::Busy(_) => Self::new(ErrorCode::ServiceUnavailable, message)
+                .with_hint("close other programs that hold the database open, then try again")
+                .retry_after(1),
+            S::Corrupt(_) => Self::internal(message).with_hint(
+                "restore the database from a backup, or move it away to start with an empty one",
+            ),
+            S::NewerSchema { .. } | S::AlteredSchema(_) => Self::internal(message)
+                .with_hint("use the release that last worked on this database, or a newer one"),
+            S::Address(_) => {
+                Self::internal(message).with_hint("give a path, or postgres://user@host/database")
+            }
+            S::File { .. } | S::Open(_) | S::Migrate(_) => Self::internal(message)
+                .with_hint("check that the database is there, and that this user may write to it"),
+            S::BadValue { .. } | S::Statement(_) => Self::internal(message),
+        }
+    }
+}

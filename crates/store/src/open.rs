@@ -1,0 +1,189 @@
+//! Opening a store: where it lies, its connections, its schema.
+
+use std::fmt;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, PgPool};
+
+use crate::Store;
+use crate::db::Db;
+use crate::error::{Result, StoreError};
+
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Connections that read a `SQLite` file.
+const READERS: u32 = 4;
+/// Connections to PostgreSQL.
+const CONNECTIONS: u32 = 10;
+/// How long a statement waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a statement may take on PostgreSQL.
+const STATEMENT_TIMEOUT: &str = "30s";
+
+/// Where a store lies.
+#[derive(Clone)]
+pub enum Location {
+    /// A `SQLite` file; made if it is not there, in a folder that is.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    Postgres(Box<PgConnectOptions>),
+}
+
+impl FromStr for Location {
+    type Err = StoreError;
+
+    /// `postgres://user:password@host/database`, or the path of a file.
+    fn from_str(text: &str) -> Result<Self> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let options = text.parse().map_err(StoreError::Address)?;
+            return Ok(Self::Postgres(Box::new(options)));
+        }
+        Ok(Self::Sqlite(PathBuf::from(text)))
+    }
+}
+
+impl fmt::Debug for Location {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(options) => write!(
+                f,
+                "postgres://{}:{}/{}",
+                options.get_host(),
+                options.get_port(),
+                options.get_database().unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store, brings its schema up to this release and adds the initial rows.
+    pub async fn open(location: &Location) -> Result<Self> {
+        let store = Self::connect(location).await?;
+        store.migrate().await?;
+        store.seed().await?;
+        Ok(store)
+    }
+
+    /// Opens the store as it is.
+    pub async fn connect(location: &Location) -> Result<Self> {
+        let db = match location {
+            Location::Sqlite(path) => open_sqlite(path).await?,
+            Location::Postgres(options) => Db::Pg(open_postgres(options).await?),
+        };
+        Ok(Self { db })
+    }
+
+    /// Brings the schema up to this release.
+    pub async fn migrate(&self) -> Result<()> {
+        let done = match &self.db {
+            Db::Sqlite { writer, .. } => SQLITE.run(writer).await,
+            Db::Pg(pool) => POSTGRES.run(pool).await,
+        };
+        done.map_err(migrate_error)
+    }
+
+    /// Takes the schema down to step `version`; 0 leaves nothing. What the removed steps held is lost.
+    pub async fn migrate_down(&self, version: i64) -> Result<()> {
+        let done = match &self.db {
+            Db::Sqlite { writer, .. } => SQLITE.undo(writer, version).await,
+            Db::Pg(pool) => POSTGRES.undo(pool, version).await,
+        };
+        done.map_err(migrate_error)
+    }
+
+    /// Waits for what runs and closes every connection.
+    pub async fn close(&self) {
+        match &self.db {
+            Db::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Db::Pg(pool) => pool.close().await,
+        }
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Db> {
+    keep_private(path).map_err(|source| StoreError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(PATIENCE)
+        .foreign_keys(true)
+        .disable_statement_logging();
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .connect_with(options.clone())
+        .await
+        .map_err(open_error)?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(PATIENCE)
+        .test_before_acquire(false)
+        .connect_lazy_with(options.pragma("query_only", "on"));
+    Ok(Db::Sqlite { writer, readers })
+}
+
+/// The file is its owner's alone from its first byte; `SQLite` gives its log the same mode.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)?
+        .set_permissions(Permissions::from_mode(0o600))
+}
+
+async fn open_postgres(options: &PgConnectOptions) -> Result<PgPool> {
+    let options = options
+        .clone()
+        .application_name("skerry")
+        .options([("statement_timeout", STATEMENT_TIMEOUT)])
+        .disable_statement_logging();
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(PATIENCE)
+        .connect_with(options)
+        .await
+        .map_err(open_error)
+}
+
+/// A known reason keeps its own variant; the rest is a database that cannot be reached.
+fn open_error(error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        StoreError::Statement(error) => StoreError::Open(error),
+        known => known,
+    }
+}
+
+fn migrate_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(found) => StoreError::NewerSchema {
+            found,
+            known: SQLITE.iter().map(|step| step.version).max().unwrap_or(0),
+        },
+        MigrateError::VersionMismatch(step) => StoreError::AlteredSchema(step),
+        MigrateError::Execute(error) => match StoreError::from(error) {
+            StoreError::Statement(error) => StoreError::Migrate(MigrateError::Execute(error)),
+            known => known,
+        },
+        other => StoreError::Migrate(other),
+    }
+}

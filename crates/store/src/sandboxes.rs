@@ -1,0 +1,141 @@
+//! Reading sandboxes: one, a page of them, a tree of forks.
+
+use std::collections::BTreeMap;
+
+use skerry_types::{NodeId, SandboxId, SandboxState, limits};
+
+use crate::context::{System, Tenant};
+use crate::error::{Result, StoreError};
+use crate::page::{Cursor, Page};
+use crate::sandbox::Sandbox;
+use crate::sql::{Sql, sql};
+use crate::{Store, db::Db};
+
+/// Which sandboxes a list shows. The default: all that are not deleted.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// In one of these states; empty: in any.
+    pub states: Vec<SandboxState>,
+    /// Started from this image.
+    pub image: Option<String>,
+    /// Forked from this sandbox.
+    pub forked_from: Option<SandboxId>,
+    /// With all of these names and values.
+    pub metadata: BTreeMap<String, String>,
+    /// The deleted too. Asking for the state `deleted` shows them as well.
+    pub include_deleted: bool,
+    /// After this place.
+    pub cursor: Option<Cursor>,
+    /// How many at most, 1 to [`limits::MAX_PAGE`]; else the nearest of these.
+    pub limit: u32,
+}
+
+impl Store {
+    /// One sandbox, deleted or not.
+    pub async fn sandbox(&self, tenant: &Tenant, id: SandboxId) -> Result<Sandbox> {
+        self.find(one(tenant, id))
+            .await?
+            .ok_or_else(|| StoreError::NotFound(id.to_string()))
+    }
+
+    /// A page of sandboxes, newest first.
+    pub async fn sandboxes(&self, tenant: &Tenant, filter: &Filter) -> Result<Page<Sandbox>> {
+        let limit = filter.limit.clamp(1, limits::MAX_PAGE);
+        let rows = self.list(filter.select(tenant, &self.db, limit)).await?;
+        Ok(Page::cut(rows, limit, |sandbox| sandbox.id.uuid()))
+    }
+
+    /// The whole tree of forks that a sandbox belongs to, oldest first, so that the root is the first and each parent stands before its
+    /// children; the deleted are in it.
+    pub async fn fork_tree(&self, tenant: &Tenant, member: SandboxId) -> Result<Vec<Sandbox>> {
+        let tree = self
+            .list(
+                sql("SELECT * FROM sandboxes WHERE org_id = $1 AND fork_root = \
+                     (SELECT fork_root FROM sandboxes WHERE org_id = $1 AND id = $2) \
+                     ORDER BY fork_depth, id")
+                .bind(tenant.org())
+                .bind(member),
+            )
+            .await?;
+        if tree.is_empty() {
+            return Err(StoreError::NotFound(member.to_string()));
+        }
+        Ok(tree)
+    }
+
+    /// A sandbox of whichever org, for a report that names only its id.
+    pub async fn sandbox_of_any_org(&self, _: &System, id: SandboxId) -> Result<Sandbox> {
+        self.find(sql("SELECT * FROM sandboxes WHERE id = $1").bind(id))
+            .await?
+            .ok_or_else(|| StoreError::NotFound(id.to_string()))
+    }
+
+    /// What a node should have: every sandbox placed on it that has not ended.
+    pub async fn sandboxes_on(&self, _: &System, node: NodeId) -> Result<Vec<Sandbox>> {
+        self.list(
+            sql("SELECT * FROM sandboxes WHERE node_id = $1 AND state IN \
+                 ('provisioning', 'running', 'paused', 'stopping', 'missing') ORDER BY id")
+            .bind(node),
+        )
+        .await
+    }
+
+    pub(crate) async fn find(&self, sql: Sql) -> Result<Option<Sandbox>> {
+        self.db
+            .row(sql)
+            .await?
+            .as_ref()
+            .map(Sandbox::read)
+            .transpose()
+    }
+
+    pub(crate) async fn list(&self, sql: Sql) -> Result<Vec<Sandbox>> {
+        self.db.rows(sql).await?.iter().map(Sandbox::read).collect()
+    }
+}
+
+/// Reads one sandbox of this tenant.
+pub(crate) fn one(tenant: &Tenant, id: SandboxId) -> Sql {
+    sql("SELECT * FROM sandboxes WHERE org_id = $1 AND id = $2")
+        .bind(tenant.org())
+        .bind(id)
+}
+
+impl Filter {
+    fn select(&self, tenant: &Tenant, db: &Db, limit: u32) -> Sql {
+        let mut select = sql("SELECT * FROM sandboxes WHERE org_id = $1").bind(tenant.org());
+        if self.states.is_empty() {
+            if !self.include_deleted {
+                select = select.push(" AND state <> 'deleted'");
+            }
+        } else {
+            select = select.push(" AND state IN (");
+            for (i, &state) in self.states.iter().enumerate() {
+                select = select.push(if i == 0 { "" } else { ", " }).push_bind(state);
+            }
+            select = select.push(")");
+        }
+        if let Some(image) = &self.image {
+            select = select.push(" AND image = ").push_bind(image.as_str());
+        }
+        if let Some(parent) = self.forked_from {
+            select = select.push(" AND forked_from = ").push_bind(parent);
+        }
+        for (key, value) in &self.metadata {
+            select = select
+                .push(" AND EXISTS (SELECT 1 FROM ")
+                .push(db.each_entry())
+                .push("(metadata) AS entry WHERE entry.key = ")
+                .push_bind(key.as_str())
+                .push(" AND entry.value = ")
+                .push_bind(value.as_str())
+                .push(")");
+        }
+        if let Some(cursor) = self.cursor {
+            select = select.push(" AND id < ").push_bind(cursor);
+        }
+        select
+            .push(" ORDER BY id DESC LIMIT ")
+            .push_bind(i64::from(limit) + 1)
+    }
+}
