@@ -172,11 +172,15 @@ ids! {
     ProjectId, "project", "proj";
     /// A tenant. Not one of the eight public resources, but the same shape.
     OrgId, "org", "org";
+    /// An API key: the record, not the secret.
+    KeyId, "key", "key";
 }
 
 impl OrgId {
     /// The one organisation of a single-machine installation.
     pub const LOCAL: Self = Self(Uuid::from_u128(1));
+    /// The organisation that owns what all others share.
+    pub const PLATFORM: Self = Self(Uuid::nil());
 }
 
 #[cfg(test)]

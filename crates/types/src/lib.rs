@@ -13,7 +13,7 @@ pub mod state;
 pub use end::{ExecEnd, ExecStatus, Usage};
 pub use error::{Error, ErrorCode, Result};
 pub use id::{
-    ArtifactId, ExecId, ImageId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId, SandboxId,
+    ArtifactId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId, SandboxId,
     SessionId,
 };
 pub use profile::{Profile, Resources};
