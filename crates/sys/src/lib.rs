@@ -1,1 +1,15 @@
-//! (under construction)
+//! Safe Linux primitives: the only crate beside the agent that may use `unsafe`.
+
+pub mod btrfs;
+pub mod cgroup;
+pub mod clone;
+pub mod exec;
+pub mod fdpass;
+pub mod idmap;
+pub mod loopback;
+pub mod loopdev;
+pub mod memfd;
+pub mod mount;
+pub mod netlink;
+pub mod pidfd;
+pub mod seccomp;

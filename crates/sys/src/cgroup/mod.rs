@@ -1,0 +1,193 @@
+//! Control groups of either version behind one type: limits, usage, freezing, and who is in there.
+
+mod files;
+mod mounts;
+mod v1;
+mod v2;
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use crate::pidfd;
+
+/// What a group may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory and swap together.
+    pub memory_bytes: u64,
+    /// Thousandths of a processor.
+    pub cpu_milli: u64,
+    /// Processes and threads.
+    pub pids: u64,
+}
+
+/// What a group uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time of all it ever ran, in microseconds.
+    pub cpu_us: u64,
+    /// Memory now, without file pages that could be dropped at once.
+    pub memory_bytes: u64,
+    /// The most it used, such file pages included.
+    pub memory_peak_bytes: u64,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// Processes the kernel killed because there was no memory left.
+    pub oom_kills: u64,
+}
+
+/// Which generation of control groups has the controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// One tree for each controller.
+    V1,
+    /// One tree.
+    V2,
+}
+
+/// The folder of groups that belongs to us.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    version: Version,
+    /// v1: one for each controller, in the order of [`v1::CONTROLLERS`]. v2: one.
+    parents: Vec<PathBuf>,
+}
+
+/// One group, which may or may not exist.
+#[derive(Debug, Clone)]
+pub struct Group {
+    version: Version,
+    folders: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// Makes `parent`, a relative path, where this process may make groups with memory, cpu and pids limits.
+    ///
+    /// The error's text says what is missing.
+    pub fn open(parent: &str) -> io::Result<Self> {
+        let mounts = mounts::read()?;
+        if let Some(found) = v2::parent(&mounts, parent)? {
+            return Ok(Self {
+                version: Version::V2,
+                parents: vec![found],
+            });
+        }
+        Ok(Self {
+            version: Version::V1,
+            parents: v1::parents(&mounts, parent)?,
+        })
+    }
+
+    /// Which generation it is.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The group with this name.
+    pub fn group(&self, name: &str) -> Group {
+        Group {
+            version: self.version,
+            folders: self.parents.iter().map(|p| p.join(name)).collect(),
+        }
+    }
+
+    /// The names of all groups, those half made or half removed included.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for parent in &self.parents {
+            for entry in fs::read_dir(parent)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir()
+                    && let Ok(name) = entry.file_name().into_string()
+                {
+                    names.push(name);
+                }
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+impl Group {
+    /// Makes it, empty and with its limits set.
+    pub fn create(&self, limits: Limits) -> io::Result<()> {
+        for folder in &self.folders {
+            files::make(folder)?;
+        }
+        match self.version {
+            Version::V1 => v1::limit(&self.folders, limits),
+            Version::V2 => v2::limit(&self.folders[0], limits),
+        }
+    }
+
+    /// The files that take a process into the group when its number is written to each.
+    pub fn doors(&self) -> io::Result<Vec<OwnedFd>> {
+        let open = |folder: &PathBuf| {
+            let file = folder.join("cgroup.procs");
+            Ok(OpenOptions::new().write(true).open(file)?.into())
+        };
+        self.folders.iter().map(open).collect()
+    }
+
+    /// The processes in it, by the caller's numbers.
+    pub fn processes(&self) -> io::Result<Vec<u32>> {
+        let mut pids = Vec::new();
+        for folder in &self.folders {
+            let text = files::read_if_there(&folder.join("cgroup.procs"))?;
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> io::Result<Usage> {
+        match self.version {
+            Version::V1 => v1::usage(&self.folders),
+            Version::V2 => v2::usage(&self.folders[0]),
+        }
+    }
+
+    /// Starts to freeze or to thaw all its processes. [`Group::is_frozen`] tells when that is done.
+    pub fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+        match self.version {
+            Version::V1 => v1::set_frozen(&self.folders, frozen),
+            Version::V2 => v2::set_frozen(&self.folders[0], frozen),
+        }
+    }
+
+    /// Does none of its processes run?
+    pub fn is_frozen(&self) -> io::Result<bool> {
+        match self.version {
+            Version::V1 => v1::is_frozen(&self.folders),
+            Version::V2 => v2::is_frozen(&self.folders[0]),
+        }
+    }
+
+    /// Kills all that is in it now, frozen or not. To be repeated until [`Group::processes`] is empty: they may be forking.
+    pub fn kill(&self) -> io::Result<()> {
+        for pid in self.processes()? {
+            let Some(pidfd) = pidfd::open(pid)? else {
+                continue;
+            };
+            // The handle holds the number; only now is it known to be the process that is in the group.
+            if self.processes()?.contains(&pid) {
+                pidfd::kill(&pidfd)?;
+            }
+        }
+        match self.set_frozen(false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Removes it; fine if it is not there. Fails with `ResourceBusy` while a process is in it.
+    pub fn remove(&self) -> io::Result<()> {
+        self.folders.iter().try_for_each(|f| files::remove(f))
+    }
+}

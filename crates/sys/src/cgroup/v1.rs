@@ -1,0 +1,71 @@
+//! Version 1: a tree for each controller.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use super::files::{keyed, number, read_if_there, write, write_if_there};
+use super::mounts::Tree;
+use super::{Limits, Usage};
+
+/// The controllers used, in the order in which their folders are kept.
+const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "freezer"];
+const MEMORY: usize = 0;
+const CPU: usize = 1;
+const CPUACCT: usize = 2;
+const PIDS: usize = 3;
+const FREEZER: usize = 4;
+const CPU_PERIOD_US: u64 = 100_000;
+
+pub(super) fn parents(mounts: &[Tree], parent: &str) -> io::Result<Vec<PathBuf>> {
+    let folder = |controller: &str| {
+        let has = |tree: &&Tree| tree.controllers.iter().any(|c| c == controller);
+        let tree = mounts.iter().find(has).ok_or_else(|| {
+            io::Error::other(format!("no control group controller `{controller}`"))
+        })?;
+        let folder = tree.at.join(parent);
+        fs::create_dir_all(&folder).map_err(|error| {
+            let text = format!("cannot make the control group {}: {error}", folder.display());
+            io::Error::new(error.kind(), text)
+        })?;
+        Ok(folder)
+    };
+    CONTROLLERS.into_iter().map(folder).collect()
+}
+
+pub(super) fn limit(folders: &[PathBuf], limits: Limits) -> io::Result<()> {
+    let memory = limits.memory_bytes.to_string();
+    write(&folders[MEMORY], "memory.limit_in_bytes", &memory)?;
+    // Memory and swap together; without swap accounting there is no such file.
+    write_if_there(&folders[MEMORY], "memory.memsw.limit_in_bytes", &memory)?;
+    let quota = (limits.cpu_milli * CPU_PERIOD_US / 1000).to_string();
+    let period = CPU_PERIOD_US.to_string();
+    write(&folders[CPU], "cpu.cfs_period_us", &period)?;
+    write(&folders[CPU], "cpu.cfs_quota_us", &quota)?;
+    write(&folders[PIDS], "pids.max", &limits.pids.to_string())
+}
+
+pub(super) fn usage(folders: &[PathBuf]) -> io::Result<Usage> {
+    let memory = &folders[MEMORY];
+    let usage = Usage {
+        cpu_us: number(&folders[CPUACCT], "cpuacct.usage")? / 1000,
+        memory_bytes: number(memory, "memory.usage_in_bytes")?,
+        memory_peak_bytes: number(memory, "memory.max_usage_in_bytes")?,
+        pids: number(&folders[PIDS], "pids.current")?,
+        oom_kills: keyed(memory, "memory.oom_control", "oom_kill")?,
+    };
+    Ok(usage.without_cache(keyed(memory, "memory.stat", "total_inactive_file")?))
+}
+
+pub(super) fn set_frozen(folders: &[PathBuf], frozen: bool) -> io::Result<()> {
+    let state = if frozen { "FROZEN" } else { "THAWED" };
+    write(freezer(folders), "freezer.state", state)
+}
+
+pub(super) fn is_frozen(folders: &[PathBuf]) -> io::Result<bool> {
+    let state = read_if_there(&freezer(folders).join("freezer.state"))?;
+    Ok(state.trim() == "FROZEN")
+}
+
+fn freezer(folders: &[PathBuf]) -> &Path {
+    &folders[FREEZER]
+}

@@ -1,0 +1,94 @@
+//! `clone3`: a child process in namespaces of its own.
+#![expect(unsafe_code, reason = "clone3 has no safe interface")]
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::BitOr;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// A set of namespaces to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(u64);
+
+impl Namespaces {
+    /// Users, groups and capabilities.
+    pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
+    /// Process numbers.
+    pub const PID: Self = Self(libc::CLONE_NEWPID as u64);
+    /// Mounts.
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS as u64);
+    /// Interfaces, addresses, ports and abstract sockets.
+    pub const NET: Self = Self(libc::CLONE_NEWNET as u64);
+    /// Host name.
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS as u64);
+    /// System V IPC and message queues.
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
+    /// Offsets of the monotonic clocks. `libc` lacks the number.
+    pub const TIME: Self = Self(0x80);
+}
+
+impl BitOr for Namespaces {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The proof that this process has one thread, without which a forked child could find locks held by threads that do not exist in it.
+#[derive(Debug)]
+pub struct SingleThreaded(PhantomData<*const ()>);
+
+/// Who returns from [`SingleThreaded::fork`].
+#[derive(Debug)]
+pub enum Forked {
+    /// The new process.
+    Child,
+    /// The one that asked.
+    Parent {
+        /// The child, as the parent numbers it.
+        pid: u32,
+        /// A handle on it that no other process can take over.
+        pidfd: OwnedFd,
+    },
+}
+
+impl SingleThreaded {
+    /// Looks whether this is the only thread. The holder starts none while it forks.
+    pub fn check() -> io::Result<Self> {
+        let threads = std::fs::read_dir("/proc/self/task")?.count();
+        if threads == 1 {
+            return Ok(Self(PhantomData));
+        }
+        Err(io::Error::other(format!(
+            "{threads} threads where one is wanted"
+        )))
+    }
+
+    /// Forks a child into new namespaces.
+    pub fn fork(&self, namespaces: Namespaces) -> io::Result<Forked> {
+        let mut pidfd: libc::c_int = -1;
+        // SAFETY: all-zero is a valid `clone_args`.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags = namespaces.0 | libc::CLONE_PIDFD as u64;
+        args.pidfd = (&raw mut pidfd) as u64;
+        args.exit_signal = libc::SIGCHLD as u64;
+        // SAFETY: no shared memory and no new stack, so it is a plain fork; `self` proves that no other thread is left behind.
+        let pid = unsafe {
+            libc::syscall(
+                libc::SYS_clone3,
+                &raw const args,
+                size_of::<libc::clone_args>(),
+            )
+        };
+        match pid {
+            -1 => Err(io::Error::last_os_error()),
+            0 => Ok(Forked::Child),
+            pid => Ok(Forked::Parent {
+                pid: pid as u32,
+                // SAFETY: the kernel opened it for us.
+                pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+            }),
+        }
+    }
+}

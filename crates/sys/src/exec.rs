@@ -1,0 +1,93 @@
+//! The last steps of a launcher: becoming another program.
+#![expect(
+    unsafe_code,
+    reason = "execveat, keyctl, signal dispositions and fixed descriptor numbers have no safe interface"
+)]
+
+use std::convert::Infallible;
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::ptr;
+
+/// Runs the program in `fd` instead of this one. Returns only if that failed.
+pub fn exec(fd: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> io::Result<Infallible> {
+    let list = |strings: &[&CStr]| -> Vec<*const libc::c_char> {
+        let pointers = strings.iter().map(|s| s.as_ptr());
+        pointers.chain([ptr::null()]).collect()
+    };
+    let (args, env) = (list(args), list(env));
+    // SAFETY: both lists end in null, and what they point at outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(io::Error::last_os_error())
+}
+
+/// Puts `fds` at the numbers 0, 1, 2 … for the next program, and closes everything else when it starts.
+///
+/// None of `fds` may have one of these numbers already.
+pub fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    for (number, fd) in fds.iter().enumerate() {
+        if (fd.as_raw_fd() as usize) < fds.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: plain numbers. What had the number before is one of the standard streams, or free.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number as RawFd) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: takes numbers only, and closes nothing before the exec.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            fds.len(),
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Children that end are forgotten at once: this process never waits for one.
+pub fn forget_children() {
+    // SAFETY: ignoring is not a handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
+/// Children that end are kept until waited for, as a fresh process has it.
+pub fn keep_children() {
+    // SAFETY: the default is not a handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// Leaves the session keyring of whoever started this process for a new, empty one.
+pub fn new_session_keyring() -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let key = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            JOIN_SESSION_KEYRING,
+            ptr::null::<libc::c_char>(),
+        )
+    };
+    let error = io::Error::last_os_error();
+    // A kernel without keyrings has none to leave.
+    if key >= 0 || error.raw_os_error() == Some(libc::ENOSYS) {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}

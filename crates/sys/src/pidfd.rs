@@ -1,0 +1,93 @@
+//! Processes by handle, and by number together with the moment they started.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::{fs, io};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A process that was running: its number alone could have been given to another since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since the machine did.
+    pub started: u64,
+}
+
+impl Identity {
+    /// The process that has this number now.
+    pub fn of(pid: u32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let started = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { pid, started })
+    }
+
+    /// A handle on this very process; `None` if it is gone.
+    pub fn open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pidfd) = open(self.pid)? else {
+            return Ok(None);
+        };
+        // The handle holds the number from here on, so what is read now is about the process it is for.
+        let same = Self::of(self.pid).is_ok_and(|now| now == self);
+        Ok((same && !has_exited(&pidfd)?).then_some(pidfd))
+    }
+}
+
+/// Field 22. The name before it, in parentheses, may hold anything.
+fn start_time(stat: &str) -> Option<u64> {
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// A handle on the process with this number; `None` if there is none.
+pub fn open(pid: u32) -> io::Result<Option<OwnedFd>> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Kills it; one that is gone already is fine.
+pub fn kill(pidfd: impl AsFd) -> io::Result<()> {
+    match pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Is it gone, and if it was the first of its namespace, everything in there too?
+pub fn has_exited(pidfd: impl AsFd) -> io::Result<bool> {
+    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    Ok(poll(&mut fds, Some(&now))? == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_move_the_fields() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(start_time(&format!("7 (a) R 9 (b)) {rest}")), Some(4242));
+        assert_eq!(start_time("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_number_taken_over_by_another_process_is_not_the_process() {
+        let own = Identity::of(std::process::id()).unwrap();
+        assert!(own.open().unwrap().is_some());
+        let earlier = Identity {
+            started: own.started - 1,
+            ..own
+        };
+        assert!(earlier.open().unwrap().is_none());
+    }
+}
