@@ -1,0 +1,84 @@
+//! The agent: what it knows, and who does what with each message.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use skerry_proto::agent::from_agent::Body as From;
+use skerry_proto::agent::to_agent::Body as To;
+use skerry_proto::agent::{AgentHello, GENERATION};
+use skerry_types::limits::KILL_GRACE_MS;
+use tokio::sync::Notify;
+
+use crate::exec::Execs;
+use crate::outbox::Outbox;
+use crate::privilege::Level;
+use crate::reap::Reaper;
+
+/// Everything there is, for the life of the process. All of it lives on one thread.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) level: Level,
+    pub(crate) outbox: Rc<Outbox>,
+    pub(crate) reaper: Rc<Reaper>,
+    pub(crate) execs: Execs,
+    stop: Notify,
+    kill_grace: Cell<Duration>,
+}
+
+impl Agent {
+    pub(crate) fn new(level: Level) -> Rc<Self> {
+        Rc::new(Self {
+            level,
+            outbox: Rc::default(),
+            reaper: Rc::default(),
+            execs: Execs::default(),
+            stop: Notify::new(),
+            kill_grace: Cell::new(Duration::from_millis(KILL_GRACE_MS)),
+        })
+    }
+
+    /// A new link stands.
+    pub(crate) fn linked(&self) {
+        self.outbox.open();
+        self.execs.detach_all();
+        self.outbox.send(From::Hello(AgentHello {
+            generation: GENERATION,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }));
+    }
+
+    /// The link is gone; what runs, runs on.
+    pub(crate) fn unlinked(&self) {
+        self.execs.detach_all();
+        self.outbox.close();
+    }
+
+    /// Does what one message says.
+    pub(crate) fn handle(self: &Rc<Self>, message: To) {
+        match message {
+            To::ExecStart(start) => self.execs.start(self, start),
+            To::ExecAttach(attach) => self.execs.attach(&self.outbox, attach),
+            To::ExecAck(ack) => self.execs.acknowledge(&ack),
+            To::ExecStdin(input) => self.execs.stdin(input),
+            To::ExecSignal(signal) => self.execs.signal(&signal),
+            To::ExecResize(resize) => self.execs.resize(&resize),
+            To::Shutdown(shutdown) => self.stop(Duration::from_millis(shutdown.kill_grace_ms)),
+            // Nothing depends on the node's generation yet.
+            To::Hello(_) => {}
+            _ => {}
+        }
+    }
+
+    /// Ends everything, soon.
+    pub(crate) fn stop(&self, kill_grace: Duration) {
+        self.kill_grace.set(kill_grace);
+        self.stop.notify_one();
+    }
+
+    /// Until somebody wants the end; how much time there is from TERM to KILL.
+    pub(crate) async fn stopped(&self) -> Duration {
+        self.stop.notified().await;
+        self.kill_grace.get()
+    }
+}

@@ -1,0 +1,86 @@
+//! The agent's command line, written by a launcher and not by people.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::privilege::Level;
+
+/// Where links come from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Descriptor 3 listens.
+    Inherited,
+    /// Descriptor 3 is the one link there will ever be.
+    Connected,
+    /// Listen on this path.
+    Path(PathBuf),
+}
+
+/// What the launcher wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Args {
+    pub(crate) source: Source,
+    pub(crate) level: Level,
+}
+
+/// Why the arguments mean nothing.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ArgsError {
+    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --level restricted|root")]
+    Unknown(OsString),
+    #[error("{0} needs a value")]
+    Incomplete(&'static str),
+}
+
+/// Reads the arguments after the program's name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ArgsError> {
+    let mut parsed = Args {
+        source: Source::Inherited,
+        level: Level::Restricted,
+    };
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--connected") => parsed.source = Source::Connected,
+            Some("--listen") => {
+                let path = args.next().ok_or(ArgsError::Incomplete("--listen"))?;
+                parsed.source = Source::Path(path.into());
+            }
+            Some("--level") => {
+                let level = args.next().ok_or(ArgsError::Incomplete("--level"))?;
+                parsed.level = match level.to_str() {
+                    Some("restricted") => Level::Restricted,
+                    Some("root") => Level::Root,
+                    _ => return Err(ArgsError::Unknown(level)),
+                };
+            }
+            _ => return Err(ArgsError::Unknown(arg)),
+        }
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Args, ArgsError> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn nothing_said_is_the_closed_choice() {
+        let want = Args {
+            source: Source::Inherited,
+            level: Level::Restricted,
+        };
+        assert_eq!(parsed(&[]), Ok(want));
+    }
+
+    #[test]
+    fn a_level_that_is_not_known_is_refused_and_not_guessed() {
+        assert!(parsed(&["--level", "admin"]).is_err());
+        assert!(parsed(&["--level"]).is_err());
+        assert!(parsed(&["--verbose"]).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! What the process makes of itself before it runs anything for anybody.
+#![expect(
+    unsafe_code,
+    reason = "inherited descriptors and signal dispositions have no safe interface"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{DumpableBehavior, set_child_subreaper, set_dumpable_behavior};
+
+/// The descriptor that a launcher leaves for us.
+const LINK_FD: RawFd = 3;
+/// Descriptors below this number are never ours: a session's shell gets its own there.
+const FIRST_OWN_FD: RawFd = 10;
+
+/// Takes the inherited link out of the way of the low numbers.
+pub(crate) fn take_link() -> io::Result<OwnedFd> {
+    // SAFETY: only borrowed for one call, which fails cleanly if nothing is open there.
+    let inherited = unsafe { BorrowedFd::borrow_raw(LINK_FD) };
+    let own = rustix::io::fcntl_dupfd_cloexec(inherited, FIRST_OWN_FD)?;
+    // SAFETY: the call above proved it open, and nothing else in this process owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(LINK_FD) });
+    Ok(own)
+}
+
+/// Signals as a fresh process has them, nothing for children to inherit, orphans come to us, nobody reads our memory.
+pub(crate) fn prepare() -> io::Result<()> {
+    reset_signals();
+    close_all_on_exec()?;
+    reserve_low_descriptors()?;
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// A launcher may have left signals ignored or blocked; our children would inherit that.
+fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: no handler is installed; numbers that cannot be set are refused without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: ignoring is not a handler. Writing to a broken link must be an error, not our death.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    // SAFETY: an all-zero set is the empty set, and it lives for the call.
+    unsafe {
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+fn close_all_on_exec() -> io::Result<()> {
+    // SAFETY: the call takes numbers only and closes nothing now.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            LINK_FD,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Fills the low numbers for good, so that putting a child's descriptors there never hits one of ours.
+fn reserve_low_descriptors() -> io::Result<()> {
+    loop {
+        let filler = eventfd(0, EventfdFlags::CLOEXEC)?;
+        if filler.as_raw_fd() >= FIRST_OWN_FD {
+            return Ok(());
+        }
+        let _: RawFd = filler.into_raw_fd();
+    }
+}

@@ -1,0 +1,132 @@
+//! The byte stream to the node: accepted one after another, read into messages, written from the outbox.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use skerry_proto::agent::ToAgent;
+use skerry_proto::frame::{self, FrameError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::agent::Agent;
+use crate::args::Source;
+use crate::boot;
+use crate::outbox::Outbox;
+
+/// Encoded messages gathered for one write.
+const BATCH_BYTES: usize = 128 * 1024;
+
+/// Where links come from, made before the loop runs.
+#[derive(Debug)]
+pub(crate) enum Links {
+    Listener(std::os::unix::net::UnixListener),
+    Only(std::os::unix::net::UnixStream),
+}
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the node closed it")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+impl Links {
+    pub(crate) fn open(source: &Source) -> io::Result<Self> {
+        match source {
+            Source::Inherited => Ok(Self::Listener(boot::take_link()?.into())),
+            Source::Connected => Ok(Self::Only(boot::take_link()?.into())),
+            Source::Path(path) => Ok(Self::Listener(bind(path)?)),
+        }
+    }
+
+    /// Serves links for as long as there can be one.
+    pub(crate) async fn serve(self, agent: &Rc<Agent>) -> io::Result<()> {
+        match self {
+            Self::Only(stream) => {
+                stream.set_nonblocking(true)?;
+                serve(agent, UnixStream::from_std(stream)?).await;
+                Ok(())
+            }
+            Self::Listener(listener) => {
+                listener.set_nonblocking(true)?;
+                accept(agent, &UnixListener::from_std(listener)?).await
+            }
+        }
+    }
+}
+
+/// Only our own user may connect.
+fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// A new link replaces the one before: its node may have died without a word.
+async fn accept(agent: &Rc<Agent>, listener: &UnixListener) -> io::Result<()> {
+    let (mut stream, _) = listener.accept().await?;
+    loop {
+        let next = tokio::select! {
+            next = listener.accept() => next,
+            () = serve(agent, stream) => listener.accept().await,
+        };
+        stream = next?.0;
+    }
+}
+
+async fn serve(agent: &Rc<Agent>, stream: UnixStream) {
+    agent.linked();
+    let _unlink = Unlink(agent);
+    let (reader, writer) = stream.into_split();
+    // Which of the two fails first, and how, makes no difference: the node will say what it still wants.
+    let _: Result<(), LinkError> = tokio::select! {
+        end = read(agent, reader) => end,
+        end = write(&agent.outbox, writer) => end,
+    };
+}
+
+/// However a link ends, also by being dropped for the next.
+struct Unlink<'a>(&'a Rc<Agent>);
+
+impl Drop for Unlink<'_> {
+    fn drop(&mut self) {
+        self.0.unlinked();
+    }
+}
+
+async fn read(agent: &Rc<Agent>, mut reader: OwnedReadHalf) -> Result<(), LinkError> {
+    let mut buffer = BytesMut::new();
+    loop {
+        while let Some(message) = frame::decode::<ToAgent>(&mut buffer)? {
+            if let Some(body) = message.body {
+                agent.handle(body);
+            }
+            agent.outbox.has_room().await;
+        }
+        if reader.read_buf(&mut buffer).await? == 0 {
+            return Err(LinkError::Closed);
+        }
+    }
+}
+
+async fn write(outbox: &Outbox, mut writer: OwnedWriteHalf) -> Result<(), LinkError> {
+    let mut batch = BytesMut::new();
+    loop {
+        frame::encode(&outbox.next().await, &mut batch);
+        while batch.len() < BATCH_BYTES
+            && let Some(message) = outbox.try_next()
+        {
+            frame::encode(&message, &mut batch);
+        }
+        writer.write_all(&batch).await?;
+        batch.clear();
+    }
+}
