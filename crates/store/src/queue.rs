@@ -46,6 +46,14 @@ impl Store {
         row.as_ref().map(Sandbox::read).transpose()
     }
 
+    /// Every sandbox that waits for a slot, the longest first.
+    pub async fn queued(&self, _: &System) -> Result<Vec<Sandbox>> {
+        self.list(sql(
+            "SELECT * FROM sandboxes WHERE state = 'queued' ORDER BY queued_at, id",
+        ))
+        .await
+    }
+
     /// The place of a waiting sandbox in the queue, from 1; none if it does not wait. Others' sandboxes are counted, never shown.
     pub async fn queue_position(&self, tenant: &Tenant, id: SandboxId) -> Result<Option<u32>> {
         let row = self
