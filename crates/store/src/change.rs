@@ -116,13 +116,11 @@ impl Store {
                 .bind(at),
             )
             .await?;
-        match row {
-            Some(row) => Sandbox::read(&row),
-            None => {
-                let now = self.sandbox(tenant, id).await?;
-                Err(StoreError::NotRunning(now.state))
-            }
+        if let Some(row) = row {
+            return Sandbox::read(&row);
         }
+        let now = self.sandbox(tenant, id).await?;
+        Err(StoreError::NotRunning(now.state))
     }
 
     /// Notes that the warning about the coming end was given; true for the one caller who is to give it.

@@ -82,8 +82,8 @@ pub enum StoreError {
     /// Its node has no free slot.
     #[error("node has no free slot")]
     NoCapacity,
-    /// Only a running sandbox can be forked.
-    #[error("the sandbox is {0}; it must run to be forked")]
+    /// It needs a sandbox that runs: a fork, or a new timeout.
+    #[error("the sandbox is {0}, and so it cannot be done")]
     NotRunning(SandboxState),
     /// The chain of forks is as long as it may be.
     #[error("a chain of forks has at most {limit} links")]

@@ -1,1 +1,3 @@
-//! (under construction)
+//! What tests of several crates share.
+
+pub mod postgres;

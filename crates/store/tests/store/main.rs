@@ -1,0 +1,19 @@
+//! The store's whole suite, run on `SQLite` and on PostgreSQL.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod bed;
+mod forks;
+mod idempotency;
+mod keys;
+mod lists;
+mod model;
+mod queue;
+mod races;
+mod schema;
+mod states;
+mod tenancy;
+mod trouble;

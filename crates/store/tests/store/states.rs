@@ -1,0 +1,230 @@
+//! A sandbox's row through its life: what each change writes, and what reconcilers then find due.
+
+use skerry_store::{Cas, Change, Facts, Network, Privilege, StoreError};
+use skerry_types::{Action, ErrorCode, FailureReason, Profile, SandboxId, SandboxState as S};
+
+use crate::bed::{Bed, LOCAL, SYSTEM, at, ids, new_sandbox, on_both_engines};
+
+on_both_engines! {
+    a_row_keeps_what_was_asked,
+    a_life_from_create_to_delete,
+    the_guard_is_the_state_that_was_read,
+    what_does_not_fit_changes_nothing,
+    age_limits_and_warnings,
+    idleness,
+    a_new_timeout,
+    text_that_cannot_be_kept,
+}
+
+async fn a_row_keeps_what_was_asked(bed: &Bed) {
+    let node = bed.node(1).await;
+    let mut new = new_sandbox();
+    new.profile = Some(Profile::Medium);
+    new.resources = Profile::Medium.resources();
+    new.privilege = Some(Privilege::Root);
+    new.driver = Some("ns".into());
+    new.network = Network::None;
+    new.metadata
+        .insert("\"$.[]'%\u{1F980}".into(), "\\'".into());
+    let made = bed
+        .store
+        .create_sandbox(&LOCAL, new.clone(), Some(node), at(0))
+        .await
+        .unwrap();
+    assert_eq!(bed.store.sandbox(&LOCAL, new.id).await.unwrap(), made);
+    assert_eq!(made.state, S::Provisioning);
+    assert_eq!(made.node_id, Some(node));
+    assert_eq!((made.org_id, made.id), (LOCAL.org(), new.id));
+    assert_eq!((&made.name, &made.image), (&new.name, &new.image));
+    assert_eq!((made.profile, made.resources), (new.profile, new.resources));
+    assert_eq!(made.facts.privilege, Some(Privilege::Root));
+    assert_eq!(made.facts.driver.as_deref(), Some("ns"));
+    assert_eq!(made.network, Network::None);
+    assert_eq!(made.metadata, new.metadata);
+    assert_eq!(made.env_names, new.env_names);
+    assert_eq!((made.ttl_seconds, made.idle_seconds), (3600, 900));
+    assert_eq!((made.created_at, made.updated_at), (at(0), at(0)));
+    assert_eq!((made.started_at, made.expires_at), (None, None));
+    let again = bed.store.create_sandbox(&LOCAL, new, None, at(1)).await;
+    assert!(matches!(again, Err(StoreError::Exists(_))), "{again:?}");
+}
+
+async fn a_life_from_create_to_delete(bed: &Bed) {
+    let node = bed.node(1).await;
+    let made = bed
+        .store
+        .create_sandbox(&LOCAL, new_sandbox(), Some(node), at(0))
+        .await
+        .unwrap();
+    let change = Change {
+        facts: Facts {
+            driver: Some("ns".into()),
+            isolation: Some("namespace".into()),
+            privilege: Some(Privilege::Restricted),
+            storage: Some("btrfs".into()),
+            disk_quota: Some(true),
+            limits: Some(false),
+            image_digest: Some("sha256:00".into()),
+            fork_kind: None,
+            boot_us: Some(1234),
+        },
+        ..Change::default()
+    };
+    let Cas::Done(runs) = bed
+        .store
+        .transition(&LOCAL, &made, Action::Ready, &change, at(2))
+        .await
+        .unwrap()
+    else {
+        panic!("nobody else changes it");
+    };
+    assert_eq!(runs.facts, change.facts);
+    assert_eq!(runs.started_at, Some(at(2)));
+    assert_eq!(runs.last_active_at, at(2));
+    assert_eq!(runs.expires_at, Some(at(3602)));
+
+    let paused = bed.act(&runs, Action::Pause, 3).await;
+    let resumed = bed.act(&paused, Action::Resume, 4).await;
+    assert_eq!(resumed.started_at, Some(at(2)), "it started once");
+    assert_eq!(resumed.expires_at, Some(at(3602)), "its age goes on");
+    assert_eq!(resumed.facts, change.facts);
+
+    let why = Change {
+        reason: Some(FailureReason::IdleTimeout),
+        message: Some("unused".into()),
+        ..Change::default()
+    };
+    let stopping = bed
+        .store
+        .act(&LOCAL, made.id, Action::Stop, &why, at(5))
+        .await
+        .unwrap();
+    assert_eq!((stopping.state, stopping.ended_at), (S::Stopping, None));
+    let stopped = bed.act(&stopping, Action::Ended, 6).await;
+    assert_eq!(stopped.ended_at, Some(at(6)));
+    assert_eq!(stopped.failure_reason, Some(FailureReason::IdleTimeout));
+    assert_eq!(bed.act(&stopped, Action::Stop, 7).await, stopped);
+    let gone = bed.act(&stopped, Action::Delete, 8).await;
+    assert_eq!((gone.ended_at, gone.deleted_at), (Some(at(6)), Some(at(8))));
+    assert_eq!(gone.failure_message.as_deref(), Some("unused"));
+    assert_eq!(bed.act(&gone, Action::Delete, 9).await, gone);
+
+    let before = at(8);
+    assert_eq!(bed.store.purge_deleted(&SYSTEM, before).await.unwrap(), 0);
+    assert_eq!(bed.store.purge_deleted(&SYSTEM, at(9)).await.unwrap(), 1);
+    let absent = bed.store.sandbox(&LOCAL, made.id).await;
+    assert!(matches!(absent, Err(StoreError::NotFound(_))));
+}
+
+async fn the_guard_is_the_state_that_was_read(bed: &Bed) {
+    bed.node(1).await;
+    let runs = bed.running(&LOCAL, 0).await;
+    let stopping = bed.act(&runs, Action::Stop, 1).await;
+    let late = bed
+        .store
+        .transition(&LOCAL, &runs, Action::Pause, &Change::default(), at(2))
+        .await
+        .unwrap();
+    assert_eq!(late, Cas::Stale(stopping));
+}
+
+async fn what_does_not_fit_changes_nothing(bed: &Bed) {
+    let queued = bed.queued(&LOCAL, 0).await;
+    let error = bed
+        .store
+        .act(&LOCAL, queued.id, Action::Pause, &Change::default(), at(1))
+        .await
+        .unwrap_err();
+    assert_eq!(skerry_types::Error::from(error).code, ErrorCode::Conflict);
+    assert_eq!(bed.store.sandbox(&LOCAL, queued.id).await.unwrap(), queued);
+    let nobody = SandboxId::new();
+    let error = bed
+        .store
+        .act(&LOCAL, nobody, Action::Stop, &Change::default(), at(1))
+        .await
+        .unwrap_err();
+    assert_eq!(skerry_types::Error::from(error).code, ErrorCode::NotFound);
+}
+
+async fn age_limits_and_warnings(bed: &Bed) {
+    bed.node(9).await;
+    let store = &bed.store;
+    let runs = bed.running(&LOCAL, 0).await;
+    let paused = bed.running(&LOCAL, 10).await;
+    bed.act(&paused, Action::Pause, 11).await;
+    let mut ageless = new_sandbox();
+    ageless.ttl_seconds = 0;
+    let ageless = store
+        .create_sandbox(&LOCAL, ageless, Some(skerry_store::LOCAL_NODE), at(0))
+        .await
+        .unwrap();
+    assert_eq!(bed.act(&ageless, Action::Ready, 0).await.expires_at, None);
+
+    let none: [SandboxId; 0] = [];
+    let warn =
+        |seconds| async move { ids(&store.ttl_warnings_due(&SYSTEM, at(seconds)).await.unwrap()) };
+    assert_eq!(warn(3539).await, none);
+    assert_eq!(warn(3540).await, [runs.id]);
+    assert!(store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap());
+    assert!(!store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap());
+    assert_eq!(warn(3550).await, [paused.id]);
+
+    let expired = |seconds| async move { ids(&store.expired(&SYSTEM, at(seconds)).await.unwrap()) };
+    assert_eq!(expired(3599).await, none);
+    assert_eq!(expired(3600).await, [runs.id]);
+    assert_eq!(expired(3610).await, [runs.id, paused.id]);
+    bed.act(&runs, Action::Stop, 3610).await;
+    assert_eq!(expired(9_999_999).await, [paused.id]);
+}
+
+async fn idleness(bed: &Bed) {
+    bed.node(9).await;
+    let store = &bed.store;
+    let used = bed.running(&LOCAL, 0).await;
+    let unused = bed.running(&LOCAL, 0).await;
+    let frozen = bed.running(&LOCAL, 0).await;
+    bed.act(&frozen, Action::Pause, 0).await;
+    store.touch(&LOCAL, used.id, at(500)).await.unwrap();
+    store.touch(&LOCAL, used.id, at(3)).await.unwrap();
+    let row = store.sandbox(&LOCAL, used.id).await.unwrap();
+    assert_eq!(row.last_active_at, at(500), "never backwards");
+    let idle = |seconds| async move { ids(&store.idle(&SYSTEM, at(seconds)).await.unwrap()) };
+    assert_eq!(idle(899).await, []);
+    assert_eq!(idle(900).await, [unused.id]);
+    assert_eq!(idle(1400).await, [unused.id, used.id]);
+}
+
+async fn a_new_timeout(bed: &Bed) {
+    bed.node(1).await;
+    let store = &bed.store;
+    let runs = bed.running(&LOCAL, 0).await;
+    store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap();
+    let longer = store
+        .set_timeout(&LOCAL, runs.id, 7200, Some(at(7200)), at(1))
+        .await
+        .unwrap();
+    assert_eq!(longer.expires_at, Some(at(7200)));
+    assert_eq!((longer.ttl_seconds, longer.ttl_warned), (7200, false));
+    let stopping = bed.act(&runs, Action::Stop, 2).await;
+    let late = store
+        .set_timeout(&LOCAL, runs.id, 1, None, at(3))
+        .await
+        .unwrap_err();
+    assert!(matches!(late, StoreError::NotRunning(S::Stopping)));
+    assert_eq!(store.sandbox(&LOCAL, runs.id).await.unwrap(), stopping);
+}
+
+/// `SQLite` keeps a NUL and PostgreSQL does not; neither answers with a fault of ours.
+async fn text_that_cannot_be_kept(bed: &Bed) {
+    let mut new = new_sandbox();
+    new.image = "a\0b".into();
+    let id = new.id;
+    match bed.store.create_sandbox(&LOCAL, new, None, at(0)).await {
+        Ok(made) => assert_eq!(made.image, "a\0b"),
+        Err(error) => {
+            let error = skerry_types::Error::from(error);
+            assert_eq!(error.code, ErrorCode::ValidationError);
+            assert!(bed.store.sandbox(&LOCAL, id).await.is_err());
+        }
+    }
+}
