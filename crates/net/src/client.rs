@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skerry_types::SandboxId;
+use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::error::{Error, Result};
 use crate::launch;
 use crate::options::Options;
-use crate::wire::{
-    Egress, Facts, Failure, GENERATION, Held, NetworkKind, Reply, Request, Wire,
-};
+use crate::wire::{Egress, Facts, Failure, GENERATION, Held, NetworkKind, Reply, Request, Wire};
 
 /// The gateway answers in microseconds; at its start and under load in milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rest before looking again for a gateway that can report refusals.
+const WATCH_REST: Duration = Duration::from_secs(1);
 /// Refusals waiting for the one who reads them.
 const REFUSALS: usize = 256;
 
@@ -69,7 +70,7 @@ impl Network {
         };
         if let (Reply::Userns { own: true }, Some(fd)) = network.call(&Request::Userns).await? {
             // The cell was made three lines up.
-            drop(network.inner.userns.set(fd));
+            let _full = network.inner.userns.set(fd);
         }
         Ok(network)
     }
@@ -125,7 +126,7 @@ impl Network {
     }
 
     /// Connections refused from now on, and those that the gateway kept while nobody listened.
-    /// One receiver gets each; the gateway keeps them while this one is slow.
+    /// Each is reported once; while the receiver is slow the gateway keeps the last thousand.
     pub fn refusals(&self) -> mpsc::Receiver<Egress> {
         let (sender, receiver) = mpsc::channel(REFUSALS);
         let inner = Arc::clone(&self.inner);
@@ -158,9 +159,16 @@ impl Network {
 impl Inner {
     async fn connect(&self) -> Result<Wire> {
         let stream = launch::connect(&self.options, self.userns.get()).await?;
+        self.greet(stream).await
+    }
+
+    async fn greet(&self, stream: UnixStream) -> Result<Wire> {
         let mut wire = Wire::new(stream);
         let egress_allow = self.options.config.egress_allow.clone();
-        match self.ask(&mut wire, &Request::Hello { egress_allow }).await? {
+        match self
+            .ask(&mut wire, &Request::Hello { egress_allow })
+            .await?
+        {
             (Reply::Hello { generation }, _) if generation == GENERATION => Ok(wire),
             (Reply::Hello { generation }, _) => Err(Error::Generation {
                 theirs: generation,
@@ -176,16 +184,18 @@ impl Inner {
             .map_err(|source| launch::connection(&self.options.dir, source))
     }
 
-    /// Fetches refusals as long as the gateway lives.
+    /// Fetches refusals for ever: from the gateway that runs now and from those after it.
     async fn watch(&self, sender: &mpsc::Sender<Egress>) {
-        if let Err(error) = self.forward(sender).await {
-            tracing::warn!(%error, "refused connections are not reported any more");
+        while let Err(error) = self.forward(sender).await {
+            tracing::debug!(%error, "waiting for a gateway to report refused connections");
+            tokio::time::sleep(WATCH_REST).await;
         }
     }
 
     async fn forward(&self, sender: &mpsc::Sender<Egress>) -> Result<()> {
-        let mut wire = self.connect().await?;
         let broken = |source| launch::connection(&self.options.dir, source);
+        let stream = launch::adopt(&self.options).await.map_err(broken)?;
+        let mut wire = self.greet(stream).await?;
         loop {
             wire.send(&Request::Watch, None).await.map_err(broken)?;
             let Some((Reply::Refused { events, lost }, _)) =

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use skerry_types::SandboxId;
 use tokio::net::UnixListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Config;
@@ -30,8 +30,10 @@ pub(crate) struct Gateway {
     pub(crate) registry: Registry,
     pub(crate) policy: RwLock<Arc<Policy>>,
     pub(crate) refusals: Refusals,
-    /// Connections relayed now.
-    pub(crate) connections: AtomicUsize,
+    /// Connections that can still be relayed.
+    pub(crate) connections: Semaphore,
+    /// Name lookups that can still be answered at once.
+    pub(crate) lookups: Arc<Semaphore>,
     /// The control socket's path, removed before the gateway leaves.
     pub(crate) socket: PathBuf,
     /// Daemons connected now.
@@ -159,10 +161,11 @@ impl Gateway {
 
     fn facts(&self) -> Facts {
         Facts {
+            pid: std::process::id(),
             rootless: self.rootless,
             nat_unavailable: self.registry.nat_unavailable().map(str::to_owned),
             gateway: self.address,
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: self.config.connections - self.connections.available_permits(),
         }
     }
 

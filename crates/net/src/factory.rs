@@ -159,9 +159,7 @@ impl Yard {
             set(key, value)?;
         }
         no_ipv6_on_new_interfaces()?;
-        self.netlink
-            .set_up(LOOPBACK)
-            .map_err(MakeError::Loopback)?;
+        self.netlink.set_up(LOOPBACK).map_err(MakeError::Loopback)?;
         self.netlink
             .add_address(LOOPBACK, self.site.gateway, 32)
             .map_err(MakeError::Address)

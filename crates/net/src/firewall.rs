@@ -60,10 +60,15 @@ fn run_nft(rules: &str) -> io::Result<Output> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(rules.as_bytes())?;
+    let mut stdin = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let written = stdin.write_all(rules.as_bytes());
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    // A program that failed before it read has said more about it than a broken pipe does.
+    if output.status.success() {
+        written?;
     }
-    child.wait_with_output()
+    Ok(output)
 }
 
 /// Ordinary users often have no `sbin` in their path.

@@ -12,10 +12,10 @@ use std::sync::atomic::AtomicUsize;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use parking_lot::RwLock;
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::control::{self, Gateway};
@@ -25,6 +25,9 @@ use crate::policy::Policy;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::{dns, relay};
+
+/// Name lookups answered at once, for all sandboxes.
+const LOOKUPS: usize = 512;
 
 /// What the daemon tells the gateway at its start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,8 +89,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
         rootless,
         tracked_per_sandbox: launch.config.connections_per_sandbox.saturating_mul(2),
     };
-    let (factory, sockets) =
-        factory::start(site).map_err(|error: MakeError| GatewayError::Factory(error.to_string()))?;
+    let (factory, sockets) = factory::start(site)
+        .map_err(|error: MakeError| GatewayError::Factory(error.to_string()))?;
+    drop_capabilities().map_err(GatewayError::Detach)?;
     let (sockets, nat_unavailable) = match sockets {
         Ok(sockets) => (Some(sockets), None),
         Err(reason) => (None, Some(reason)),
@@ -101,7 +105,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
             launch.config.subnet,
         ))),
         refusals: Refusals::default(),
-        connections: AtomicUsize::new(0),
+        connections: Semaphore::new(launch.config.connections),
+        lookups: Arc::new(Semaphore::new(LOOKUPS)),
         socket: launch.socket,
         daemons: AtomicUsize::new(0),
         changed: Notify::new(),
@@ -154,6 +159,17 @@ fn inherited_listener() -> io::Result<std::os::unix::net::UnixListener> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     Ok(fd.into())
+}
+
+/// Of this thread, which is the one that strangers talk to; the factory's keeps them.
+fn drop_capabilities() -> io::Result<()> {
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none)?;
+    Ok(())
 }
 
 fn may_make_namespaces() -> bool {

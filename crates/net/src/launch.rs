@@ -14,15 +14,24 @@ use crate::error::{Error, Result};
 use crate::gateway::Launch;
 use crate::options::Options;
 
+const SOCKET: &str = "gateway.sock";
+const LOCK: &str = "gateway.lock";
+const LOG: &str = "gateway.log";
+
+/// Connects to the gateway that runs for this folder.
+pub(crate) async fn adopt(options: &Options) -> io::Result<tokio::net::UnixStream> {
+    tokio::net::UnixStream::connect(options.dir.join(SOCKET)).await
+}
+
 /// Connects to the gateway of this folder; starts it when there is none.
 pub(crate) async fn connect(
     options: &Options,
     userns: Option<&OwnedFd>,
 ) -> Result<tokio::net::UnixStream> {
-    let socket = options.dir.join("gateway.sock");
-    if let Ok(stream) = tokio::net::UnixStream::connect(&socket).await {
+    if let Ok(stream) = adopt(options).await {
         return Ok(stream);
     }
+    let socket = options.dir.join(SOCKET);
     let dir = options.dir.clone();
     let _lock = tokio::task::spawn_blocking(move || lock(&dir))
         .await
@@ -39,7 +48,7 @@ pub(crate) async fn connect(
 
 /// A broken request, with what the gateway may have said about it.
 pub(crate) fn connection(dir: &Path, source: io::Error) -> Error {
-    let log = std::fs::read_to_string(dir.join("gateway.log")).unwrap_or_default();
+    let log = std::fs::read_to_string(dir.join(LOG)).unwrap_or_default();
     let last = log.lines().last().unwrap_or("(nothing)");
     Error::Connection {
         log: last.chars().take(500).collect(),
@@ -58,7 +67,7 @@ fn lock(dir: &Path) -> Result<File> {
         .mode(0o700)
         .create(dir)
         .map_err(failed)?;
-    let lock = File::create(dir.join("gateway.lock")).map_err(failed)?;
+    let lock = File::create(dir.join(LOCK)).map_err(failed)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|errno| failed(errno.into()))?;
     Ok(lock)
@@ -71,7 +80,7 @@ fn start(options: &Options, socket: &Path, userns: Option<&OwnedFd>) -> Result<U
         path: socket.to_owned(),
         source,
     })?;
-    let log = File::create(options.dir.join("gateway.log")).map_err(|source| Error::Folder {
+    let log = File::create(options.dir.join(LOG)).map_err(|source| Error::Folder {
         path: options.dir.clone(),
         source,
     })?;

@@ -16,11 +16,13 @@ mod factory;
 mod firewall;
 pub mod gateway;
 mod launch;
+mod message;
 mod options;
 pub mod policy;
 mod refusals;
 mod registry;
 mod relay;
+mod upstream;
 mod wire;
 
 pub use client::{Netns, Network};

@@ -87,12 +87,11 @@ impl Registry {
         kind: NetworkKind,
     ) -> Result<Arc<Member>, Failure> {
         let existing = self.state.lock().members.get(&sandbox).cloned();
-        let member = match existing {
-            Some(member) => member,
-            None => {
-                let made = self.take(kind).await?;
-                self.admit(sandbox, kind, made)
-            }
+        let member = if let Some(member) = existing {
+            member
+        } else {
+            let made = self.take(kind).await?;
+            self.admit(sandbox, kind, made)
         };
         if member.held.kind == kind {
             Ok(member)
@@ -148,7 +147,13 @@ impl Registry {
         for _ in 0..TRIES {
             let address = match kind {
                 NetworkKind::None => None,
-                NetworkKind::Nat => Some(self.state.lock().addresses.pick().ok_or(Failure::NoAddress)?),
+                NetworkKind::Nat => Some(
+                    self.state
+                        .lock()
+                        .addresses
+                        .pick()
+                        .ok_or(Failure::NoAddress)?,
+                ),
             };
             match self.factory.make(address).await {
                 Ok(netns) => return Ok(Made { netns, address }),

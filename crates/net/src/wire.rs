@@ -47,6 +47,8 @@ pub struct Held {
 /// What this machine's network can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The gateway's process.
+    pub pid: u32,
     /// The gateway works in a user namespace of its own.
     pub rootless: bool,
     /// Why sandboxes can have no way out; `None` if they can.
@@ -101,16 +103,32 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
-    Hello { generation: u32 },
+    Hello {
+        generation: u32,
+    },
     /// With the namespace as file descriptor.
-    Netns { held: Held, gateway: Ipv4Addr },
+    Netns {
+        held: Held,
+        gateway: Ipv4Addr,
+    },
     Done,
-    List { held: Vec<Held> },
-    Facts { facts: Facts },
+    List {
+        held: Vec<Held>,
+    },
+    Facts {
+        facts: Facts,
+    },
     /// With the user namespace as file descriptor, when there is one of its own.
-    Userns { own: bool },
-    Refused { events: Vec<Egress>, lost: u64 },
-    Failed { failure: Failure },
+    Userns {
+        own: bool,
+    },
+    Refused {
+        events: Vec<Egress>,
+        lost: u64,
+    },
+    Failed {
+        failure: Failure,
+    },
 }
 
 /// Why a request failed.
@@ -183,16 +201,10 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
-        let mut chunk = [0; CHUNK];
-        let fds = &mut self.fds;
-        let received = self
-            .stream
-            .async_io(Interest::READABLE, || {
-                receive_some(&self.stream, &mut chunk, fds)
-            })
-            .await?;
-        self.read.extend_from_slice(&chunk[..received]);
-        Ok(received)
+        let (read, fds) = (&mut self.read, &mut self.fds);
+        self.stream
+            .async_io(Interest::READABLE, || receive_some(&self.stream, read, fds))
+            .await
     }
 }
 
@@ -214,12 +226,13 @@ fn send_some(stream: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io:
 
 fn receive_some(
     stream: impl AsFd,
-    bytes: &mut [u8],
+    read: &mut Vec<u8>,
     fds: &mut VecDeque<OwnedFd>,
 ) -> io::Result<usize> {
+    let mut chunk = [0; CHUNK];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut iov = [IoSliceMut::new(bytes)];
+    let mut iov = [IoSliceMut::new(&mut chunk)];
     let received =
         rustix::net::recvmsg(stream, &mut iov, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
     for message in control.drain() {
@@ -227,5 +240,6 @@ fn receive_some(
             fds.extend(got);
         }
     }
+    read.extend_from_slice(&chunk[..received]);
     Ok(received)
 }

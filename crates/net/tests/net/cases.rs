@@ -1,0 +1,450 @@
+//! The tests.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use sha2::{Digest, Sha256};
+use skerry_net::{Egress, Error, Netns, Network, NetworkKind};
+use skerry_sys::netlink::Netlink;
+use skerry_types::SandboxId;
+use tokio::sync::mpsc;
+
+use crate::world::{
+    ANSWER, ECHO, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, connect, inside,
+    options, question, reach, read_frame, run, talk, with_network, write_frame,
+};
+
+type Case = fn();
+
+/// Every test by name.
+pub(crate) const ALL: &[(&str, Case)] = &[
+    ("only_the_allowed_is_reached", only_the_allowed_is_reached),
+    (
+        "nobody_speaks_in_the_name_of_another",
+        nobody_speaks_in_the_name_of_another,
+    ),
+    (
+        "without_network_there_is_a_loopback",
+        without_network_there_is_a_loopback,
+    ),
+    (
+        "names_are_resolved_by_the_hosts_servers",
+        names_are_resolved_by_the_hosts_servers,
+    ),
+    (
+        "no_name_server_is_an_answer_too",
+        no_name_server_is_an_answer_too,
+    ),
+    (
+        "many_connections_carry_every_byte",
+        many_connections_carry_every_byte,
+    ),
+    (
+        "one_sandbox_cannot_take_all_connections",
+        one_sandbox_cannot_take_all_connections,
+    ),
+    (
+        "a_released_sandbox_is_cut_off",
+        a_released_sandbox_is_cut_off,
+    ),
+    ("a_full_subnet_is_an_error", a_full_subnet_is_an_error),
+    ("a_killed_gateway_is_replaced", a_killed_gateway_is_replaced),
+    (
+        "connections_survive_the_daemon",
+        connections_survive_the_daemon,
+    ),
+    ("an_unused_gateway_leaves", an_unused_gateway_leaves),
+    (
+        "without_nft_there_is_no_way_out",
+        without_nft_there_is_no_way_out,
+    ),
+    (
+        "an_ordinary_user_has_all_of_it",
+        an_ordinary_user_has_all_of_it,
+    ),
+];
+
+async fn nat(network: &Network) -> (SandboxId, Netns) {
+    let sandbox = SandboxId::new();
+    let netns = network.acquire(NetworkKind::Nat, sandbox).await.unwrap();
+    (sandbox, netns)
+}
+
+async fn refusal(refusals: &mut mpsc::Receiver<Egress>) -> Egress {
+    let next = tokio::time::timeout(PATIENCE, refusals.recv()).await;
+    next.unwrap().unwrap()
+}
+
+fn only_the_allowed_is_reached() {
+    let allow_the_hosts_network = |options: &mut skerry_net::Options| {
+        let net = "198.51.100.0/24".parse().unwrap();
+        options.config.egress_allow.push(net);
+    };
+    with_network(allow_the_hosts_network, async |network| {
+        let (sandbox, netns) = nat(&network).await;
+        let (_, other) = nat(&network).await;
+        let (neighbour, gateway) = (other.address.unwrap(), netns.gateway);
+        inside(&other.fd, || {
+            let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 4000)).unwrap();
+            std::thread::spawn(move || listener.accept());
+        })
+        .await;
+        inside(&netns.fd, || reach(PUBLIC, ECHO).unwrap()).await;
+
+        let mut refusals = network.refusals();
+        for (address, port, why) in [
+            (PRIVATE, ECHO, "egress_allow"),
+            (METADATA, ECHO, "metadata"),
+            (HOST, ECHO, "host"),
+            (neighbour, 4000, "sandbox network"),
+            (gateway, 1, "sandbox network"),
+            (gateway, 22, "sandbox network"),
+            (Ipv4Addr::new(10, 255, 255, 53), 80, "private"),
+        ] {
+            let error = inside(&netns.fd, move || reach(address, port)).await;
+            let kind = error.unwrap_err().kind();
+            assert!(
+                matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+                "{address}:{port}: {kind}"
+            );
+            let refusal = refusal(&mut refusals).await;
+            assert_eq!(refusal.sandbox, sandbox);
+            assert_eq!((refusal.destination, refusal.port), (address.into(), port));
+            assert!(refusal.reason.contains(why), "{refusal:?}");
+        }
+        inside(&netns.fd, only_tcp_and_names_leave).await;
+    });
+}
+
+fn only_tcp_and_names_leave() {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect((PUBLIC, ECHO)).unwrap();
+    socket.send(b"anyone?").unwrap();
+    let error = socket.recv(&mut [0; 16]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::HostUnreachable, "refused at once");
+    let v6 = Ipv6Addr::from_bits(0x2606_4700 << 96 | 1);
+    let error = TcpStream::connect((v6, 80)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+}
+
+/// Even who may change the interfaces, as a virtual machine's monitor can.
+fn nobody_speaks_in_the_name_of_another() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (_, netns) = nat(&network).await;
+            let (_, other) = nat(&network).await;
+            let (gateway, neighbour) = (netns.gateway, other.address.unwrap());
+            let listening = inside(&other.fd, move || {
+                let socket = UdpSocket::bind((neighbour, 5000)).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                socket
+            })
+            .await;
+            inside(&netns.fd, move || {
+                let mut netlink = Netlink::open().unwrap();
+                let eth0 = netlink.index_of("eth0").unwrap();
+                netlink.add_address(eth0, neighbour, 32).unwrap();
+                let spoofed = UdpSocket::bind((neighbour, 5000)).unwrap();
+                spoofed
+                    .send_to(&question("spoofed"), (gateway, 53))
+                    .unwrap();
+                // An answer to a later question: the earlier one is dealt with.
+                assert!(lookup(gateway, &question("honest")).ends_with(&ANSWER));
+            })
+            .await;
+            let error = listening.recv(&mut [0; 64]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            inside(&other.fd, || reach(PUBLIC, ECHO).unwrap()).await;
+        },
+    );
+}
+
+fn without_network_there_is_a_loopback() {
+    with_network(
+        |_| {},
+        async |network| {
+            let sandbox = SandboxId::new();
+            let netns = network.acquire(NetworkKind::None, sandbox).await.unwrap();
+            assert_eq!((netns.address, netns.resolv_conf()), (None, String::new()));
+            inside(&netns.fd, || {
+                let names: Vec<String> = nix::ifaddrs::getifaddrs()
+                    .unwrap()
+                    .map(|i| i.interface_name)
+                    .collect();
+                assert!(names.iter().all(|name| name == "lo"), "{names:?}");
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 80)).unwrap();
+                TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                TcpListener::bind((Ipv6Addr::LOCALHOST, 80)).unwrap();
+                let error = connect(PUBLIC, ECHO).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+            })
+            .await;
+            let again = network.acquire(NetworkKind::Nat, sandbox).await;
+            assert!(matches!(again, Err(Error::OtherKind)));
+        },
+    );
+}
+
+fn lookup(server: Ipv4Addr, question: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect((server, 53)).unwrap();
+    socket.send(question).unwrap();
+    let mut answer = vec![0; 4096];
+    let length = socket.recv(&mut answer).unwrap();
+    answer.truncate(length);
+    answer
+}
+
+fn names_are_resolved_by_the_hosts_servers() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (_, netns) = nat(&network).await;
+            let gateway = netns.gateway;
+            assert_eq!(netns.resolv_conf(), format!("nameserver {gateway}\n"));
+            inside(&netns.fd, move || {
+                for server in [gateway, Ipv4Addr::new(8, 8, 8, 8)] {
+                    let answer = lookup(server, &question("small"));
+                    assert!(answer.ends_with(&ANSWER), "{server}");
+                }
+                let cut = lookup(gateway, &question("big"));
+                assert_eq!(cut[2] & 0x02, 0x02, "truncation is passed on");
+                let mut stream = connect(gateway, 53).unwrap();
+                for label in ["big", "small"] {
+                    write_frame(&mut stream, &question(label)).unwrap();
+                    assert!(read_frame(&mut stream).unwrap().ends_with(&ANSWER));
+                }
+                let malformed = lookup(gateway, &question("cut")[..20]);
+                assert_eq!(malformed[3] & 0xf, 1, "a format error");
+            })
+            .await;
+        },
+    );
+}
+
+fn no_name_server_is_an_answer_too() {
+    let point_to_nobody = |options: &mut skerry_net::Options| {
+        std::fs::write(
+            &options.config.resolv_conf,
+            format!("nameserver {PUBLIC}\n"),
+        )
+        .unwrap();
+    };
+    with_network(point_to_nobody, async |network| {
+        let (_, netns) = nat(&network).await;
+        let gateway = netns.gateway;
+        inside(&netns.fd, move || {
+            let answer = lookup(gateway, &question("any"));
+            assert_eq!(answer[3] & 0xf, 2, "a server failure");
+            let mut stream = connect(gateway, 53).unwrap();
+            write_frame(&mut stream, &question("any")).unwrap();
+            assert_eq!(read_frame(&mut stream).unwrap()[3] & 0xf, 2);
+        })
+        .await;
+    });
+}
+
+/// The server answers only after the end of the question, so this needs half-closing.
+fn send_and_compare(size: usize, seed: u8) {
+    let sent: Vec<u8> = (0..size).map(|i| (i % 251) as u8 ^ seed).collect();
+    let mut stream = connect(PUBLIC, MIRROR).unwrap();
+    stream.write_all(&sent).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert_eq!(Sha256::digest(got), Sha256::digest(sent));
+}
+
+fn many_connections_carry_every_byte() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (_, netns) = nat(&network).await;
+            inside(&netns.fd, || {
+                send_and_compare(64 << 20, 0);
+                std::thread::scope(|scope| {
+                    for seed in 0..50 {
+                        scope.spawn(move || send_and_compare(100_000, seed));
+                    }
+                });
+            })
+            .await;
+            let held = network.list().await.unwrap();
+            assert_eq!(held.len(), 1);
+        },
+    );
+}
+
+fn one_sandbox_cannot_take_all_connections() {
+    let two = |options: &mut skerry_net::Options| options.config.connections_per_sandbox = 2;
+    with_network(two, async |network| {
+        let (_, netns) = nat(&network).await;
+        let (_, other) = nat(&network).await;
+        let mut refusals = network.refusals();
+        let open = inside(&netns.fd, || {
+            let mut open = [(); 2].map(|()| connect(PUBLIC, ECHO).unwrap());
+            for stream in &mut open {
+                talk(stream).unwrap();
+            }
+            reach(PUBLIC, ECHO).unwrap_err();
+            open
+        })
+        .await;
+        let refusal = refusal(&mut refusals).await;
+        assert!(refusal.reason.contains("too many"), "{refusal:?}");
+        inside(&other.fd, || reach(PUBLIC, ECHO).unwrap()).await;
+        drop(open);
+    });
+}
+
+fn a_released_sandbox_is_cut_off() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (sandbox, netns) = nat(&network).await;
+            let mut open = inside(&netns.fd, || {
+                let mut stream = connect(PUBLIC, ECHO).unwrap();
+                talk(&mut stream).unwrap();
+                stream
+            })
+            .await;
+            network.release(sandbox).await.unwrap();
+            network.release(sandbox).await.unwrap();
+            assert!(network.list().await.unwrap().is_empty());
+            let ended = open.read(&mut [0]).unwrap_err();
+            assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+            inside(&netns.fd, || reach(PUBLIC, ECHO).unwrap_err()).await;
+        },
+    );
+}
+
+fn a_full_subnet_is_an_error() {
+    let tiny = |options: &mut skerry_net::Options| {
+        options.config.subnet = "10.77.0.0/29".parse().unwrap();
+    };
+    with_network(tiny, async |network| {
+        let mut taken = Vec::new();
+        let error = loop {
+            match network.acquire(NetworkKind::Nat, SandboxId::new()).await {
+                Ok(netns) => taken.push(netns),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::NoAddress), "{error}");
+        // Two of the five may wait in the pool.
+        assert!((3..=5).contains(&taken.len()), "{}", taken.len());
+    });
+}
+
+fn a_killed_gateway_is_replaced() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (_, before) = nat(&network).await;
+            let first = network.facts().await.unwrap().pid;
+            let gateway = Process::open(first);
+            gateway.kill();
+            gateway.wait_for_end();
+            let (sandbox, after) = nat(&network).await;
+            assert_ne!(network.facts().await.unwrap().pid, first);
+            inside(&after.fd, || reach(PUBLIC, ECHO).unwrap()).await;
+            inside(&before.fd, || reach(PUBLIC, ECHO).unwrap_err()).await;
+            let held = network.list().await.unwrap();
+            assert_eq!(held.len(), 1);
+            assert_eq!(held[0].sandbox, sandbox);
+        },
+    );
+}
+
+/// Starts this program again in a role.
+fn start(role: &str, args: &[&str], change: impl FnOnce(&mut Command)) -> (Child, String) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(role).args(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    change(&mut command);
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    (child, line)
+}
+
+fn connections_survive_the_daemon() {
+    let dir = tempfile::tempdir().unwrap();
+    let sandbox = SandboxId::new();
+    let args = [dir.path().to_str().unwrap(), &sandbox.to_string()];
+    let (mut daemon, said) = start("daemon", &args, |_| {});
+    assert_eq!(said, "none ok nat ok\n");
+    run(async {
+        let network = Network::start(options(dir.path())).await.unwrap();
+        let netns = network.acquire(NetworkKind::Nat, sandbox).await.unwrap();
+        let mut stream = inside(&netns.fd, || connect(PUBLIC, ECHO).unwrap()).await;
+        talk(&mut stream).unwrap();
+        let pid = network.facts().await.unwrap().pid;
+        drop(network);
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+
+        talk(&mut stream).unwrap();
+        let network = Network::start(options(dir.path())).await.unwrap();
+        assert_eq!(network.facts().await.unwrap().pid, pid);
+        assert_eq!(network.list().await.unwrap().len(), 2);
+        let again = network.acquire(NetworkKind::Nat, sandbox).await.unwrap();
+        assert_eq!(again.address, netns.address);
+        talk(&mut stream).unwrap();
+        network.stop().await.unwrap();
+    });
+}
+
+fn an_unused_gateway_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.config.linger_seconds = 0;
+    run(async {
+        let network = Network::start(options).await.unwrap();
+        let (sandbox, _netns) = nat(&network).await;
+        let gateway = Process::open(network.facts().await.unwrap().pid);
+        network.release(sandbox).await.unwrap();
+        drop(network);
+        gateway.wait_for_end();
+    });
+    assert!(!dir.path().join("net/gateway.sock").exists());
+}
+
+fn without_nft_there_is_no_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = dir.path().join("nft");
+    std::fs::write(&fake, "#!/bin/sh\necho 'no such thing' >&2\nexit 1\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&fake, executable).unwrap();
+    let args = [dir.path().to_str().unwrap(), &SandboxId::new().to_string()];
+    let path = format!("{}:/usr/bin:/bin", dir.path().display());
+    let (mut daemon, said) = start("daemon", &args, |command| {
+        command.env("PATH", path);
+    });
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert!(
+        said.starts_with("none ok nat this machine cannot"),
+        "{said}"
+    );
+    assert!(said.contains("no such thing"), "{said}");
+}
+
+fn an_ordinary_user_has_all_of_it() {
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let args = [dir.path().to_str().unwrap()];
+    let (mut user, said) = start("ordinary-user", &args, |command| {
+        command.uid(NOBODY).gid(NOBODY);
+    });
+    assert!(user.wait().unwrap().success());
+    assert_eq!(said, "fine\n");
+}
