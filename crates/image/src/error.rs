@@ -3,7 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci_client::errors::OciDistributionError;
 use skerry_types::{Error, ErrorCode};
+
+use crate::base::BaseError;
+use crate::unpack::UnpackError;
 
 /// Short for a result with [`ImageError`].
 pub type Result<T, E = ImageError> = std::result::Result<T, E>;
@@ -27,6 +31,85 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The image is needed by something that lives.
+    #[error("the image `{reference}` is in use: {by}")]
+    InUse {
+        /// Its name.
+        reference: String,
+        /// Who needs it.
+        by: String,
+    },
+    /// The registry could not be reached, or did not give what was asked for.
+    #[error("cannot get {what} from the registry")]
+    Registry {
+        /// The image, manifest or layer.
+        what: String,
+        /// What it answered.
+        source: Box<OciDistributionError>,
+    },
+    /// The registry took too long to answer.
+    #[error("the registry did not send {what} in time")]
+    RegistrySilent {
+        /// The manifest.
+        what: String,
+    },
+    /// Bytes are not those that were promised.
+    #[error("{what} has the digest {actual} instead of {expected}")]
+    Digest {
+        /// The manifest, config or layer.
+        what: String,
+        /// What was promised.
+        expected: String,
+        /// What came.
+        actual: String,
+    },
+    /// Fewer or more bytes than were promised.
+    #[error("{what} is not {expected} bytes long, as promised, but {actual}")]
+    Size {
+        /// The config or layer.
+        what: String,
+        /// What was promised.
+        expected: u64,
+        /// What came, at least.
+        actual: u64,
+    },
+    /// A manifest, index or config is not JSON of the right shape.
+    #[error("cannot understand {what}")]
+    Document {
+        /// Which document.
+        what: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The parts of an image do not fit together.
+    #[error("{what} is not usable: {reason}")]
+    Malformed {
+        /// The image or document.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The image is made for other machines.
+    #[error("{what} is made for {found}, not for {wanted}")]
+    Platform {
+        /// The image.
+        what: String,
+        /// This machine.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// A layer or archive was refused.
+    #[error("cannot unpack {what}")]
+    Unpack {
+        /// The layer or archive.
+        what: String,
+        /// Why.
+        source: UnpackError,
+    },
+    /// The Debian root file system could not be built.
+    #[error("cannot build the base image")]
+    Base(#[from] BaseError),
     /// A file or folder of the host could not be read or written.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -45,6 +128,9 @@ pub enum ImageError {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// Work on another thread broke off; a fault of ours.
+    #[error("work on an image broke off")]
+    Task(#[from] tokio::task::JoinError),
 }
 
 impl ImageError {
@@ -61,6 +147,18 @@ impl ImageError {
         }
     }
 
+    pub(crate) fn unpack(what: impl Into<String>) -> impl FnOnce(UnpackError) -> Self {
+        let what = what.into();
+        move |source| Self::Unpack { what, source }
+    }
+
+    pub(crate) fn malformed(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// What to do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -68,26 +166,58 @@ impl ImageError {
                 "on this machine: {}; get another with `skerry image pull {reference}`",
                 known.join(", ")
             )),
+            Self::InUse { .. } => Some("delete the sandboxes that use it first".to_owned()),
+            Self::Base(error) => error.hint(),
             _ => None,
         }
     }
 
     fn code(&self) -> ErrorCode {
+        if self.is_disk_full() {
+            return ErrorCode::DiskFull;
+        }
         match self {
-            Self::Unknown { .. } | Self::BadReference { .. } => ErrorCode::ValidationError,
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                ErrorCode::DiskFull
-            }
-            Self::Io { .. } | Self::Record { .. } => ErrorCode::InternalError,
+            Self::Unknown { .. }
+            | Self::BadReference { .. }
+            | Self::Digest { .. }
+            | Self::Size { .. }
+            | Self::Document { .. }
+            | Self::Malformed { .. }
+            | Self::Unpack { .. } => ErrorCode::ValidationError,
+            Self::InUse { .. } => ErrorCode::Conflict,
+            Self::Platform { .. } | Self::Base(_) => ErrorCode::Unsupported,
+            Self::Registry { .. } | Self::RegistrySilent { .. } => ErrorCode::ServiceUnavailable,
+            Self::Io { .. } | Self::Record { .. } | Self::Task(_) => ErrorCode::InternalError,
+        }
+    }
+
+    fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. }
+            | Self::Unpack {
+                source: UnpackError::Write { source, .. },
+                ..
+            } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            _ => false,
         }
     }
 }
 
 impl From<ImageError> for Error {
+    /// The message has the whole chain: the last cause is what tells a person most.
     fn from(error: ImageError) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(next) = cause {
+            message = format!("{message}: {next}");
+            cause = next.source();
+        }
         Self {
             code: error.code(),
-            message: error.to_string(),
+            message,
             hint: error.hint(),
             retry_after: None,
         }

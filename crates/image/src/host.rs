@@ -78,7 +78,10 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/localtime", "/usr/share/zoneinfo/UTC"),
     ("etc/mtab", "/proc/self/mounts"),
     ("etc/os-release", "../usr/lib/os-release"),
-    ("etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"),
+    (
+        "etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/certs/ca-certificates.crt",
+    ),
     ("etc/ssl/cert.pem", "certs/ca-certificates.crt"),
     ("var/lock", "/run/lock"),
     ("var/run", "/run"),
@@ -156,7 +159,10 @@ pub(crate) fn config(ids_mapped: bool) -> Config {
         ("root", "/root")
     };
     let env = [
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        ),
         ("LANG", "C.UTF-8"),
     ];
     Config {

@@ -45,7 +45,9 @@ pub struct Config {
 }
 
 /// An image that is on this machine, ready to be mounted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Can be written down: whoever adopts a sandbox after a restart holds its image again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// New with each content; the same while the content stays.
     pub id: ImageId,

@@ -1,77 +1,51 @@
 //! The names: one small JSON file for each image, replaced as a whole or not at all.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use skerry_types::ImageId;
-
 use crate::error::{ImageError, Result};
-use crate::image::{Bind, Config, Image, Kind};
+use crate::image::Image;
 
-/// What the store remembers of an image; layers are named, not placed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Record {
-    pub(crate) id: uuid::Uuid,
-    pub(crate) reference: String,
-    pub(crate) digest: String,
-    /// Folder names under `layers/`, lowest first.
-    pub(crate) layers: Vec<String>,
-    #[serde(default)]
-    pub(crate) binds: Vec<Bind>,
-    pub(crate) config: Config,
-    pub(crate) size_bytes: u64,
-    pub(crate) created_at: Timestamp,
-    pub(crate) kind: Kind,
-}
-
-impl Record {
-    /// The image as its users see it.
-    pub(crate) fn image(&self, layers: &Path) -> Image {
-        Image {
-            id: ImageId::from_uuid(self.id),
-            reference: self.reference.clone(),
-            digest: self.digest.clone(),
-            layers: self.layers.iter().map(|name| layers.join(name)).collect(),
-            binds: self.binds.clone(),
-            config: self.config.clone(),
-            size_bytes: self.size_bytes,
-            created_at: self.created_at,
-            kind: self.kind,
-        }
-    }
-}
-
-/// Reads every record of the folder; a damaged one is reported and left alone.
-pub(crate) fn read_all(folder: &Path) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+/// Reads every record of the folder, layers placed under `layers`; a damaged record is reported and left out.
+pub(crate) fn read_all(folder: &Path, layers: &Path) -> Result<Vec<Image>> {
+    let mut images = Vec::new();
     for entry in fs::read_dir(folder).map_err(ImageError::io("list", folder))? {
         let path = entry.map_err(ImageError::io("list", folder))?.path();
         if path.extension().is_none_or(|e| e != "json") {
             continue;
         }
-        match read(&path) {
-            Ok(record) => records.push(record),
-            Err(error) => tracing::warn!(path = %path.display(), %error, "skipping an image"),
+        match read(&path, layers) {
+            Ok(image) => images.push(image),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "leaving out an image"),
         }
     }
-    Ok(records)
+    Ok(images)
 }
 
-fn read(path: &Path) -> Result<Record> {
+fn read(path: &Path, layers: &Path) -> Result<Image> {
     let text = fs::read(path).map_err(ImageError::io("read", path))?;
-    serde_json::from_slice(&text).map_err(|source| ImageError::Record {
+    let mut image: Image = serde_json::from_slice(&text).map_err(|source| ImageError::Record {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    for layer in &mut image.layers {
+        *layer = layers.join(&*layer);
+    }
+    Ok(image)
 }
 
 /// Writes the record so that a crash leaves the old one or the new one.
-pub(crate) fn write(folder: &Path, record: &Record) -> Result<()> {
-    let path = record_path(folder, &record.reference);
-    let text = serde_json::to_vec_pretty(record).map_err(|source| ImageError::Record {
+///
+/// Layers are written as names, not places, so that the data folder can move.
+pub(crate) fn write(folder: &Path, image: &Image) -> Result<()> {
+    let path = record_path(folder, &image.reference);
+    let names = image.layers.iter().filter_map(|layer| layer.file_name());
+    let record = Image {
+        layers: names.map(PathBuf::from).collect(),
+        ..image.clone()
+    };
+    let text = serde_json::to_vec_pretty(&record).map_err(|source| ImageError::Record {
         path: path.clone(),
         source,
     })?;
@@ -89,14 +63,15 @@ pub(crate) fn write(folder: &Path, record: &Record) -> Result<()> {
 pub(crate) fn remove(folder: &Path, reference: &str) -> Result<()> {
     let path = record_path(folder, reference);
     match fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(ImageError::io("remove", &path)(e))
-        }
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(ImageError::io("remove", &path)(e)),
         _ => Ok(()),
     }
 }
 
 /// A reference has slashes and may be long, so its file is named by its hash.
 fn record_path(folder: &Path, reference: &str) -> PathBuf {
-    folder.join(format!("{}.json", crate::digest::hex_of(reference.as_bytes())))
+    folder.join(format!(
+        "{}.json",
+        crate::digest::hex_of(reference.as_bytes())
+    ))
 }

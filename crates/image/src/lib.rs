@@ -1,18 +1,34 @@
 //! Images: stacks of read-only layers, named, shared and collected.
 //!
 //! Layers are folders named by their content; a driver stacks them below a sandbox's own writable layer.
-//! Invariant: a layer under its name is complete; whatever is unfinished lies in `work/`.
+//! Invariants: a layer under its name is complete, and whatever is unfinished lies in `work/`; nothing that
+//! an archive or a registry says reaches the host outside the folder it is unpacked into.
 #![warn(missing_docs)]
 
+mod base;
 mod digest;
 mod error;
 mod host;
 mod image;
+mod import;
 mod index;
+mod job;
+mod layers;
+mod layout;
+mod manifest;
+mod pack;
 mod progress;
+mod reference;
+mod registry;
 mod store;
+mod turns;
+mod unpack;
 
+pub use base::BaseError;
 pub use error::{ImageError, Result};
 pub use image::{Bind, Config, Image, Kind};
 pub use progress::{Phase, Progress, Update};
-pub use store::{HOST, Images};
+pub use reference::{BASE, HOST};
+pub use registry::Auth;
+pub use store::{Hold, Images};
+pub use unpack::{Limits, UnpackError};

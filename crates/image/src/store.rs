@@ -1,121 +1,192 @@
-//! The store: layers by content, images by name, and who uses them now.
+//! The store: images by name, and who uses them now.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use skerry_types::ImageId;
 
 use crate::error::{ImageError, Result};
-use crate::host;
 use crate::image::{Image, Kind};
-use crate::index::{self, Record};
-
-/// The name of the image that needs no download.
-pub const HOST: &str = "host";
+use crate::layers::{Folders, tree_bytes};
+use crate::progress::Progress;
+use crate::reference::{self, BASE, HOST};
+use crate::registry::Auth;
+use crate::turns::Turns;
+use crate::unpack::Limits;
+use crate::{host, index};
 
 /// All images of this machine. Cheap to clone; one process owns the folder.
 #[derive(Clone)]
 pub struct Images {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    folders: Folders,
+pub(crate) struct Inner {
+    pub(crate) folders: Folders,
+    pub(crate) limits: Limits,
     /// We are root, so layers keep their owners and drivers map the ids.
-    ids_mapped: bool,
-    images: RwLock<HashMap<String, Entry>>,
+    pub(crate) ids_mapped: bool,
+    /// Whoever makes a layer or an image takes a turn on its name.
+    pub(crate) turns: Turns,
+    state: Mutex<State>,
 }
 
-#[derive(Clone)]
-struct Entry {
-    record: Record,
-    image: Arc<Image>,
-}
-
-/// Where things are, all under `<data>/images`.
-pub(crate) struct Folders {
-    pub(crate) layers: PathBuf,
-    pub(crate) index: PathBuf,
-    /// Work that is under way; emptied at start.
-    pub(crate) work: PathBuf,
+#[derive(Default)]
+struct State {
+    images: BTreeMap<String, Arc<Image>>,
+    /// How many hold each image.
+    held: HashMap<ImageId, usize>,
+    /// How many need each layer to stay, by holding an image or by making one.
+    pinned: HashMap<PathBuf, usize>,
 }
 
 impl Images {
     /// Opens the store under `data_dir`, made if need be, and clears away what a crash left.
     ///
     /// The folder is closed to other users: a layer may hold setuid programs of strangers.
+    /// Layers that nothing names stay until [`Images::collect`], so that holders can come back first.
     pub fn open(data_dir: impl AsRef<Path>) -> Result<Self> {
-        let root = data_dir.as_ref().join("images");
-        let folders = Folders {
-            layers: root.join("layers"),
-            index: root.join("index"),
-            work: root.join("work"),
-        };
-        if folders.work.exists() {
-            fs::remove_dir_all(&folders.work)
-                .map_err(ImageError::io("clear", &folders.work))?;
-        }
-        for folder in [&folders.layers, &folders.index, &folders.work] {
-            fs::create_dir_all(folder).map_err(ImageError::io("make", folder))?;
-        }
-        fs::set_permissions(&root, Permissions::from_mode(0o700))
-            .map_err(ImageError::io("protect", &root))?;
-        let images = index::read_all(&folders.index)?
+        Self::open_with(data_dir, Limits::default())
+    }
+
+    /// As [`Images::open`], with other limits on what an image may cost.
+    pub fn open_with(data_dir: impl AsRef<Path>, limits: Limits) -> Result<Self> {
+        let folders = Folders::open(&data_dir.as_ref().join("images"))?;
+        let images = index::read_all(&folders.index, &folders.layers)?
             .into_iter()
-            .filter(|record| has_layers(&folders, record))
-            .map(|record| (record.reference.clone(), Entry::new(record, &folders)))
+            .filter(has_layers)
+            .map(|image| (image.reference.clone(), Arc::new(image)))
             .collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 folders,
+                limits,
                 ids_mapped: rustix::process::geteuid().is_root(),
-                images: RwLock::new(images),
+                turns: Turns::default(),
+                state: Mutex::new(State {
+                    images,
+                    ..State::default()
+                }),
             }),
         })
     }
 
-    /// The image of that name if it is on this machine; `host` always is.
+    /// The image of that name or id if it is on this machine; `host` always is.
     ///
     /// Takes microseconds, except for the first time that `host` is asked for after the host changed.
+    /// A local name wins over a registry's.
     pub fn resolve(&self, reference: &str) -> Result<Arc<Image>> {
         if reference == HOST {
             return self.resolve_host();
         }
-        let images = self.inner.images.read();
-        match images.get(reference) {
-            Some(entry) => Ok(entry.image.clone()),
-            None => Err(ImageError::Unknown {
-                reference: reference.chars().take(256).collect(),
-                known: images.keys().cloned().collect(),
-            }),
+        let state = self.inner.state.lock();
+        state.find(reference).ok_or_else(|| ImageError::Unknown {
+            reference: reference.chars().take(256).collect(),
+            known: state.names(),
+        })
+    }
+
+    /// The image, got first where it is not here: `base` is built, what names a registry is pulled.
+    pub async fn ensure(&self, reference: &str, progress: Progress) -> Result<Arc<Image>> {
+        match self.resolve(reference) {
+            Err(ImageError::Unknown { .. }) if reference == BASE => self.build_base(progress).await,
+            Err(ImageError::Unknown { .. }) if reference::looks_remote(reference) => {
+                self.pull(reference, Auth::Anonymous, progress).await
+            }
+            other => other,
         }
     }
 
-    fn resolve_host(&self) -> Result<Arc<Image>> {
-        let inner = &*self.inner;
-        let content = host::fingerprint(inner.ids_mapped);
-        if let Some(entry) = inner.images.read().get(HOST)
-            && entry.record.layers == [content.as_str()]
-        {
-            return Ok(entry.image.clone());
+    /// Every image on this machine, by name; `host` is among them.
+    pub fn list(&self) -> Result<Vec<Arc<Image>>> {
+        self.resolve_host()?;
+        Ok(self.inner.state.lock().images.values().cloned().collect())
+    }
+
+    /// The image, and how many hold it now.
+    pub fn inspect(&self, reference: &str) -> Result<(Arc<Image>, usize)> {
+        let image = self.resolve(reference)?;
+        let holders = self.inner.state.lock().holders(image.id);
+        Ok((image, holders))
+    }
+
+    /// Keeps the image from being removed, and its layers on disk, until the hold is dropped.
+    ///
+    /// Also for an image written down earlier, whose name may mean something else by now.
+    pub fn hold(&self, image: &Image) -> Hold {
+        *self.inner.state.lock().held.entry(image.id).or_default() += 1;
+        Hold {
+            id: image.id,
+            pin: self.inner.clone().pin(image.layers.clone()),
         }
+    }
+
+    /// Forgets the image, and removes the layers that no other needs.
+    ///
+    /// Refused while it is held, or while `in_use` names somebody who needs it.
+    pub fn remove(
+        &self,
+        reference: &str,
+        in_use: impl FnOnce(&Image) -> Option<String>,
+    ) -> Result<()> {
+        let image = self.resolve(reference)?;
+        let refuse = |by: String| {
+            Err(ImageError::InUse {
+                reference: image.reference.clone(),
+                by,
+            })
+        };
+        if let Some(by) = in_use(&image) {
+            return refuse(by);
+        }
+        {
+            let mut state = self.inner.state.lock();
+            let holders = state.holders(image.id);
+            if holders > 0 {
+                return refuse(format!("{holders} sandboxes run on it"));
+            }
+            index::remove(&self.inner.folders.index, &image.reference)?;
+            state.images.remove(&image.reference);
+        }
+        self.collect().map(drop)
+    }
+
+    /// Removes the layers that no image, holder or running work needs; gives how many those were.
+    pub fn collect(&self) -> Result<usize> {
+        let swept = {
+            let state = self.inner.state.lock();
+            let named = state.images.values().flat_map(|image| &image.layers);
+            let used: HashSet<PathBuf> = named.chain(state.pinned.keys()).cloned().collect();
+            self.inner.folders.sweep(&used)?
+        };
+        swept.remove()
+    }
+
+    fn resolve_host(&self) -> Result<Arc<Image>> {
+        let inner = &self.inner;
+        let content = host::fingerprint(inner.ids_mapped);
+        let layer = inner.folders.layer(&content);
+        if let Some(image) = inner.state.lock().images.get(HOST)
+            && image.layers == [layer.as_path()]
+        {
+            return Ok(image.clone());
+        }
+        let _pin = inner.clone().pin(vec![layer.clone()]);
         let tree = inner.folders.work_folder()?;
         host::build(tree.path(), inner.ids_mapped)?;
-        inner.folders.keep_layer(tree, &content)?;
-        inner.enter(Record {
-            id: ImageId::new().uuid(),
+        inner.folders.keep(tree, &content)?;
+        inner.enter(Image {
+            id: ImageId::new(),
             reference: HOST.to_owned(),
             digest: format!("sha256:{content}"),
-            layers: vec![content],
+            size_bytes: tree_bytes(&layer).map_err(ImageError::io("measure", &layer))?,
+            layers: vec![layer],
             binds: host::binds(),
             config: host::config(inner.ids_mapped),
-            size_bytes: 0,
             created_at: Timestamp::now(),
             kind: Kind::Host,
         })
@@ -125,59 +196,117 @@ impl Images {
 impl fmt::Debug for Images {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Images")
-            .field("layers", &self.inner.folders.layers)
+            .field("folders", &self.inner.folders)
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
-    /// Writes the record and makes the image known.
-    fn enter(&self, record: Record) -> Result<Arc<Image>> {
-        index::write(&self.folders.index, &record)?;
-        let entry = Entry::new(record, &self.folders);
-        let image = entry.image.clone();
-        self.images
-            .write()
-            .insert(image.reference.clone(), entry);
+    /// Makes the image known, durably; the same content under the same name stays the image it was.
+    pub(crate) fn enter(&self, image: Image) -> Result<Arc<Image>> {
+        self.folders.sync()?;
+        let mut state = self.state.lock();
+        if let Some(old) = state.images.get(&image.reference)
+            && (&old.digest, &old.layers) == (&image.digest, &image.layers)
+        {
+            return Ok(old.clone());
+        }
+        index::write(&self.folders.index, &image)?;
+        let image = Arc::new(image);
+        state.images.insert(image.reference.clone(), image.clone());
         Ok(image)
     }
-}
 
-impl Entry {
-    fn new(record: Record, folders: &Folders) -> Self {
-        let image = Arc::new(record.image(&folders.layers));
-        Self { record, image }
-    }
-}
-
-impl Folders {
-    /// An empty folder for work, removed with its handle.
-    pub(crate) fn work_folder(&self) -> Result<tempfile::TempDir> {
-        tempfile::tempdir_in(&self.work).map_err(ImageError::io("make a folder in", &self.work))
-    }
-
-    /// Makes a finished tree the layer of that name; a layer that is there already stays.
-    pub(crate) fn keep_layer(&self, tree: tempfile::TempDir, name: &str) -> Result<()> {
-        let path = self.layers.join(name);
-        match fs::rename(tree.path(), &path) {
-            Err(_) if path.is_dir() => Ok(()),
-            Err(e) => Err(ImageError::io("move a layer to", &path)(e)),
-            Ok(()) => {
-                // Nothing is left to remove at the old place.
-                let _gone = tree.keep();
-                Ok(())
-            }
+    /// Keeps layers, there already or to come, from being collected.
+    pub(crate) fn pin(self: Arc<Self>, layers: Vec<PathBuf>) -> Pin {
+        let mut state = self.state.lock();
+        for layer in &layers {
+            *state.pinned.entry(layer.clone()).or_default() += 1;
+        }
+        drop(state);
+        Pin {
+            inner: self,
+            layers,
         }
     }
 }
 
-fn has_layers(folders: &Folders, record: &Record) -> bool {
-    let complete = record
-        .layers
-        .iter()
-        .all(|name| folders.layers.join(name).is_dir());
+impl State {
+    fn find(&self, reference: &str) -> Option<Arc<Image>> {
+        if let Some(image) = self.images.get(reference) {
+            return Some(image.clone());
+        }
+        if let Ok(id) = reference.parse::<ImageId>() {
+            return self.images.values().find(|image| image.id == id).cloned();
+        }
+        let local = reference::local(reference).ok();
+        let remote = || reference::registry(reference).ok().map(|name| name.whole());
+        local
+            .and_then(|name| self.images.get(&name))
+            .or_else(|| self.images.get(&remote()?))
+            .cloned()
+    }
+
+    /// What can be had without a network: what is here, and what can be made.
+    fn names(&self) -> Vec<String> {
+        let made = [HOST.to_owned(), BASE.to_owned()];
+        let others = self.images.keys().filter(|name| !made.contains(name));
+        made.iter().chain(others).cloned().collect()
+    }
+
+    fn holders(&self, id: ImageId) -> usize {
+        self.held.get(&id).copied().unwrap_or(0)
+    }
+}
+
+/// Keeps an image from being removed; dropping it lets go.
+#[derive(Debug)]
+#[must_use = "dropping a hold lets the image go"]
+pub struct Hold {
+    id: ImageId,
+    pin: Pin,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        release(&mut self.pin.inner.state.lock().held, &self.id);
+    }
+}
+
+/// Keeps layers from being collected.
+pub(crate) struct Pin {
+    inner: Arc<Inner>,
+    layers: Vec<PathBuf>,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut state = self.inner.state.lock();
+        for layer in &self.layers {
+            release(&mut state.pinned, layer);
+        }
+    }
+}
+
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.layers).finish()
+    }
+}
+
+fn release<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+fn has_layers(image: &Image) -> bool {
+    let complete = image.layers.iter().all(|layer| layer.is_dir());
     if !complete {
-        tracing::warn!(reference = record.reference, "an image lost its layers");
+        tracing::warn!(reference = image.reference, "an image lost its layers");
     }
     complete
 }

@@ -1,0 +1,292 @@
+//! Pulling from a registry: manifest, config and layers, each checked against its digest.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::manifest::OciDescriptor;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+use sha2::{Digest, Sha256};
+
+use crate::digest::{hex, hex_of};
+use crate::error::{ImageError, Result};
+use crate::image::{Image, Kind};
+use crate::job::{Job, Reporter, check_digest};
+use crate::manifest::{
+    ConfigFile, Descriptor, Document, MAX_DOCUMENT_BYTES, Manifest, choose, parse, sha256_of,
+};
+use crate::progress::{Phase, Progress};
+use crate::reference;
+use crate::store::{Images, Inner};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// No byte for this long ends a transfer.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+/// For a manifest as a whole.
+const MANIFEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Layers that are fetched at once.
+const PARALLEL: usize = 3;
+const MANIFEST_TYPES: &[&str] = &[
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+
+/// Who asks a registry.
+#[derive(Clone, Default)]
+pub enum Auth {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+    /// A user with a password, which the registry may exchange for a token.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// Someone with a token.
+    Token(String),
+}
+
+impl fmt::Debug for Auth {
+    /// Secrets are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Basic { .. } => "Basic",
+            Self::Token(_) => "Token",
+        })
+    }
+}
+
+impl Images {
+    /// Gets the image from its registry; layers that are here already are not fetched again.
+    ///
+    /// Registries on this machine's loopback are spoken to without TLS. Dropping the future stops the work
+    /// and leaves at most complete layers, for the next try or for [`Images::collect`].
+    pub async fn pull(
+        &self,
+        reference: &str,
+        auth: Auth,
+        progress: Progress,
+    ) -> Result<Arc<Image>> {
+        let source = Source::new(reference::registry(reference)?, auth);
+        let name = source.image.whole();
+        progress.report(Phase::Resolving, 0, 0, format!("asking for {name}"));
+        source.log_in().await?;
+        let (manifest, digest) = source.manifest().await?;
+        let config: ConfigFile = source.config(&manifest.config).await?;
+        config.check_platform(&name)?;
+        let layers = config.layers()?;
+        if layers.len() != manifest.layers.len() {
+            let reason = "manifest and config name different numbers of layers";
+            return Err(ImageError::malformed(name, reason));
+        }
+        let bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+        let job = Job::new(
+            self.inner.clone(),
+            &name,
+            layers.clone(),
+            bytes,
+            progress.clone(),
+        )?;
+        let meter = Reporter::new(
+            progress,
+            Phase::Downloading,
+            bytes,
+            format!("getting {name}"),
+        );
+        stream::iter(layers.iter().zip(&manifest.layers))
+            .map(|(layer, blob)| job.layer(layer, source.download(&self.inner, blob, &meter)))
+            .buffer_unordered(PARALLEL)
+            .try_collect::<()>()
+            .await?;
+        job.enter(name, digest, Kind::Oci, config.into_config())
+            .await
+    }
+}
+
+/// One image in one registry.
+struct Source {
+    client: Client,
+    image: Reference,
+    auth: RegistryAuth,
+}
+
+impl Source {
+    fn new(image: Reference, auth: Auth) -> Self {
+        let registry = image.resolve_registry();
+        let protocol = if is_loopback(registry) {
+            ClientProtocol::HttpsExcept(vec![registry.to_owned()])
+        } else {
+            ClientProtocol::Https
+        };
+        let client = Client::new(ClientConfig {
+            protocol,
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(SILENCE_TIMEOUT),
+            user_agent: concat!("skerry/", env!("CARGO_PKG_VERSION")),
+            ..ClientConfig::default()
+        });
+        let auth = match auth {
+            Auth::Anonymous => RegistryAuth::Anonymous,
+            Auth::Basic { user, password } => RegistryAuth::Basic(user, password),
+            Auth::Token(token) => RegistryAuth::Bearer(token),
+        };
+        Self {
+            client,
+            image,
+            auth,
+        }
+    }
+
+    fn failed(
+        &self,
+        what: &str,
+    ) -> impl FnOnce(oci_client::errors::OciDistributionError) -> ImageError {
+        let what = format!("{what} of {}", self.image.whole());
+        move |source| ImageError::Registry {
+            what,
+            source: Box::new(source),
+        }
+    }
+
+    /// One login for all requests that follow.
+    async fn log_in(&self) -> Result<()> {
+        self.client
+            .auth(&self.image, &self.auth, RegistryOperation::Pull)
+            .await
+            .map_err(self.failed("a login for"))
+            .map(drop)
+    }
+
+    /// The manifest for this machine, and the digest of what the name means.
+    async fn manifest(&self) -> Result<(Manifest, String)> {
+        let (document, digest) = self.document(&self.image).await?;
+        let what = self.image.whole();
+        let entries = match document {
+            Document::Image(manifest) => return Ok((manifest, digest)),
+            Document::Index { manifests } => manifests,
+        };
+        let chosen = &choose(&what, &entries)?.digest;
+        sha256_of(chosen)?;
+        let image = self.image.clone_with_digest(chosen.clone());
+        match self.document(&image).await?.0 {
+            Document::Image(manifest) => Ok((manifest, digest)),
+            Document::Index { .. } => {
+                Err(ImageError::malformed(what, "an index leads to an index"))
+            }
+        }
+    }
+
+    /// A manifest or index, whose bytes have the digest by which it was asked for.
+    async fn document(&self, image: &Reference) -> Result<(Document, String)> {
+        let what = format!("the manifest of {}", image.whole());
+        let fetch = self
+            .client
+            .pull_manifest_raw(image, &self.auth, MANIFEST_TYPES);
+        let (bytes, _) = tokio::time::timeout(MANIFEST_TIMEOUT, fetch)
+            .await
+            .map_err(|_| ImageError::RegistrySilent { what: what.clone() })?
+            .map_err(self.failed("the manifest"))?;
+        let actual = hex_of(&bytes);
+        if let Some(digest) = image.digest() {
+            check_digest(&what, sha256_of(digest)?, &actual)?;
+        }
+        Ok((parse(&what, &bytes)?, format!("sha256:{actual}")))
+    }
+
+    async fn config(&self, descriptor: &Descriptor) -> Result<ConfigFile> {
+        let what = format!("the config of {}", self.image.whole());
+        if descriptor.size > MAX_DOCUMENT_BYTES {
+            return Err(ImageError::malformed(what, "it is too large"));
+        }
+        let mut bytes = Vec::new();
+        self.fetch(&what, descriptor, &mut bytes, |_| ()).await?;
+        parse(&what, &bytes)
+    }
+
+    /// A layer in a nameless file, read from its start.
+    async fn download(
+        &self,
+        inner: &Inner,
+        descriptor: &Descriptor,
+        meter: &Reporter,
+    ) -> Result<File> {
+        let what = format!("a layer of {}", self.image.whole());
+        let mut file = inner.folders.work_file()?;
+        self.fetch(&what, descriptor, &mut file, |n| meter.add(n))
+            .await?;
+        file.rewind()
+            .map_err(ImageError::io("read", &inner.folders.work))?;
+        Ok(file)
+    }
+
+    /// Exactly the promised bytes, or an error; never more than promised are taken.
+    ///
+    /// Chunks are small and go to the page cache, so writing them here does not hold the runtime up.
+    async fn fetch(
+        &self,
+        what: &str,
+        descriptor: &Descriptor,
+        out: &mut impl Write,
+        tell: impl Fn(usize),
+    ) -> Result<()> {
+        let expected = sha256_of(&descriptor.digest)?;
+        let wanted = OciDescriptor {
+            digest: descriptor.digest.clone(),
+            ..OciDescriptor::default()
+        };
+        let mut stream = self
+            .client
+            .pull_blob_stream(&self.image, &wanted)
+            .await
+            .map_err(self.failed("a blob"))?;
+        let mut hash = Sha256::new();
+        let mut length = 0;
+        let size_error = |actual| ImageError::Size {
+            what: what.to_owned(),
+            expected: descriptor.size,
+            actual,
+        };
+        while let Some(chunk) = stream.stream.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(_) if length == descriptor.size => break,
+                Err(e) => return Err(self.failed("a blob")(e.into())),
+            };
+            length += chunk.len() as u64;
+            if length > descriptor.size {
+                return Err(size_error(length));
+            }
+            hash.update(&chunk);
+            out.write_all(&chunk)
+                .map_err(ImageError::io("write", what))?;
+            tell(chunk.len());
+        }
+        if length != descriptor.size {
+            return Err(size_error(length));
+        }
+        check_digest(what, expected, &hex(&hash.finalize()))
+    }
+}
+
+/// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => registry,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
