@@ -14,6 +14,7 @@ use crate::exec::Execs;
 use crate::outbox::Outbox;
 use crate::privilege::Level;
 use crate::reap::Reaper;
+use crate::session::Sessions;
 
 /// Everything there is, for the life of the process. All of it lives on one thread.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Agent {
     pub(crate) outbox: Rc<Outbox>,
     pub(crate) reaper: Rc<Reaper>,
     pub(crate) execs: Execs,
+    pub(crate) sessions: Sessions,
     stop: Notify,
     kill_grace: Cell<Duration>,
 }
@@ -33,6 +35,7 @@ impl Agent {
             outbox: Rc::default(),
             reaper: Rc::default(),
             execs: Execs::default(),
+            sessions: Sessions::default(),
             stop: Notify::new(),
             kill_grace: Cell::new(Duration::from_millis(KILL_GRACE_MS)),
         })
@@ -46,6 +49,7 @@ impl Agent {
             generation: GENERATION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }));
+        self.sessions.report_ended(&self.outbox);
     }
 
     /// The link is gone; what runs, runs on.
@@ -63,6 +67,8 @@ impl Agent {
             To::ExecStdin(input) => self.execs.stdin(input),
             To::ExecSignal(signal) => self.execs.signal(&signal),
             To::ExecResize(resize) => self.execs.resize(&resize),
+            To::SessionOpen(open) => self.sessions.open(self, &open),
+            To::SessionClose(close) => self.sessions.close(self, &close),
             To::Shutdown(shutdown) => self.stop(Duration::from_millis(shutdown.kill_grace_ms)),
             // Nothing depends on the node's generation yet.
             To::Hello(_) => {}

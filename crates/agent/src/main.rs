@@ -13,6 +13,7 @@ mod privilege;
 mod procs;
 mod pty;
 mod reap;
+mod session;
 mod shutdown;
 mod users;
 

@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::Read;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use skerry_proto::agent::Process;
+
+use crate::reap::Reaper;
 
 /// Rounds of stopping what still forks before killing.
 const STOP_ROUNDS: usize = 16;
@@ -129,6 +132,18 @@ impl Family {
         let leader = self.leader;
         self.freeze(|pid| pid != leader);
         signal(&self.followers(), Signal::KILL);
+    }
+
+    /// Until no member lives. Orphans are ours, so each death is heard of.
+    pub(crate) async fn gone(mut self, reaper: &Reaper) {
+        loop {
+            let mut reaped = pin!(reaper.reaped.notified());
+            reaped.as_mut().enable();
+            if self.look().is_empty() {
+                return;
+            }
+            reaped.await;
+        }
     }
 
     fn freeze(&mut self, wanted: impl Fn(u32) -> bool) {

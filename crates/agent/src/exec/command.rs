@@ -89,6 +89,13 @@ impl Command {
             user,
         })
     }
+
+    /// Calls the program by its last name only, as people know it from messages.
+    pub(crate) fn shorten_name(&mut self) {
+        if let (Some(arg0), Some(name)) = (self.argv.first_mut(), self.program.file_name()) {
+            *arg0 = name.to_owned();
+        }
+    }
 }
 
 pub(crate) fn os_string(bytes: &Bytes) -> Result<OsString, StartError> {

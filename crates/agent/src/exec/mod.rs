@@ -23,12 +23,14 @@ use tokio::sync::Notify;
 
 use crate::agent::Agent;
 use crate::exec::command::StartError;
-use crate::exec::log::{Log, Usage};
+use crate::exec::log::Log;
 use crate::exec::stdin::Stdin;
 use crate::outbox::Outbox;
 use crate::pty::Terminal;
 
-pub(crate) use run::{Limits, supervise};
+pub(crate) use log::Usage;
+pub(crate) use run::{Limits, STUCK, Watchdog, drain, ended, feeding, supervise};
+pub(crate) use stdin::write_all;
 pub(crate) use target::Target;
 
 /// Execs that ended and wait for the node to have their end, beside those that run.
@@ -111,7 +113,8 @@ impl Exec {
         self.send(event);
     }
 
-    fn fail(&self, error: &StartError) {
+    /// It never ran.
+    pub(crate) fn fail(&self, error: &StartError) {
         self.report_started();
         self.end(Ended::FailedToStart(error.to_string()), Usage::default());
     }
@@ -175,7 +178,7 @@ impl Execs {
         let started = if start.session_id.is_empty() {
             run::start(agent, &exec, &start)
         } else {
-            Err(StartError::NoSession)
+            agent.sessions.start_exec(&exec, &start)
         };
         if let Err(error) = started {
             exec.fail(&error);

@@ -28,7 +28,7 @@ use crate::reap::{Exit, How, Reaper};
 /// Between one KILL and the next, harder one.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
 /// Killed processes that are not gone after this long are stuck in the kernel.
-const STUCK: Duration = Duration::from_secs(5);
+pub(crate) const STUCK: Duration = Duration::from_secs(5);
 
 /// Starts what `start` asks for; its own task sees it to its end.
 pub(super) fn start(
@@ -195,6 +195,25 @@ pub(crate) async fn supervise<T>(
     }
 }
 
+/// Feeds stdin until `end`, and closes it then.
+pub(crate) async fn feeding<T>(
+    exec: &Exec,
+    into: Option<AsyncFd<OwnedFd>>,
+    end: impl Future<Output = T>,
+) -> T {
+    let feed = async move {
+        if let Some(into) = into {
+            exec.stdin.feed(&into, || exec.report_stdin()).await;
+        }
+    };
+    let mut feed = pin!(feed);
+    let mut end = pin!(end);
+    tokio::select! {
+        value = &mut end => value,
+        () = &mut feed => end.await,
+    }
+}
+
 async fn next_chunk(exec: &Exec, streams: &mut Streams) -> (u32, bytes::Bytes) {
     let room = exec.room().await;
     streams.next(room).await
@@ -222,23 +241,17 @@ struct Running {
 
 impl Running {
     async fn to_the_end(mut self, exited: oneshot::Receiver<Exit>) {
-        let feeder = self.ends.stdin.take().map(|into| {
-            let exec = self.exec.clone();
-            spawn_local(async move { exec.stdin.feed(&into, || exec.report_stdin()).await })
-        });
         let (exec, streams) = (&*self.exec, &mut self.ends.streams);
-        let exit = supervise(exec, streams, &mut self.watchdog, exited).await;
+        let end = feeding(exec, self.ends.stdin.take(), exited);
+        let exit = supervise(exec, streams, &mut self.watchdog, end).await;
         let duration = self.started.elapsed();
         if let Some(family) = self.watchdog.family.clone() {
             let patience = self.watchdog.grace + STUCK;
-            let gone = timeout(patience, gone(&self.reaper, family));
+            let gone = timeout(patience, family.gone(&self.reaper));
             // Whoever is stuck in the kernel dies when the kernel lets go.
             let _: Result<(), _> = supervise(exec, streams, &mut self.watchdog, gone).await;
         }
         drain(exec, streams, self.ends.terminal).await;
-        if let Some(feeder) = feeder {
-            feeder.abort();
-        }
         let usage = exit.as_ref().map_or_else(|_| Usage::default(), |exit| Usage {
             cpu: exit.cpu,
             peak_memory: exit.peak_memory,
@@ -250,19 +263,6 @@ impl Running {
             ended(exit.ok().map(|exit| exit.how))
         };
         exec.end(ended, usage);
-    }
-}
-
-/// Until no member lives. Orphans are ours, so each death is heard of.
-async fn gone(reaper: &Reaper, mut family: Family) {
-    loop {
-        let reaped = reaper.reaped.notified();
-        let mut reaped = pin!(reaped);
-        reaped.as_mut().enable();
-        if family.look().is_empty() {
-            return;
-        }
-        reaped.await;
     }
 }
 

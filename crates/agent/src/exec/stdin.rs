@@ -109,6 +109,15 @@ impl Stdin {
     }
 }
 
+/// Writes all of `data`.
+pub(crate) async fn write_all(fd: &AsyncFd<OwnedFd>, mut data: &[u8]) -> io::Result<()> {
+    while !data.is_empty() {
+        let count = write(fd, data).await?;
+        data = &data[count..];
+    }
+    Ok(())
+}
+
 async fn write(fd: &AsyncFd<OwnedFd>, data: &[u8]) -> io::Result<usize> {
     loop {
         let mut ready = fd.writable().await?;
