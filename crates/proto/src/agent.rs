@@ -130,6 +130,9 @@ pub struct AgentHello {
     /// The agent's version, for people.
     #[prost(string, tag = "2")]
     pub version: String,
+    /// Ids (16 bytes each) of the sessions that are open: on a new link the node learns which ended while there was none.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub sessions: Vec<Bytes>,
 }
 
 /// A variable of the environment.
