@@ -1,0 +1,146 @@
+//! Where things are: `volumes/` whole ones, `staging/` half-made ones, `trash/` half-removed ones.
+//!
+//! A volume appears in `volumes/` and leaves it by one rename or one deletion, so a crash at any point leaves whole volumes only, and the rest is
+//! rubbish that [`Layout::open`] finds.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid, chownat, mkdirat, openat, renameat_with,
+};
+use skerry_types::SandboxId;
+
+use crate::error::StorageError;
+
+/// Folders on the way to a volume: any user may pass, none may look around.
+const PASS_ONLY: u32 = 0o711;
+const VOLUME_MODE: u32 = 0o755;
+
+/// The folders of the store, open.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) root: PathBuf,
+    pub(crate) volumes: File,
+    pub(crate) staging: File,
+    pub(crate) trash: File,
+}
+
+/// The writable layer of one sandbox, as an overlay mount wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    id: SandboxId,
+    path: PathBuf,
+}
+
+impl Volume {
+    /// Whose it is.
+    pub fn id(&self) -> SandboxId {
+        self.id
+    }
+
+    /// The folder that holds the two below.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The overlay's upper folder: all that the sandbox has written.
+    pub fn upper(&self) -> PathBuf {
+        self.path.join("upper")
+    }
+
+    /// The overlay's work folder, on the same file system.
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+}
+
+impl Layout {
+    pub(crate) fn open(root: &Path) -> Result<Self, StorageError> {
+        let volumes = folder(&root.join("volumes"))?;
+        let staging = folder(&root.join("staging"))?;
+        let trash = folder(&root.join("trash"))?;
+        let root = root.to_owned();
+        Ok(Self { root, volumes, staging, trash })
+    }
+
+    pub(crate) fn volume(&self, id: SandboxId) -> Volume {
+        let path = self.root.join("volumes").join(id.label());
+        Volume { id, path }
+    }
+
+    /// Where a volume is while it is made.
+    pub(crate) fn staged(&self, id: SandboxId) -> PathBuf {
+        self.root.join("staging").join(id.label())
+    }
+
+    /// The folder of a whole volume, open; `NotFound` where there is none.
+    pub(crate) fn open_volume(&self, id: SandboxId) -> io::Result<File> {
+        open_folder(&self.volumes, id.label())
+    }
+
+    /// Makes a finished volume visible, by one rename.
+    pub(crate) fn publish(&self, id: SandboxId) -> io::Result<Volume> {
+        let name = id.label();
+        renameat_with(&self.staging, &name, &self.volumes, &name, RenameFlags::NOREPLACE)?;
+        Ok(self.volume(id))
+    }
+
+    /// The ids of all whole volumes.
+    pub(crate) fn ids(&self) -> io::Result<Vec<SandboxId>> {
+        let mut ids = Vec::new();
+        for name in names(&self.volumes)? {
+            let id = name.to_str().and_then(|name| name.parse::<SandboxId>().ok());
+            ids.extend(id.filter(|id| *id.label() == *name));
+        }
+        Ok(ids)
+    }
+}
+
+/// An empty folder owned by `owner` (user, group), exactly as open as an overlay wants it whatever the umask.
+pub(crate) fn make_folder(parent: &File, name: &str, owner: (u32, u32)) -> io::Result<()> {
+    mkdirat(parent, name, Mode::from_raw_mode(VOLUME_MODE))?;
+    dress(&open_folder(parent, name)?, owner)
+}
+
+/// Gives a folder its mode and owner.
+pub(crate) fn dress(folder: &File, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    chownat(folder, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?;
+    folder.set_permissions(fs::Permissions::from_mode(VOLUME_MODE))
+}
+
+/// Opens a folder by one name, never through a link.
+pub(crate) fn open_folder(parent: &File, name: impl AsRef<OsStr>) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name.as_ref(), flags, Mode::empty())?.into())
+}
+
+/// The names in a folder, without `.` and `..`.
+pub(crate) fn names(folder: &File) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name));
+        }
+    }
+    Ok(names)
+}
+
+/// Makes a folder of the store unless it is there, and opens it.
+pub(crate) fn folder(path: &Path) -> Result<File, StorageError> {
+    let open = || {
+        match fs::create_dir(path) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => fs::set_permissions(path, fs::Permissions::from_mode(PASS_ONLY))?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(File::from(openat(CWD, path, flags, Mode::empty())?))
+    };
+    open().map_err(|source| StorageError::Folder { path: path.to_owned(), source })
+}
