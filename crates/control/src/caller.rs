@@ -1,7 +1,7 @@
 //! Who asks: a tenant, through a key, with scopes.
 
-use skerry_types::{Error, ErrorCode, OrgId, Result};
-use uuid::Uuid;
+use skerry_store::Tenant;
+use skerry_types::{Error, ErrorCode, KeyId, Result};
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -61,9 +61,9 @@ scopes! {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Whose things may be seen and changed.
-    pub org: OrgId,
+    pub tenant: Tenant,
     /// The key that was shown.
-    pub key_id: Uuid,
+    pub key_id: KeyId,
     /// What the key may be used for; `None`: everything.
     pub scopes: Option<Vec<Scope>>,
 }

@@ -4,22 +4,36 @@
 //! [`skerry_types::state::next`] with a compare-and-set in the store; no operation depends on the connection of whoever asked for it.
 #![warn(missing_docs)]
 
+mod agree;
 mod caller;
 mod catalogue;
+mod change;
 mod clock;
+mod create;
+mod delete;
+mod drain;
+mod fork;
+mod keys;
+mod live;
+mod make;
 mod nodes;
+mod once;
+mod plan;
+mod read;
+mod reconcile;
 mod request;
 mod sandbox;
 mod service;
 mod settings;
+mod steer;
+mod validate;
 
 pub use caller::{Caller, Scope};
 pub use catalogue::ImageCatalogue;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use nodes::{Member, NodeFacts, Nodes, Offer};
-pub use request::{
-    CreateRequest, ForkRequest, ListQuery, Need, OnTimeout, Reply, TimeoutRequest, Until,
-};
+pub use nodes::{Member, NodeFacts, Nodes, Offer, Wish};
+pub use request::{CreateRequest, ForkRequest, ListQuery, Need, Reply, TimeoutRequest, Until};
 pub use sandbox::{Page, Readiness, Sandbox, Tree, TreeMember};
 pub use service::Control;
 pub use settings::{OnDrain, Settings};
+pub use skerry_store::{OnTimeout, Quotas};

@@ -1,21 +1,8 @@
 //! What callers ask for.
 
-use serde::{Deserialize, Serialize};
 use skerry_proto::node::Map;
+use skerry_store::OnTimeout;
 use skerry_types::{SandboxId, SandboxState};
-
-/// What happens when a sandbox reaches its age or idle limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnTimeout {
-    /// It is stopped.
-    #[default]
-    Stop,
-    /// It is frozen; stopped where it cannot be.
-    Pause,
-    /// It is deleted.
-    Delete,
-}
 
 /// A sandbox to make. Everything is optional; `CreateRequest::default()` is a good request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 use skerry_proto::node::{Map, SandboxFacts};
+use skerry_store::{Facts, OnTimeout, Privilege, Sandbox as Row};
 use skerry_types::{FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
-
-use crate::OnTimeout;
 
 /// A sandbox as control knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +76,65 @@ pub struct Sandbox {
     pub ended_at: Option<Timestamp>,
     /// When something last used it.
     pub last_active_at: Timestamp,
+}
+
+impl Sandbox {
+    /// The record as callers get to see it.
+    pub(crate) fn of(row: Row, region: &str, queue_position: Option<u32>) -> Self {
+        Self {
+            id: row.id,
+            org: row.org_id,
+            status: row.state,
+            failure_reason: row.failure_reason,
+            failure_message: row.failure_message,
+            queue_position,
+            image: row.image,
+            profile: row.profile.map(|p| p.as_str().to_owned()),
+            resources: row.resources,
+            env_names: row.env_names,
+            ttl_seconds: row.ttl_seconds.into(),
+            expires_at: row.expires_at,
+            idle_seconds: row.idle_seconds.into(),
+            on_timeout: row.on_timeout,
+            queue_timeout_seconds: row.queue_timeout_seconds.into(),
+            metadata: row.metadata,
+            name: row.name,
+            region: region.to_owned(),
+            network: row.network.as_str().to_owned(),
+            ports: Vec::new(),
+            project: None,
+            driver: None,
+            isolation: None,
+            privilege: None,
+            boot_us: row.facts.boot_us.and_then(|us| us.try_into().ok()),
+            facts: facts(row.facts),
+            node: row.node_id,
+            forked_from: row.forked_from,
+            fork_depth: row.fork_depth,
+            fork_count: row.fork_count,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            last_active_at: row.last_active_at,
+        }
+    }
+}
+
+/// Facts are facts once its node said what it is.
+fn facts(facts: Facts) -> Option<SandboxFacts> {
+    Some(SandboxFacts {
+        driver: facts.driver?,
+        isolation: facts.isolation?,
+        privilege: facts
+            .privilege
+            .map_or("restricted", Privilege::as_str)
+            .to_owned(),
+        storage: facts.storage?,
+        disk_quota: facts.disk_quota?,
+        limits: facts.limits?,
+        image_digest: facts.image_digest?,
+        fork: facts.fork_kind,
+    })
 }
 
 /// Some sandboxes of a longer list.

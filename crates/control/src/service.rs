@@ -1,161 +1,173 @@
-//! The one way in: everything the edges may ask of control.
+//! Control itself: what it holds, and how it starts.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use skerry_proto::node::Node;
-use skerry_types::{Error, Result, SandboxId};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use skerry_proto::node::Map;
+use skerry_store::{Change, Node, NodeState, Store, System, Tenant};
+use skerry_types::{Action, Error, ErrorCode, FailureReason, NodeId, Result};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::{
-    Caller, CreateRequest, ForkRequest, ImageCatalogue, ListQuery, Need, Nodes, Page, Readiness,
-    Reply, Sandbox, Settings, TimeoutRequest, Tree, Until,
-};
+use crate::live::Live;
+use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
+
+/// For what control does by itself, on behalf of no request.
+pub(crate) const SYSTEM: System = System::on_its_own_behalf();
 
 /// Control. Cheap to clone; every clone is the same one.
-#[derive(Debug, Clone)]
-pub struct Control;
+#[derive(Clone)]
+pub struct Control(pub(crate) Arc<Inner>);
 
-fn unbuilt<T>() -> Result<T> {
-    Err(Error::internal("not built yet"))
+/// See [`Control`].
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) nodes: Nodes,
+    pub(crate) images: Arc<dyn ImageCatalogue>,
+    pub(crate) settings: Settings,
+    pub(crate) live: Live,
+    /// Held while a sandbox gets its place or its place in the queue, so that memory and store agree on the order.
+    pub(crate) placing: tokio::sync::Mutex<()>,
+    /// Nodes that do not answer, and since when.
+    pub(crate) silent: Mutex<HashMap<NodeId, Timestamp>>,
+    pub(crate) clean_at: Mutex<Timestamp>,
+    /// Planning has something new to look at.
+    pub(crate) wake: Notify,
+    /// A request with an idempotency key has ended.
+    pub(crate) answered: Notify,
+    /// What was begun and must be finished, whoever waits for it.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) draining: AtomicBool,
+    pub(crate) stop: CancellationToken,
 }
 
-#[expect(clippy::unused_async, reason = "signatures first")]
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("nodes", &self.0.nodes)
+            .field("settings", &self.0.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Control {
     /// Brings store and nodes into agreement, then begins to serve.
     pub async fn start(
-        _nodes: Nodes,
-        _images: Arc<dyn ImageCatalogue>,
-        _settings: Settings,
+        store: Store,
+        nodes: Nodes,
+        images: Arc<dyn ImageCatalogue>,
+        settings: Settings,
     ) -> Result<Self> {
-        Ok(Self)
+        let control = Self(Arc::new(Inner {
+            clean_at: Mutex::new(settings.clock.now()),
+            store,
+            nodes,
+            images,
+            settings,
+            live: Live::default(),
+            placing: tokio::sync::Mutex::default(),
+            silent: Mutex::default(),
+            wake: Notify::new(),
+            answered: Notify::new(),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+        }));
+        control.remember().await?;
+        for member in control.0.nodes.all() {
+            control.probe(member).await;
+        }
+        control.spawn_loops();
+        Ok(control)
     }
 
-    /// Who this key belongs to. 401 for one that does not count.
-    pub async fn authenticate(&self, _secret: &str) -> Result<Caller> {
-        unbuilt()
+    /// What the org of this caller may have.
+    pub async fn quotas(&self, caller: &crate::Caller) -> Result<Quotas> {
+        Ok(self.0.store.quotas(&caller.tenant).await?)
     }
 
-    /// The key in this file; made, with mode 0600, if there is none that counts.
-    pub async fn ensure_local_key(&self, _path: &Path) -> Result<String> {
-        unbuilt()
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.settings.clock.now()
     }
 
-    /// Makes a sandbox. Returns as soon as it is on record, provisioning or queued; [`Control::wait_until`] tells the rest.
-    pub async fn create(&self, _caller: &Caller, _request: CreateRequest) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// One sandbox.
-    pub async fn get(&self, _caller: &Caller, _id: SandboxId) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Several, newest first.
-    pub async fn list(&self, _caller: &Caller, _query: ListQuery) -> Result<Page> {
-        unbuilt()
-    }
-
-    /// Waits; returns the sandbox as it then is, also when the time was up first.
-    pub async fn wait_until(
-        &self,
-        _caller: &Caller,
-        _id: SandboxId,
-        _until: Until,
-        _timeout: Duration,
-    ) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Begins to stop it. Returns at once: `stopping`, or how it had ended before.
-    pub async fn stop(&self, _caller: &Caller, _id: SandboxId) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Deletes it, from every state; returns when nothing of it is left on its node.
-    pub async fn delete(&self, _caller: &Caller, _id: SandboxId) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Forks a running one; returns when the child runs.
-    pub async fn fork(
-        &self,
-        _caller: &Caller,
-        _id: SandboxId,
-        _request: ForkRequest,
-    ) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// The whole tree of forks that it is in.
-    pub async fn tree(&self, _caller: &Caller, _id: SandboxId) -> Result<Tree> {
-        unbuilt()
-    }
-
-    /// Changes when it ends.
-    pub async fn set_timeout(
-        &self,
-        _caller: &Caller,
-        _id: SandboxId,
-        _request: TimeoutRequest,
-    ) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Freezes it.
-    pub async fn pause(&self, _caller: &Caller, _id: SandboxId) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Thaws it.
-    pub async fn resume(&self, _caller: &Caller, _id: SandboxId) -> Result<Sandbox> {
-        unbuilt()
-    }
-
-    /// Says that it is in use. 409 when it does not run.
-    pub async fn ping(&self, _caller: &Caller, _id: SandboxId) -> Result<()> {
-        unbuilt()
-    }
-
-    /// The node to ask about this sandbox, if this caller may. Costs a look into memory for one that has not ended.
-    pub async fn authorize(
-        &self,
-        _caller: &Caller,
-        _id: SandboxId,
-        _need: Need,
-    ) -> Result<Arc<dyn Node>> {
-        unbuilt()
-    }
-
-    /// Notes that a sandbox is in use by something the node does not see; tells the node at most once a second.
-    pub fn touch(&self, _id: SandboxId) {}
-
-    /// Runs a mutation once per key and 24 hours: the same key and request again get the same 2xx answer; while the first one still runs they
-    /// wait for it, up to a bound; another request under the same key is a conflict. `request` is whatever makes it this request (method, path, body).
-    /// The work runs to its end even if the caller goes away.
-    pub async fn once<F>(
-        &self,
-        _caller: &Caller,
-        _key: &str,
-        _request: &[u8],
-        work: F,
-    ) -> Result<Reply>
+    /// Runs work to its end even if whoever waits for it goes away.
+    pub(crate) async fn detached<T, F>(&self, work: F) -> Result<T>
     where
-        F: Future<Output = Reply> + Send + 'static,
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
     {
-        Ok(work.await)
+        self.0.tasks.spawn(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an operation broke off");
+            Err(Error::internal("the operation broke off"))
+        })
     }
 
-    /// Whether requests can be served.
-    pub async fn readiness(&self) -> Readiness {
-        Readiness {
-            store: false,
-            nodes: false,
-            draining: false,
+    /// Refuses new work once control is ending.
+    pub(crate) fn takes_work(&self) -> Result<()> {
+        if self.0.draining.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorCode::ServiceUnavailable,
+                "this server is shutting down and takes nothing new",
+            )
+            .retry_after(5));
+        }
+        Ok(())
+    }
+
+    /// Reads from the store what has not ended.
+    async fn remember(&self) -> Result<()> {
+        let inner = &self.0;
+        for member in inner.nodes.all() {
+            inner
+                .store
+                .put_node(&SYSTEM, self.node_row(member), self.now())
+                .await?;
+            for row in inner.store.sandboxes_on(&SYSTEM, member.facts.id).await? {
+                inner.live.insert(row, Map::new());
+            }
+        }
+        for row in inner.store.queued(&SYSTEM).await? {
+            let lost_env = !row.env_names.is_empty();
+            let (tenant, id): (Tenant, _) = (row.tenant(), row.id);
+            inner.live.insert(row, Map::new());
+            if lost_env {
+                let change = Change {
+                    reason: Some(FailureReason::ProvisionFailed),
+                    message: Some("the server restarted while it waited, and the values of its environment are never written down; create it again".into()),
+                    ..Change::default()
+                };
+                self.act(&tenant, id, Action::Fail, &change).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node is offline until it answers.
+    fn node_row(&self, member: &Member) -> Node {
+        let facts = &member.facts;
+        Node {
+            id: facts.id,
+            name: facts.name.clone(),
+            hostname: facts.name.clone(),
+            slots_total: facts.slots,
+            state: NodeState::Offline,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            capabilities: serde_json::json!({ "drivers": facts.offers.iter().map(|o| &o.driver).collect::<Vec<_>>() }),
+            last_seen_at: None,
+            created_at: self.now(),
         }
     }
 
-    /// Takes nothing new, waits for what is in progress, then leaves or stops the sandboxes as the settings say.
-    pub async fn drain(&self) {}
+    fn spawn_loops(&self) {
+        tokio::spawn(self.clone().reconcile());
+        for member in self.0.nodes.all() {
+            tokio::spawn(self.clone().follow(member.clone()));
+        }
+    }
 }

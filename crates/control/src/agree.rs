@@ -1,0 +1,190 @@
+//! Store and node brought into agreement: at the start, after every silence, every few seconds, and at every change that a node tells.
+
+use futures::StreamExt;
+use skerry_proto::node::SandboxReport;
+use skerry_store::{Change, NodeState, Sandbox as Row, StoreError};
+use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+
+use crate::change::step_when_gone;
+use crate::make::signed;
+use crate::service::SYSTEM;
+use crate::{Control, Member};
+
+impl Control {
+    /// Follows one node until control ends.
+    pub(crate) async fn follow(self, member: Member) {
+        while !self.0.stop.is_cancelled() {
+            // Watched before listed, so that no change falls between.
+            let mut changes = member.handle.watch();
+            self.probe(&member).await;
+            loop {
+                let again = self.now() + signed(self.0.settings.resync_every);
+                tokio::select! {
+                    () = self.0.stop.cancelled() => return,
+                    change = changes.next() => match change {
+                        Some(Ok(report)) => self.hear(&member, report).await,
+                        Some(Err(error)) => {
+                            tracing::info!(node = member.facts.name, %error, "changes were missed; listing again");
+                            break;
+                        }
+                        None => {
+                            self.0.settings.clock.sleep_until(again).await;
+                            break;
+                        }
+                    },
+                    () = self.0.settings.clock.sleep_until(again) => self.probe(&member).await,
+                }
+            }
+        }
+    }
+
+    /// Compares everything with the node, and notes whether it answered.
+    pub(crate) async fn probe(&self, member: &Member) {
+        let node = member.facts.id;
+        let answered = self.agree(member).await;
+        if let Err(error) = &answered {
+            tracing::warn!(node = member.facts.name, %error, "store and node could not be compared");
+        }
+        let silent = matches!(&answered, Err(e) if e.code == ErrorCode::NodeUnreachable);
+        let news = {
+            let mut nodes = self.0.silent.lock();
+            if silent {
+                let known = nodes.contains_key(&node);
+                nodes.entry(node).or_insert_with(|| self.now());
+                !known
+            } else {
+                nodes.remove(&node).is_some()
+            }
+        };
+        self.note_node(member, silent, news).await;
+        self.0.wake.notify_one();
+    }
+
+    async fn note_node(&self, member: &Member, silent: bool, news: bool) {
+        let (store, node, now) = (&self.0.store, member.facts.id, self.now());
+        let state = if silent {
+            NodeState::Offline
+        } else {
+            NodeState::Online
+        };
+        let noted = match news || !silent {
+            true => store.set_node_state(&SYSTEM, node, state, now).await,
+            false => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(node = member.facts.name, %error, "the node's state could not be noted");
+        }
+    }
+
+    /// What a node said just now. While a sandbox is being made, whoever makes it hears how it goes.
+    async fn hear(&self, member: &Member, report: SandboxReport) {
+        let id = report.id;
+        let making = self.0.live.with(id, |entry| entry.making.is_some());
+        if making != Some(false) {
+            return;
+        }
+        // Between freezing and thawing an old word may overtake a new one: ask.
+        let report = match report.state {
+            SandboxState::Running | SandboxState::Paused => member.handle.get(id).await,
+            _ => Ok(report),
+        };
+        let followed = match report {
+            Ok(report) => self.apply(&report).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = followed {
+            tracing::warn!(%id, %error, "a change could not be followed; the next comparison will");
+        }
+    }
+
+    /// Compares what is on record with what is on the node.
+    async fn agree(&self, member: &Member) -> Result<()> {
+        let expected = self.0.live.settled_on(member.facts.id);
+        let reports = member.handle.list().await?;
+        for report in &reports {
+            match self.0.live.with(report.id, |entry| entry.making.is_some()) {
+                Some(true) => {}
+                Some(false) => self.align(member, report).await?,
+                None => self.sweep(member, report).await?,
+            }
+        }
+        for id in expected {
+            if !reports.iter().any(|report| report.id == id) {
+                self.gone(member, id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One that both know.
+    async fn align(&self, member: &Member, report: &SandboxReport) -> Result<()> {
+        let Some(row) = self.apply(report).await? else {
+            return Ok(());
+        };
+        let runs = matches!(report.state, SandboxState::Running | SandboxState::Paused);
+        if row.state == SandboxState::Stopping && runs {
+            let reason = row
+                .failure_reason
+                .filter(|r| *r != FailureReason::SandboxStopped);
+            let report = member.handle.stop(row.id, reason).await?;
+            self.apply(&report).await?;
+        }
+        Ok(())
+    }
+
+    /// One that has ended on record, or was never there: whatever the node still has of it goes, but for what an ended one leaves.
+    async fn sweep(&self, member: &Member, report: &SandboxReport) -> Result<()> {
+        let id = report.id;
+        let orphan = match self.0.store.sandbox_of_any_org(&SYSTEM, id).await {
+            Ok(row) if row.state == SandboxState::Deleted => true,
+            Ok(row) => row.state.is_ended() && !report.state.is_ended(),
+            Err(StoreError::NotFound(_)) => true,
+            Err(error) => return Err(error.into()),
+        };
+        if orphan {
+            tracing::warn!(%id, node = member.facts.name, "removing a sandbox that should not be there");
+            member.handle.delete(id).await?;
+        }
+        Ok(())
+    }
+
+    /// One that the node did not list. The list may be older than the sandbox, so the node is asked for this one.
+    async fn gone(&self, member: &Member, id: SandboxId) -> Result<()> {
+        match member.handle.get(id).await {
+            Ok(report) => self.align(member, &report).await,
+            Err(error) if error.code == ErrorCode::NotFound => {
+                let busy = |e: &mut crate::live::Entry| e.making.is_some() || e.busy;
+                match self.0.live.row(id) {
+                    Some(row) if self.0.live.with(id, busy) == Some(false) => {
+                        self.record_gone(&row).await
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn record_gone(&self, row: &Row) -> Result<()> {
+        let Some(action) = step_when_gone(row.state) else {
+            return Ok(());
+        };
+        let (reason, message) = match row.state {
+            SandboxState::Provisioning => (
+                Some(FailureReason::ProvisionFailed),
+                Some("the server went down while it was being made"),
+            ),
+            SandboxState::Running | SandboxState::Paused => (
+                Some(FailureReason::NodeLost),
+                Some("its node no longer has it"),
+            ),
+            _ => (None, None),
+        };
+        let change = Change {
+            reason,
+            message: message.map(str::to_owned),
+            ..Change::default()
+        };
+        self.act_from(row, action, &change).await.map(drop)
+    }
+}

@@ -1,0 +1,155 @@
+//! Creating: checked, put on record within the quota, given a place or a place in the queue.
+
+use skerry_proto::node::Map;
+use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Tenant};
+use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, limits};
+
+use crate::live::Making;
+use crate::make::recipe;
+use crate::nodes::Wish;
+use crate::validate;
+use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
+
+impl Control {
+    /// Makes a sandbox. Returns as soon as it is on record, provisioning or queued; [`Control::wait_until`] tells the rest.
+    pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<Sandbox> {
+        self.takes_work()?;
+        validate::create(&request)?;
+        let wish = Wish {
+            driver: request.driver.clone(),
+            isolation: request.isolation.clone(),
+        };
+        let (node, driver) = self.choose(&wish)?;
+        let image = self.image(request.image.as_deref()).await?;
+        let quotas = self.quotas(caller).await?;
+        let env = request.env.clone();
+        let new = self.new_sandbox(request, image, driver, quotas)?;
+        let (control, tenant) = (self.clone(), caller.tenant);
+        self.detached(async move { control.place(&tenant, new, env, node).await })
+            .await
+    }
+
+    /// The node with most room among those that can do what is wished, and the driver that meets the wish if one is wished.
+    fn choose(&self, wish: &Wish) -> Result<(Option<NodeId>, Option<String>)> {
+        let fitting = self.0.nodes.fitting(wish)?;
+        let silent = self.0.silent.lock();
+        let room = |slots: u32, id| i64::from(slots) - self.0.live.held(id) as i64;
+        let best = fitting
+            .iter()
+            .filter(|m| !silent.contains_key(&m.facts.id))
+            .max_by_key(|m| room(m.facts.slots, m.facts.id));
+        let wished = wish.driver.is_some() || wish.isolation.is_some();
+        let driver = best
+            .or(fitting.first())
+            .filter(|_| wished)
+            .and_then(|m| m.facts.offer(wish))
+            .map(|offer| offer.driver.clone());
+        Ok((best.map(|m| m.facts.id), driver))
+    }
+
+    /// The image's name for the record.
+    async fn image(&self, asked: Option<&str>) -> Result<String> {
+        let images = &self.0.images;
+        let reference = asked.unwrap_or(&self.0.settings.default_image);
+        if let Some(name) = images.resolve(reference).await? {
+            return Ok(name);
+        }
+        let there = images.names().await?;
+        let there = if there.is_empty() {
+            "none".to_owned()
+        } else {
+            there.join(", ")
+        };
+        Err(Error::validation(format!(
+            "image `{}` does not exist; there is: {there}",
+            validate::shown(reference)
+        ))
+        .with_hint("`skerry image pull` gets one from a registry"))
+    }
+
+    fn new_sandbox(
+        &self,
+        request: CreateRequest,
+        image: String,
+        driver: Option<String>,
+        quotas: Quotas,
+    ) -> Result<NewSandbox> {
+        let resources = validate::resources(&request)?;
+        let network = request
+            .network
+            .as_deref()
+            .unwrap_or(&self.0.settings.default_network);
+        let max_ttl = quotas.max_ttl_seconds;
+        let ttl = match request.ttl_seconds {
+            Some(ttl) => validate::ttl(ttl, max_ttl)?,
+            None => max_ttl.min(limits::DEFAULT_TTL_SECONDS as u32),
+        };
+        let idle = request.idle_seconds.map(validate::idle).transpose()?;
+        let queue_timeout = request
+            .queue_timeout_seconds
+            .unwrap_or(limits::DEFAULT_QUEUE_TIMEOUT_SECONDS);
+        let sized = validate::single_values(&request);
+        let profile = match request.profile.as_deref() {
+            Some(name) => Profile::from_name(name),
+            None => (!sized).then_some(Profile::Small),
+        };
+        Ok(NewSandbox {
+            // The real one is given when its turn has come, so that ids are in the order of the queue.
+            id: SandboxId::new(),
+            name: request.name,
+            image,
+            profile,
+            resources,
+            driver,
+            privilege: request.privilege.as_deref().and_then(Privilege::from_name),
+            network: Network::from_name(network)
+                .ok_or_else(|| Error::internal("the default network is not a network"))?,
+            metadata: request.metadata,
+            env_names: request.env.into_keys().collect(),
+            ttl_seconds: ttl,
+            idle_seconds: idle.unwrap_or(quotas.idle_timeout_seconds),
+            on_timeout: request.on_timeout.unwrap_or(OnTimeout::Stop),
+            queue_timeout_seconds: validate::queue_timeout(queue_timeout)?,
+        })
+    }
+
+    /// Puts it on record and begins to make it, or lets it wait.
+    async fn place(
+        &self,
+        tenant: &Tenant,
+        mut new: NewSandbox,
+        env: Map,
+        node: Option<NodeId>,
+    ) -> Result<Sandbox> {
+        let placed = {
+            let _one_at_a_time = self.0.placing.lock().await;
+            new.id = SandboxId::new();
+            let (store, now) = (&self.0.store, self.now());
+            let row = store.create_sandbox(tenant, new, node, now).await?;
+            self.0.live.insert(row.clone(), env);
+            let making =
+                (row.state == SandboxState::Provisioning).then(|| self.begin_making(row.id));
+            (row, making)
+        };
+        let (row, making) = placed;
+        match making {
+            Some(making) => self.make_new(row.clone(), making),
+            None => self.0.wake.notify_one(),
+        }
+        Ok(self.view(row))
+    }
+
+    /// Makes a placed sandbox from its image, in the background.
+    pub(crate) fn make_new(&self, row: Row, making: Making) {
+        let env = self
+            .0
+            .live
+            .with(row.id, |entry| std::mem::take(&mut entry.env));
+        let recipe = recipe(&row, env.unwrap_or_default());
+        let control = self.clone();
+        self.0.tasks.spawn(async move {
+            // How it went is on the row.
+            let _made = control.make(row, recipe, making).await;
+        });
+    }
+}

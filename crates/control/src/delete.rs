@@ -1,0 +1,79 @@
+//! Deleting: from every state, and done only when its node has nothing left of it.
+
+use skerry_store::{Change, Sandbox as Row};
+use skerry_types::{Action, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+
+use crate::{Caller, Control, Sandbox};
+
+impl Control {
+    /// Deletes it, from every state; returns when nothing of it is left on its node.
+    ///
+    /// On a node that cannot be reached it is removed as soon as that comes back.
+    pub async fn delete(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        let control = self.clone();
+        let reason = FailureReason::SandboxDeleted;
+        let row = self
+            .detached(async move { control.remove(row, reason).await })
+            .await?;
+        Ok(self.view(row))
+    }
+
+    /// Removes it from its node, then puts that on record.
+    pub(crate) async fn remove(&self, row: Row, reason: FailureReason) -> Result<Row> {
+        if row.state == SandboxState::Deleted {
+            return Ok(row);
+        }
+        let change = Change {
+            reason: Some(reason).filter(|_| !row.state.is_ended()),
+            ..Change::default()
+        };
+        let row = {
+            // No queued sandbox gets its place while this looks.
+            let _nobody_is_placed = self.0.placing.lock().await;
+            let row = self.0.store.sandbox(&row.tenant(), row.id).await?;
+            if row.state == SandboxState::Queued {
+                return self
+                    .act(&row.tenant(), row.id, Action::Delete, &change)
+                    .await;
+            }
+            row
+        };
+        let id = row.id;
+        self.0.live.with(id, |entry| entry.busy = true);
+        self.call_off(id).await;
+        let removed = match row.node_id {
+            Some(_) => self.remove_from_node(&row).await,
+            None => Ok(()),
+        };
+        let deleted = match removed {
+            Ok(()) => self.act(&row.tenant(), id, Action::Delete, &change).await,
+            Err(error) => Err(error),
+        };
+        self.0.live.with(id, |entry| entry.busy = false);
+        deleted
+    }
+
+    /// Ends the making of it, if it is being made.
+    async fn call_off(&self, id: SandboxId) {
+        let making = self.0.live.with(id, |entry| entry.making.clone()).flatten();
+        if let Some(making) = making {
+            making.cancel.cancel();
+            making.done.cancelled().await;
+        }
+    }
+
+    async fn remove_from_node(&self, row: &Row) -> Result<()> {
+        let removed = match self.member_of(row) {
+            Ok(member) => member.handle.delete(row.id).await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.code == ErrorCode::NodeUnreachable => {
+                tracing::warn!(id = %row.id, %error, "deleted on record; its node removes it when it is back");
+                Ok(())
+            }
+            removed => removed,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Making a sandbox that has its place: on the node, within a time, and with nothing left when it fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, Node, SandboxReport};
+use skerry_store::{Change, Sandbox as Row};
+use skerry_types::{Action, Error, ErrorCode, FailureReason, Result, SandboxId};
+use tokio::task::JoinHandle;
+
+use crate::live::Making;
+use crate::{Control, Member};
+
+/// How long a create that was called off may take to come to its end before nobody waits for it any more.
+const CALLED_OFF: SignedDuration = SignedDuration::from_secs(5);
+
+/// How a sandbox is made.
+pub(crate) enum Recipe {
+    /// From its image.
+    New(CreateSandbox),
+    /// From its parent.
+    Fork(ForkSandbox),
+}
+
+impl Control {
+    /// Marks a sandbox as being made here. To be done before anyone else can see it placed.
+    pub(crate) fn begin_making(&self, id: SandboxId) -> Making {
+        let making = Making::default();
+        self.0
+            .live
+            .with(id, |entry| entry.making = Some(making.clone()));
+        making
+    }
+
+    /// Makes a sandbox that has its place; its row says how it went.
+    pub(crate) async fn make(&self, row: Row, recipe: Recipe, making: Making) -> Result<Row> {
+        let outcome = match self.member_of(&row) {
+            Ok(member) => match self.ask(&member, row.id, recipe, &making).await {
+                Ok(report) => self.made(&member, &report).await,
+                Err(error) => self.not_made(&row, error, &making).await,
+            },
+            Err(error) => self.not_made(&row, error, &making).await,
+        };
+        self.0.live.with(row.id, |entry| entry.making = None);
+        making.done.cancel();
+        self.0.wake.notify_one();
+        outcome
+    }
+
+    /// The node that a sandbox is placed on.
+    pub(crate) fn member_of(&self, row: &Row) -> Result<Member> {
+        row.node_id
+            .and_then(|id| self.0.nodes.get(id))
+            .cloned()
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorCode::NodeUnreachable,
+                    "the node of this sandbox is not known here",
+                )
+            })
+    }
+
+    /// Asks the node, and takes everything away again if that does not end well.
+    async fn ask(
+        &self,
+        member: &Member,
+        id: SandboxId,
+        recipe: Recipe,
+        making: &Making,
+    ) -> Result<SandboxReport> {
+        let patience = self.0.settings.provision_timeout;
+        let deadline = self.now() + signed(patience);
+        let mut work = tokio::spawn(cook(member.handle.clone(), recipe));
+        let error = tokio::select! {
+            made = &mut work => match finished(made) {
+                Ok(report) if !making.cancel.is_cancelled() => return Ok(report),
+                Ok(_) => called_off(),
+                Err(error) => error,
+            },
+            () = making.cancel.cancelled() => called_off(),
+            () = self.0.settings.clock.sleep_until(deadline) => Error::internal(format!(
+                "making it took longer than {} s", patience.as_secs()
+            )),
+        };
+        self.clear_away(member, id).await;
+        self.await_called_off(member, id, work).await;
+        Err(error)
+    }
+
+    /// A node may finish a create although it was told to delete it: then it is deleted again.
+    async fn await_called_off(
+        &self,
+        member: &Member,
+        id: SandboxId,
+        mut work: JoinHandle<Result<SandboxReport>>,
+    ) {
+        if work.is_finished() {
+            return;
+        }
+        let until = self.now() + CALLED_OFF;
+        tokio::select! {
+            made = &mut work => if finished(made).is_ok() {
+                self.clear_away(member, id).await;
+            },
+            // Whatever comes out later has no running row and is swept away as an orphan.
+            () = self.0.settings.clock.sleep_until(until) => {}
+        }
+    }
+
+    async fn clear_away(&self, member: &Member, id: SandboxId) {
+        if let Err(error) = member.handle.delete(id).await {
+            tracing::warn!(%id, %error, "what is left of a sandbox could not be removed yet");
+        }
+    }
+
+    async fn made(&self, member: &Member, report: &SandboxReport) -> Result<Row> {
+        match self.apply(report).await? {
+            Some(row) => Ok(row),
+            None => {
+                self.clear_away(member, report.id).await;
+                Err(called_off())
+            }
+        }
+    }
+
+    /// Puts the failure on record, unless whoever called it off will put there what comes next.
+    async fn not_made(&self, row: &Row, error: Error, making: &Making) -> Result<Row> {
+        if making.cancel.is_cancelled() {
+            return Err(called_off());
+        }
+        tracing::warn!(id = %row.id, %error, "a sandbox could not be made");
+        let change = Change {
+            reason: Some(FailureReason::ProvisionFailed),
+            message: Some(error.message.clone()),
+            ..Change::default()
+        };
+        let tenant = row.tenant();
+        self.act(&tenant, row.id, Action::Fail, &change).await?;
+        Err(error)
+    }
+}
+
+async fn cook(node: Arc<dyn Node>, recipe: Recipe) -> Result<SandboxReport> {
+    match recipe {
+        Recipe::New(request) => node.create(request).await,
+        Recipe::Fork(request) => node.fork(request).await,
+    }
+}
+
+fn finished(made: Result<Result<SandboxReport>, tokio::task::JoinError>) -> Result<SandboxReport> {
+    made.unwrap_or_else(|_| Err(Error::internal("making it broke off")))
+}
+
+fn called_off() -> Error {
+    Error::conflict("the sandbox was deleted while it was being made")
+}
+
+/// A setting's length of time.
+pub(crate) fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX / 4)
+}
+
+/// What the node needs to make this sandbox from its image.
+pub(crate) fn recipe(row: &Row, env: Map) -> Recipe {
+    Recipe::New(CreateSandbox {
+        id: row.id,
+        image: row.image.clone(),
+        resources: row.resources,
+        env,
+        privilege: row.facts.privilege.map(|p| p.as_str().to_owned()),
+        network: row.network.as_str().to_owned(),
+        driver: row.facts.driver.clone(),
+        name: row.name.clone(),
+    })
+}

@@ -1,0 +1,110 @@
+//! Mutations that are done once per idempotency key, however often they are asked for.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use skerry_store::{Begun, Claim};
+use skerry_types::{Error, Result};
+
+use crate::{Caller, Control, Reply};
+
+/// How long a second request waits for the first.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_KEY: usize = 64;
+
+impl Control {
+    /// Runs a mutation once per key and 24 hours: the same key and request again get the same 2xx answer; while the first one still runs they
+    /// wait for it, up to a bound; another request under the same key is a conflict. `request` is whatever makes it this request (method, path, body).
+    /// The work runs to its end even if the caller goes away.
+    pub async fn once<F>(
+        &self,
+        caller: &Caller,
+        key: &str,
+        request: &[u8],
+        work: F,
+    ) -> Result<Reply>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        if key.is_empty() || key.len() > MAX_KEY || key.contains('\0') {
+            return Err(Error::validation(format!(
+                "Idempotency-Key must have 1 to {MAX_KEY} bytes and no NUL"
+            )));
+        }
+        let hash = Sha256::digest(request).into();
+        let turn = tokio::time::timeout(PATIENCE, self.turn(caller, key, hash)).await;
+        match turn.unwrap_or_else(|_| Err(in_progress()))? {
+            Turn::First(claim) => {
+                let control = self.clone();
+                self.detached(async move { control.answer(claim, work).await })
+                    .await
+            }
+            Turn::Again(reply) => Ok(reply),
+        }
+    }
+
+    /// Waits until it is known whether this request is the first with its key.
+    async fn turn(&self, caller: &Caller, key: &str, hash: [u8; 32]) -> Result<Turn> {
+        loop {
+            let answered = self.0.answered.notified();
+            tokio::pin!(answered);
+            // Listening before looking, so that no answer falls between.
+            answered.as_mut().enable();
+            let (store, now) = (&self.0.store, self.now());
+            match store
+                .begin_idempotent(&caller.tenant, key, hash, now)
+                .await?
+            {
+                Begun::First(claim) => return Ok(Turn::First(claim)),
+                Begun::Replay { status, body } => {
+                    return Ok(Turn::Again(Reply {
+                        status,
+                        body: String::from_utf8_lossy(&body).into_owned(),
+                        replayed: true,
+                    }));
+                }
+                Begun::OtherRequest => {
+                    return Err(Error::conflict(
+                        "this Idempotency-Key was used for a different request",
+                    )
+                    .with_hint("use a new key for a new request"));
+                }
+                Begun::InProgress => answered.await,
+            }
+        }
+    }
+
+    async fn answer<F>(&self, claim: Claim, work: F) -> Result<Reply>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let reply = tokio::spawn(work).await;
+        let kept = match &reply {
+            Ok(reply) => {
+                let body = reply.body.as_bytes();
+                self.0
+                    .store
+                    .finish_idempotent(claim, reply.status, body)
+                    .await
+            }
+            Err(_) => self.0.store.abandon_idempotent(claim).await,
+        };
+        self.0.answered.notify_waiters();
+        if let Err(error) = kept {
+            tracing::error!(%error, "an answer could not be kept for its idempotency key");
+        }
+        reply.map_err(|_| Error::internal("the operation broke off"))
+    }
+}
+
+enum Turn {
+    First(Claim),
+    Again(Reply),
+}
+
+fn in_progress() -> Error {
+    Error::conflict("the first request with this Idempotency-Key has no answer yet")
+        .with_hint("look at the list of sandboxes, or try again later with the same key")
+        .retry_after(30)
+}

@@ -1,0 +1,167 @@
+//! Looking: one sandbox, a list, a tree, and waiting for a change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use skerry_proto::node::Node;
+use skerry_store::{Cursor, Filter, Sandbox as Row};
+use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, limits};
+
+use crate::sandbox::TreeMember;
+use crate::validate;
+use crate::{Caller, Control, ListQuery, Need, Page, Readiness, Sandbox, Tree, Until};
+
+impl Control {
+    /// One sandbox.
+    pub async fn get(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        Ok(self.view(row))
+    }
+
+    /// Several, newest first.
+    pub async fn list(&self, caller: &Caller, query: ListQuery) -> Result<Page> {
+        let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
+        validate::within("limit", limit.into(), 1, limits::MAX_PAGE)?;
+        validate::metadata(&query.metadata)?;
+        let filter = Filter {
+            states: query.status,
+            image: query.image,
+            forked_from: query.forked_from,
+            metadata: query.metadata,
+            include_deleted: false,
+            cursor: query.cursor.map(|c| c.parse::<Cursor>()).transpose()?,
+            limit,
+        };
+        let page = self.0.store.sandboxes(&caller.tenant, &filter).await?;
+        Ok(Page {
+            sandboxes: page.items.into_iter().map(|row| self.view(row)).collect(),
+            next_cursor: page.next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    /// The whole tree of forks that it is in.
+    pub async fn tree(&self, caller: &Caller, id: SandboxId) -> Result<Tree> {
+        let rows = self.0.store.fork_tree(&caller.tenant, id).await?;
+        let members = rows.iter().map(|row| TreeMember {
+            id: row.id,
+            status: row.state,
+            forked_from: row.forked_from,
+            created_at: row.created_at,
+            children: rows
+                .iter()
+                .filter(|child| child.forked_from == Some(row.id))
+                .map(|child| child.id)
+                .collect(),
+        });
+        Ok(Tree {
+            root: rows.first().map_or(id, |row| row.fork_root),
+            members: members.collect(),
+        })
+    }
+
+    /// Waits; returns the sandbox as it then is, also when the time was up first.
+    pub async fn wait_until(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        until: Until,
+        timeout: Duration,
+    ) -> Result<Sandbox> {
+        let waited = tokio::time::timeout(timeout, self.wait(caller, id, until)).await;
+        waited.unwrap_or(Ok(())).map(drop)?;
+        self.get(caller, id).await
+    }
+
+    async fn wait(&self, caller: &Caller, id: SandboxId, until: Until) -> Result<()> {
+        loop {
+            // Subscribed before it is looked at, so that no change falls between.
+            let changes = self.0.live.subscribe(id);
+            let row = self.0.store.sandbox(&caller.tenant, id).await?;
+            let Some(mut changes) = changes.filter(|_| !until.is_met(row.state)) else {
+                return Ok(());
+            };
+            // An error means that it ended and was dropped: the next look tells.
+            let _changed = changes.changed().await;
+        }
+    }
+
+    /// The node to ask about this sandbox, if this caller may. Costs a look into memory for one that has not ended.
+    pub async fn authorize(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        need: Need,
+    ) -> Result<Arc<dyn Node>> {
+        let known = self.0.live.with(id, |entry| {
+            let row = &entry.row;
+            (row.org_id == caller.tenant.org()).then_some((row.state, row.node_id))
+        });
+        let (state, node) = match known {
+            Some(Some(known)) => known,
+            Some(None) => return Err(Error::not_found(id)),
+            None => {
+                let row = self.0.store.sandbox(&caller.tenant, id).await?;
+                (row.state, row.node_id)
+            }
+        };
+        if need == Need::Running && state != SandboxState::Running {
+            return Err(not_running(id, state));
+        }
+        let node = node.ok_or_else(|| not_running(id, state))?;
+        let member =
+            self.0.nodes.get(node).ok_or_else(|| {
+                Error::new(ErrorCode::NodeUnreachable, "its node is not known here")
+            })?;
+        Ok(member.handle.clone())
+    }
+
+    /// Whether requests can be served.
+    pub async fn readiness(&self) -> Readiness {
+        let silent = self.0.silent.lock().len();
+        Readiness {
+            store: self.0.store.nodes(&crate::service::SYSTEM).await.is_ok(),
+            nodes: self.0.nodes.all().len() > silent,
+            draining: self.0.draining.load(Ordering::Acquire),
+        }
+    }
+
+    /// A row as callers get to see it.
+    pub(crate) fn view(&self, mut row: Row) -> Sandbox {
+        if let Some(used) = self.0.live.with(row.id, |e| e.row.last_active_at) {
+            row.last_active_at = row.last_active_at.max(used);
+        }
+        let position = (row.state == SandboxState::Queued)
+            .then(|| self.0.live.queue_position(row.id))
+            .flatten();
+        Sandbox::of(row, &self.0.settings.region, position)
+    }
+}
+
+impl Until {
+    const fn is_met(self, state: SandboxState) -> bool {
+        use SandboxState as S;
+        match self {
+            Self::Ready => !matches!(state, S::Queued | S::Provisioning),
+            Self::Ended => state.is_ended(),
+            Self::Leaves(from) => state as u8 != from as u8,
+        }
+    }
+}
+
+/// What to tell a caller who needs it to run.
+pub(crate) fn not_running(id: SandboxId, state: SandboxState) -> Error {
+    use SandboxState as S;
+    let message = format!("sandbox {id} is {state}, not running");
+    let hint = match state {
+        S::Queued | S::Provisioning => "wait until it runs",
+        S::Paused => "resume it first",
+        S::Missing => {
+            return Error::new(ErrorCode::NodeUnreachable, message)
+                .with_hint("its node cannot be reached; it may come back")
+                .retry_after(15);
+        }
+        _ => "create another one; its events and logs can still be read",
+    };
+    Error::new(ErrorCode::SandboxNotRunning, message).with_hint(hint)
+}

@@ -1,0 +1,180 @@
+//! What callers may do to a sandbox while it lives: stop it, freeze it, give it more time.
+
+use jiff::SignedDuration;
+use skerry_proto::node::SandboxReport;
+use skerry_store::{Change, Sandbox as Row};
+use skerry_types::{Action, Error, FailureReason, Result, SandboxId, SandboxState};
+
+use crate::read::not_running;
+use crate::validate;
+use crate::{Caller, Control, Sandbox, TimeoutRequest};
+
+impl Control {
+    /// Begins to stop it. Returns at once: `stopping`, or how it had ended before.
+    pub async fn stop(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        let control = self.clone();
+        let reason = FailureReason::SandboxStopped;
+        let row = self
+            .detached(async move { control.begin_stop(row, reason).await })
+            .await?;
+        Ok(self.view(row))
+    }
+
+    /// Puts it on record as stopping and tells its node. A node that cannot be told now is told by the reconciler.
+    pub(crate) async fn begin_stop(&self, row: Row, reason: FailureReason) -> Result<Row> {
+        if row.state.is_ended() || row.state == SandboxState::Stopping {
+            return Ok(row);
+        }
+        let change = Change {
+            reason: Some(reason),
+            ..Change::default()
+        };
+        let row = self
+            .act(&row.tenant(), row.id, Action::Stop, &change)
+            .await?;
+        if row.state == SandboxState::Stopping {
+            let asked = reason == FailureReason::SandboxStopped;
+            let control = self.clone();
+            let stopping = row.clone();
+            self.0.tasks.spawn(async move {
+                control
+                    .tell_to_stop(&stopping, (!asked).then_some(reason))
+                    .await;
+            });
+        }
+        Ok(row)
+    }
+
+    /// Tells the node of a sandbox that is stopping on record.
+    pub(crate) async fn tell_to_stop(&self, row: &Row, reason: Option<FailureReason>) {
+        let told = match self.member_of(row) {
+            Ok(member) => member.handle.stop(row.id, reason).await,
+            Err(error) => Err(error),
+        };
+        let followed = match told {
+            Ok(report) => self.apply(&report).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = followed {
+            tracing::warn!(id = %row.id, %error, "its node could not be told to stop it yet");
+        }
+    }
+
+    /// Freezes it.
+    pub async fn pause(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        match row.state {
+            SandboxState::Paused => return Ok(self.view(row)),
+            SandboxState::Running => {}
+            state => return Err(not_running(id, state)),
+        }
+        let control = self.clone();
+        self.detached(async move {
+            let report = control.member_of(&row)?.handle.pause(id).await?;
+            control.follow_report(row, &report).await
+        })
+        .await
+    }
+
+    /// Thaws it. One that was frozen because of its age gets as much time again.
+    pub async fn resume(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        match row.state {
+            SandboxState::Running => return Ok(self.view(row)),
+            SandboxState::Paused => {}
+            state => {
+                return Err(Error::conflict(format!(
+                    "sandbox {id} is {state}; only a paused one can be resumed"
+                )));
+            }
+        }
+        let control = self.clone();
+        self.detached(async move {
+            let mut row = row;
+            if row.expires_at.is_some_and(|at| at <= control.now()) {
+                let ttl = row.ttl_seconds.into();
+                row = control.extend(row, ttl).await?;
+            }
+            let report = control.member_of(&row)?.handle.resume(id).await?;
+            control.follow_report(row, &report).await
+        })
+        .await
+    }
+
+    async fn follow_report(&self, row: Row, report: &SandboxReport) -> Result<Sandbox> {
+        let now = self.apply(report).await?;
+        Ok(self.view(now.unwrap_or(row)))
+    }
+
+    /// Changes when it ends: so many seconds from now, within the org's largest age.
+    pub async fn set_timeout(
+        &self,
+        caller: &Caller,
+        id: SandboxId,
+        request: TimeoutRequest,
+    ) -> Result<Sandbox> {
+        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        let Some(ttl) = request.ttl_seconds else {
+            return Ok(self.view(row));
+        };
+        if row.state.is_ended() || row.state == SandboxState::Stopping {
+            return Err(not_running(id, row.state));
+        }
+        let max = self.quotas(caller).await?.max_ttl_seconds;
+        let age = row.started_at.map_or(0, |at| self.age(at));
+        validate::ttl(ttl, max.saturating_sub(age))?;
+        let row = self.extend(row, ttl).await?;
+        Ok(self.view(row))
+    }
+
+    /// Whole seconds since then.
+    fn age(&self, since: jiff::Timestamp) -> u32 {
+        let age = self.now().duration_since(since).as_secs();
+        u32::try_from(age).unwrap_or(0)
+    }
+
+    async fn extend(&self, row: Row, seconds: u64) -> Result<Row> {
+        let now = self.now();
+        let left = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let (total, expires) = match row.started_at {
+            Some(started) => (
+                self.age(started).saturating_add(left),
+                Some(now + SignedDuration::from_secs(left.into())),
+            ),
+            None => (left, None),
+        };
+        let store = &self.0.store;
+        let row = store
+            .set_timeout(&row.tenant(), row.id, total, expires, now)
+            .await?;
+        self.know(&row);
+        Ok(row)
+    }
+
+    /// Says that it is in use. 409 when it does not run.
+    pub async fn ping(&self, caller: &Caller, id: SandboxId) -> Result<()> {
+        let node = self.authorize(caller, id, crate::Need::Running).await?;
+        node.touch(id).await?;
+        let now = self.now();
+        self.0.live.used(id, now);
+        Ok(self.0.store.touch(&caller.tenant, id, now).await?)
+    }
+
+    /// Notes that a sandbox is in use by something the node does not see; tells the node at most once a second.
+    pub fn touch(&self, id: SandboxId) {
+        let now = self.now();
+        let Some(node) = self.0.live.touch(id, now) else {
+            return;
+        };
+        self.0.live.used(id, now);
+        let Some(member) = self.0.nodes.get(node).cloned() else {
+            return;
+        };
+        self.0.tasks.spawn(async move {
+            if let Err(error) = member.handle.touch(id).await {
+                tracing::debug!(%id, %error, "its node could not be told that it is in use");
+            }
+        });
+    }
+}

@@ -1,0 +1,349 @@
+//! A node in memory: keeps state, tells changes, and breaks on command.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use skerry_control::{Clock, ManualClock};
+use skerry_proto::node::{
+    CreateSandbox, Events, ForkSandbox, JournalEvent, Map, SandboxFacts, SandboxReport,
+    SandboxStats, Sandboxes,
+};
+use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+use tokio::sync::{broadcast, watch};
+
+mod data;
+
+/// What breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Nothing answers.
+    Unreachable,
+    /// Making one fails.
+    CreateFails,
+    /// Making one takes until this fault is gone.
+    CreateHangs,
+    /// A delete does not keep a create in progress from finishing.
+    CreateOutlivesDelete,
+    /// A fork fails.
+    ForkFails,
+    /// Nothing stops by itself.
+    StopHangs,
+    /// It cannot pause.
+    NoPause,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FakeNode {
+    clock: Arc<ManualClock>,
+    faults: watch::Sender<HashSet<Fault>>,
+    told: broadcast::Sender<SandboxReport>,
+    world: Mutex<World>,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    boxes: BTreeMap<SandboxId, SandboxReport>,
+    envs: BTreeMap<SandboxId, Map>,
+    started: Vec<SandboxId>,
+    warnings: Vec<(SandboxId, u64)>,
+    stops: Vec<(SandboxId, Option<FailureReason>)>,
+    purged_before: Option<Timestamp>,
+    most_at_once: usize,
+}
+
+impl FakeNode {
+    pub fn new(clock: Arc<ManualClock>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            faults: watch::Sender::default(),
+            told: broadcast::Sender::new(4096),
+            world: Mutex::default(),
+        })
+    }
+
+    pub fn breaks(&self, fault: Fault) {
+        self.faults.send_modify(|faults| {
+            faults.insert(fault);
+        });
+    }
+
+    pub fn heals(&self, fault: Fault) {
+        self.faults.send_modify(|faults| {
+            faults.remove(&fault);
+        });
+    }
+
+    /// Puts one there that nobody asked for, or forgot.
+    pub fn plant(&self, id: SandboxId, state: SandboxState) {
+        let report = self.report(id, state);
+        self.world.lock().boxes.insert(id, report);
+    }
+
+    /// Takes one away without telling anyone.
+    pub fn lose(&self, id: SandboxId) {
+        self.world.lock().boxes.remove(&id);
+    }
+
+    /// Its PID 1 dies.
+    pub fn crash(&self, id: SandboxId) {
+        self.change(id, |report| {
+            report.state = SandboxState::Failed;
+            report.reason = Some(FailureReason::AgentLost);
+            report.message = Some("its agent died".into());
+        });
+    }
+
+    /// Something inside uses it.
+    pub fn use_now(&self, id: SandboxId) {
+        let now = self.clock.now();
+        if let Some(report) = self.world.lock().boxes.get_mut(&id) {
+            report.last_active_at = now;
+        }
+    }
+
+    pub fn ids(&self) -> Vec<SandboxId> {
+        self.world.lock().boxes.keys().copied().collect()
+    }
+
+    pub fn state(&self, id: SandboxId) -> Option<SandboxState> {
+        self.world.lock().boxes.get(&id).map(|r| r.state)
+    }
+
+    pub fn env(&self, id: SandboxId) -> Option<Map> {
+        self.world.lock().envs.get(&id).cloned()
+    }
+
+    pub fn started(&self) -> Vec<SandboxId> {
+        self.world.lock().started.clone()
+    }
+
+    pub fn warnings(&self) -> Vec<(SandboxId, u64)> {
+        self.world.lock().warnings.clone()
+    }
+
+    pub fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
+        self.world.lock().stops.clone()
+    }
+
+    pub fn purged_before(&self) -> Option<Timestamp> {
+        self.world.lock().purged_before
+    }
+
+    /// The most sandboxes that ever held a place at once.
+    pub fn most_at_once(&self) -> usize {
+        self.world.lock().most_at_once
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.faults.borrow().contains(&fault)
+    }
+
+    fn reach(&self) -> Result<()> {
+        if self.has(Fault::Unreachable) {
+            return Err(Error::new(ErrorCode::NodeUnreachable, "the node is silent"));
+        }
+        Ok(())
+    }
+
+    fn report(&self, id: SandboxId, state: SandboxState) -> SandboxReport {
+        let now = self.clock.now();
+        SandboxReport {
+            id,
+            state,
+            reason: None,
+            message: None,
+            facts: None,
+            started_at: None,
+            ended_at: None,
+            last_active_at: now,
+            boot_us: None,
+        }
+    }
+
+    fn change(
+        &self,
+        id: SandboxId,
+        change: impl FnOnce(&mut SandboxReport),
+    ) -> Result<SandboxReport> {
+        let now = self.clock.now();
+        let mut world = self.world.lock();
+        let report = world
+            .boxes
+            .get_mut(&id)
+            .ok_or_else(|| Error::not_found(id))?;
+        change(report);
+        report.last_active_at = now;
+        if report.state.is_ended() {
+            report.ended_at = Some(now);
+        }
+        let report = report.clone();
+        let _nobody_listens = self.told.send(report.clone());
+        Ok(report)
+    }
+
+    fn admit(&self, id: SandboxId, env: Map) -> Result<()> {
+        let report = self.report(id, SandboxState::Provisioning);
+        let mut world = self.world.lock();
+        if world.boxes.contains_key(&id) {
+            return Err(Error::conflict("it is here already"));
+        }
+        world.boxes.insert(id, report);
+        world.envs.insert(id, env);
+        world.started.push(id);
+        let now = world.boxes.values().filter(|r| r.state.holds_slot()).count();
+        world.most_at_once = world.most_at_once.max(now);
+        Ok(())
+    }
+
+    async fn passes(&self, fault: Fault) {
+        let mut faults = self.faults.subscribe();
+        let _healed = faults.wait_for(|f| !f.contains(&fault)).await.unwrap();
+    }
+
+    fn ready(&self, id: SandboxId, fork: Option<&str>) -> Result<SandboxReport> {
+        let now = self.clock.now();
+        if self.has(Fault::CreateOutlivesDelete) && self.state(id).is_none() {
+            self.plant(id, SandboxState::Provisioning);
+        }
+        self.change(id, |report| {
+            report.state = SandboxState::Running;
+            report.started_at = Some(now);
+            report.boot_us = Some(1234);
+            report.facts = Some(SandboxFacts {
+                driver: "sim".into(),
+                isolation: "none".into(),
+                privilege: "restricted".into(),
+                storage: "copy".into(),
+                disk_quota: false,
+                limits: true,
+                image_digest: "sha256:0".into(),
+                fork: fork.map(Into::into),
+            });
+        })
+    }
+}
+
+#[async_trait]
+impl Sandboxes for FakeNode {
+    async fn create(&self, request: CreateSandbox) -> Result<SandboxReport> {
+        self.reach()?;
+        self.admit(request.id, request.env)?;
+        self.passes(Fault::CreateHangs).await;
+        if self.has(Fault::CreateFails) {
+            self.lose(request.id);
+            return Err(Error::internal("the root file system could not be mounted"));
+        }
+        self.ready(request.id, None)
+    }
+
+    async fn fork(&self, request: ForkSandbox) -> Result<SandboxReport> {
+        self.reach()?;
+        if self.state(request.parent) != Some(SandboxState::Running) {
+            return Err(Error::new(ErrorCode::SandboxNotRunning, "it does not run"));
+        }
+        if self.has(Fault::ForkFails) {
+            return Err(Error::internal("the snapshot failed"));
+        }
+        let mut env = self.env(request.parent).unwrap_or_default();
+        env.extend(request.env);
+        self.admit(request.id, env)?;
+        self.ready(request.id, Some("files"))
+    }
+
+    async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport> {
+        self.reach()?;
+        self.world.lock().stops.push((id, reason));
+        let stopping = self.change(id, |r| {
+            if !r.state.is_ended() {
+                r.state = SandboxState::Stopping;
+                r.reason = reason;
+            }
+        })?;
+        if !self.has(Fault::StopHangs) && stopping.state == SandboxState::Stopping {
+            self.change(id, |r| r.state = SandboxState::Stopped)?;
+        }
+        Ok(stopping)
+    }
+
+    async fn delete(&self, id: SandboxId) -> Result<()> {
+        self.reach()?;
+        let _report = self.change(id, |r| r.state = SandboxState::Deleted);
+        self.lose(id);
+        Ok(())
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.reach()?;
+        if self.has(Fault::NoPause) {
+            return Err(Error::unsupported("this driver cannot pause"));
+        }
+        self.change(id, |r| r.state = SandboxState::Paused)
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.reach()?;
+        self.change(id, |r| r.state = SandboxState::Running)
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxReport>> {
+        self.reach()?;
+        Ok(self.world.lock().boxes.values().cloned().collect())
+    }
+
+    async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.reach()?;
+        let world = self.world.lock();
+        world.boxes.get(&id).cloned().ok_or_else(|| Error::not_found(id))
+    }
+
+    fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {
+        futures::stream::unfold(self.told.subscribe(), |mut told| async {
+            match told.recv().await {
+                Ok(report) => Some((Ok(report), told)),
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    Some((Err(Error::internal("missed some")), told))
+                }
+                Err(broadcast::error::RecvError::Closed) => None,
+            }
+        })
+        .boxed()
+    }
+
+    async fn stats(&self, _id: SandboxId) -> Result<SandboxStats> {
+        Ok(SandboxStats::default())
+    }
+
+    async fn touch(&self, id: SandboxId) -> Result<()> {
+        self.reach()?;
+        self.use_now(id);
+        Ok(())
+    }
+
+    async fn warn_ttl(&self, id: SandboxId, seconds_remaining: u64) -> Result<()> {
+        self.world.lock().warnings.push((id, seconds_remaining));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Events for FakeNode {
+    async fn events(
+        &self,
+        _sandbox: SandboxId,
+        _after_seq: u64,
+        _follow: bool,
+    ) -> Result<BoxStream<'static, Result<JournalEvent>>> {
+        Ok(futures::stream::empty().boxed())
+    }
+
+    async fn purge_journals(&self, deleted_before: Timestamp) -> Result<u64> {
+        self.world.lock().purged_before = Some(deleted_before);
+        Ok(0)
+    }
+}
