@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skerry_types::{FailureReason, Profile, SandboxId, SandboxState};
+use skerry_types::{FailureReason, NodeId, SandboxId, SandboxState};
 use utoipa::ToSchema;
 
 use crate::Map;
@@ -14,17 +14,16 @@ pub struct CreateSandbox {
     /// What it starts from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// A named image with defaults; instead of `image`.
+    /// A named image with defaults, instead of `image`.
     #[serde(
         skip_serializing_if = "Option::is_none",
         alias = "template_id",
         alias = "templateID"
     )]
     pub template: Option<String>,
-    /// A named size; instead of single values.
+    /// A named size: `small`, `medium` or `large`. Single values beside it go before its own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = crate::schema::profile)]
-    pub profile: Option<Profile>,
+    pub profile: Option<String>,
     /// Processors' worth of time, 1 to 64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vcpus: Option<u32>,
@@ -62,6 +61,18 @@ pub struct CreateSandbox {
     /// The driver wanted; the node chooses unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
+    /// The least isolation wanted: `none`, `namespace`, `application_kernel` or `vm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
+    /// Where it shall run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Ports it will listen on, for the record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+    /// The project it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
     /// How long it may wait for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_timeout_seconds: Option<u64>,
@@ -92,9 +103,8 @@ pub struct Sandbox {
     pub status: SandboxState,
     /// What it started from.
     pub image: String,
-    /// Its named size, if it has one.
-    #[schema(schema_with = crate::schema::profile)]
-    pub profile: Option<Profile>,
+    /// Its named size, if it was made with one.
+    pub profile: Option<String>,
     /// Processors' worth of time.
     pub vcpus: u32,
     /// Memory in MiB.
@@ -103,12 +113,26 @@ pub struct Sandbox {
     pub disk_mb: u32,
     /// Processes and threads.
     pub pids: u32,
-    /// The environment of everything that runs in it.
-    pub env: Map,
+    /// Names of its environment; values are not kept.
+    pub env_names: Vec<String>,
     /// Free notes.
     pub metadata: Map,
     /// `none` or `nat`.
     pub network: String,
+    /// Where it runs.
+    pub region: String,
+    /// Ports it said it would listen on.
+    pub ports: Vec<u16>,
+    /// The project it belongs to.
+    pub project: Option<String>,
+    /// The driver that was asked for.
+    pub driver: Option<String>,
+    /// The least isolation that was asked for.
+    pub isolation: Option<String>,
+    /// The privilege level that was asked for.
+    pub privilege: Option<String>,
+    /// How long it may wait for a place.
+    pub queue_timeout_seconds: u64,
     /// Its age limit.
     pub ttl_seconds: u64,
     /// Its idle limit; 0: none.
@@ -120,12 +144,15 @@ pub struct Sandbox {
     /// Its parent.
     #[schema(schema_with = crate::schema::sandbox_id)]
     pub forked_from: Option<SandboxId>,
+    /// Forks between it and its root.
+    pub fork_depth: u32,
     /// Its own forks.
     pub fork_count: u32,
+    /// The node that has it.
+    #[schema(schema_with = crate::schema::node_id)]
+    pub node_id: Option<NodeId>,
     /// Its place in the queue, from 1, while it is queued.
-    pub queue_position: Option<u64>,
-    /// How long that will take, as far as anyone can tell.
-    pub estimated_ready_seconds: Option<u64>,
+    pub queue_position: Option<u32>,
     /// Why it failed, or why it was stopped without being asked.
     #[schema(schema_with = crate::schema::failure_reason)]
     pub failure_reason: Option<FailureReason>,
@@ -140,7 +167,7 @@ pub struct Sandbox {
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// When something last used it.
-    pub last_active_at: Option<Timestamp>,
+    pub last_active_at: Timestamp,
     /// How long making it took, in microseconds.
     pub boot_us: Option<u64>,
 }
@@ -209,9 +236,8 @@ pub struct ForkSandbox {
     /// The child's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The child's notes; the parent's unless given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<Map>,
+    /// Goes over the parent's notes.
+    pub metadata: Map,
 }
 
 /// A family of forks.
@@ -220,7 +246,7 @@ pub struct ForkTree {
     /// The one that was not forked.
     #[schema(schema_with = crate::schema::sandbox_id)]
     pub root: SandboxId,
-    /// Every member, the deleted ones too, oldest first.
+    /// Every member, the deleted ones too, parents before children.
     pub tree: Vec<ForkMember>,
 }
 
@@ -230,15 +256,13 @@ pub struct ForkMember {
     /// Which.
     #[schema(schema_with = crate::schema::sandbox_id)]
     pub sandbox_id: SandboxId,
-    /// Its name.
-    pub name: Option<String>,
     /// Where it is in its life.
     #[schema(schema_with = crate::schema::sandbox_state)]
     pub status: SandboxState,
     /// Its parent.
     #[schema(schema_with = crate::schema::sandbox_id)]
     pub forked_from: Option<SandboxId>,
-    /// When it was forked.
+    /// When it was forked; `null` for the root.
     pub forked_at: Option<Timestamp>,
     /// Its own forks.
     #[schema(value_type = Vec<String>)]
@@ -251,10 +275,10 @@ pub struct ForkMember {
 pub struct SetTimeout {
     /// It ends this many seconds from now; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl_seconds: Option<i64>,
+    pub ttl_seconds: Option<u64>,
     /// It ends when nothing used it for this long; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub idle_seconds: Option<i64>,
+    pub idle_seconds: Option<u64>,
     /// What happens to it then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_timeout: Option<OnTimeout>,

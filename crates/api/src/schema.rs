@@ -1,6 +1,6 @@
 //! Schemas of the words that `types` owns, made from their own lists so that they cannot drift.
 
-use skerry_types::{ErrorCode, ExecStatus, FailureReason, Profile, SandboxState};
+use skerry_types::{ErrorCode, ExecStatus, FailureReason, SandboxState};
 use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> Object {
@@ -33,6 +33,10 @@ pub(crate) fn image_id() -> Object {
     id(skerry_types::ImageId::PREFIX)
 }
 
+pub(crate) fn node_id() -> Object {
+    id(skerry_types::NodeId::PREFIX)
+}
+
 pub(crate) fn error_code() -> Object {
     one_of(ErrorCode::ALL.iter().map(|code| code.as_str()))
 }
@@ -47,10 +51,6 @@ pub(crate) fn exec_status() -> Object {
 
 pub(crate) fn failure_reason() -> Object {
     one_of(FailureReason::ALL.iter().map(|reason| reason.as_str()))
-}
-
-pub(crate) fn profile() -> Object {
-    one_of(Profile::ALL.iter().map(|profile| profile.as_str()))
 }
 
 /// The explicit end of an exec, as `types::ExecEnd` writes itself.

@@ -1,1 +1,28 @@
-//! (under construction)
+//! The HTTP edge: `/v1`, its streams, its documents, and what guards them.
+//!
+//! Invariants: no logic that another edge would have to repeat; every answer that is not a success is the one envelope; nothing is
+//! answered without a key but the short list in `guard`; a reader's slowness costs one bounded buffer.
+#![warn(missing_docs)]
+
+mod app;
+mod body;
+mod check;
+mod collect;
+mod convert;
+mod docs;
+mod edge;
+mod error;
+mod extract;
+mod guard;
+mod images;
+mod json;
+mod once;
+mod routes;
+mod serve;
+mod sse;
+mod ws;
+
+pub use app::{App, Settings};
+pub use images::ImageService;
+pub use routes::{openapi, router};
+pub use serve::{serve, serve_tcp};

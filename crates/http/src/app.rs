@@ -1,0 +1,67 @@
+//! What every request can reach.
+
+use std::fmt;
+use std::sync::Arc;
+
+use skerry_control::{Caller, Control, Need, Scope};
+use skerry_proto::node::Node;
+use skerry_types::{Result, SandboxId};
+use tokio_util::sync::CancellationToken;
+
+use crate::ImageService;
+
+/// What an operator may decide about the edge.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Host names it answers to, beside loopback names, `*.localhost` and addresses. Names below them count too.
+    pub domains: Vec<String>,
+    /// Origins whose pages may call it, as browsers write them: `https://example.org`.
+    pub origins: Vec<String>,
+}
+
+/// What every request can reach. Cheap to clone; every clone is the same one.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) control: Control,
+    pub(crate) images: Arc<dyn ImageService>,
+    pub(crate) settings: Arc<Settings>,
+    /// Cancelled when the server begins to end: streams end, mutations are refused.
+    pub(crate) draining: CancellationToken,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// An edge over this control and these images.
+    pub fn new(control: Control, images: Arc<dyn ImageService>, settings: Settings) -> Self {
+        Self {
+            control,
+            images,
+            settings: Arc::new(settings),
+            draining: CancellationToken::new(),
+        }
+    }
+
+    /// From now on: not ready, no new mutations, live streams end (their readers resume elsewhere).
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// The node that has this sandbox, if the caller's key has the scope and the sandbox is in a fit state.
+    pub(crate) async fn node(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        sandbox: SandboxId,
+        need: Need,
+    ) -> Result<Arc<dyn Node>> {
+        caller.require(scope)?;
+        self.control.authorize(caller, sandbox, need).await
+    }
+}

@@ -1,0 +1,114 @@
+//! Input that is wrong whatever it is for. What depends on who asks is checked in control.
+
+use skerry_api::{Map, Signal};
+use skerry_types::{Error, Result, limits};
+
+/// A path in a sandbox.
+pub(crate) fn path(path: &str) -> Result<&str> {
+    if path.len() > limits::MAX_PATH_BYTES {
+        let most = limits::MAX_PATH_BYTES;
+        return Err(Error::validation(format!("path: longer than {most} bytes")));
+    }
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(Error::validation("path: must be absolute, without NUL")
+            .with_hint("write it from the root, such as /home/user/file"));
+    }
+    Ok(path)
+}
+
+/// A working directory, if there is one.
+pub(crate) fn cwd(cwd: Option<&str>) -> Result<()> {
+    cwd.map_or(Ok(()), |cwd| path(cwd).map(drop).map_err(|e| rename(&e)))
+}
+
+fn rename(error: &Error) -> Error {
+    Error::validation(error.message.replacen("path", "cwd", 1))
+}
+
+/// A map of environment variables.
+pub(crate) fn env(env: &Map) -> Result<()> {
+    if env.len() > limits::MAX_MAP_ENTRIES {
+        let most = limits::MAX_MAP_ENTRIES;
+        return Err(Error::validation(format!("env: more than {most} entries")));
+    }
+    let bytes: usize = env.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if bytes > limits::MAX_ENV_BYTES {
+        let most = limits::MAX_ENV_BYTES;
+        return Err(Error::validation(format!("env: more than {most} bytes")));
+    }
+    // The value is left out of the message: it may be a secret.
+    match env.iter().find(|(name, value)| !is_variable(name, value)) {
+        Some((name, _)) => Err(Error::validation(format!(
+            "env.{name}: names are not empty and have no `=`; neither side has a NUL"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_variable(name: &str, value: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
+/// The number of a signal.
+pub(crate) fn signal(signal: &Signal) -> Result<i32> {
+    const NAMES: [(&str, i32); 16] = [
+        ("HUP", 1),
+        ("INT", 2),
+        ("QUIT", 3),
+        ("TRAP", 5),
+        ("ABRT", 6),
+        ("KILL", 9),
+        ("USR1", 10),
+        ("SEGV", 11),
+        ("USR2", 12),
+        ("PIPE", 13),
+        ("ALRM", 14),
+        ("TERM", 15),
+        ("CONT", 18),
+        ("STOP", 19),
+        ("TSTP", 20),
+        ("WINCH", 28),
+    ];
+    let number = match signal {
+        Signal::Number(number) => (1..=64).contains(number).then_some(*number),
+        Signal::Name(name) => {
+            let upper = name.to_ascii_uppercase();
+            let short = upper.strip_prefix("SIG").unwrap_or(&upper);
+            NAMES.iter().find(|(n, _)| *n == short).map(|(_, n)| *n)
+        }
+    };
+    number.ok_or_else(|| {
+        let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+        Error::validation("signal: no such signal")
+            .with_hint(format!("a number 1 to 64, or one of {}", names.join(", ")))
+    })
+}
+
+/// A whole number of seconds within bounds.
+pub(crate) fn seconds(field: &str, value: u64, most: u64) -> Result<u64> {
+    if (1..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(Error::validation(format!(
+        "{field} is {value}; it must be 1 to {most}"
+    )))
+}
+
+/// The size of a page.
+pub(crate) fn limit(limit: Option<u32>) -> Result<u32> {
+    match limit.unwrap_or(limits::DEFAULT_PAGE) {
+        limit @ 1..=limits::MAX_PAGE => Ok(limit),
+        limit => Err(Error::validation(format!(
+            "limit is {limit}; it must be 1 to {}",
+            limits::MAX_PAGE
+        ))),
+    }
+}
+
+/// A cursor that is a number.
+pub(crate) fn number_cursor(cursor: Option<&str>) -> Result<u64> {
+    cursor.map_or(Ok(0), |text| {
+        text.parse()
+            .map_err(|_| Error::validation("cursor: not one of ours"))
+    })
+}

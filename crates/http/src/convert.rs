@@ -1,0 +1,232 @@
+//! From the words of control and node to the shapes of the API, and back.
+
+use skerry_api as api;
+use skerry_control as control;
+use skerry_proto::node;
+
+pub(crate) fn create(request: api::CreateSandbox) -> control::CreateRequest {
+    control::CreateRequest {
+        image: request.image.or(request.template),
+        profile: request.profile,
+        vcpus: request.vcpus,
+        memory_mb: request.memory_mb,
+        disk_mb: request.disk_mb,
+        pids: request.pids,
+        env: request.env,
+        ttl_seconds: request.ttl_seconds,
+        idle_seconds: request.idle_seconds,
+        on_timeout: request.on_timeout.map(on_timeout_in),
+        queue_timeout_seconds: request.queue_timeout_seconds,
+        metadata: request.metadata,
+        name: request.name,
+        region: request.region,
+        network: request.network,
+        ports: request.ports,
+        project: request.project,
+        driver: request.driver,
+        isolation: request.isolation,
+        privilege: request.privilege,
+    }
+}
+
+pub(crate) fn on_timeout_in(value: api::OnTimeout) -> control::OnTimeout {
+    match value {
+        api::OnTimeout::Stop => control::OnTimeout::Stop,
+        api::OnTimeout::Pause => control::OnTimeout::Pause,
+        api::OnTimeout::Delete => control::OnTimeout::Delete,
+    }
+}
+
+fn on_timeout_out(value: control::OnTimeout) -> api::OnTimeout {
+    match value {
+        control::OnTimeout::Stop => api::OnTimeout::Stop,
+        control::OnTimeout::Pause => api::OnTimeout::Pause,
+        control::OnTimeout::Delete => api::OnTimeout::Delete,
+    }
+}
+
+pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
+    api::Sandbox {
+        sandbox_id: sandbox.id,
+        name: sandbox.name,
+        status: sandbox.status,
+        image: sandbox.image,
+        profile: sandbox.profile,
+        vcpus: sandbox.resources.vcpus,
+        memory_mb: sandbox.resources.memory_mb,
+        disk_mb: sandbox.resources.disk_mb,
+        pids: sandbox.resources.pids,
+        env_names: sandbox.env_names,
+        metadata: sandbox.metadata,
+        network: sandbox.network,
+        region: sandbox.region,
+        ports: sandbox.ports,
+        project: sandbox.project,
+        driver: sandbox.driver,
+        isolation: sandbox.isolation,
+        privilege: sandbox.privilege,
+        queue_timeout_seconds: sandbox.queue_timeout_seconds,
+        ttl_seconds: sandbox.ttl_seconds,
+        idle_seconds: sandbox.idle_seconds,
+        on_timeout: on_timeout_out(sandbox.on_timeout),
+        facts: sandbox.facts.map(facts),
+        forked_from: sandbox.forked_from,
+        fork_depth: sandbox.fork_depth,
+        fork_count: sandbox.fork_count,
+        node_id: sandbox.node,
+        queue_position: sandbox.queue_position,
+        failure_reason: sandbox.failure_reason,
+        failure_message: sandbox.failure_message,
+        created_at: sandbox.created_at,
+        started_at: sandbox.started_at,
+        expires_at: sandbox.expires_at,
+        ended_at: sandbox.ended_at,
+        last_active_at: sandbox.last_active_at,
+        boot_us: sandbox.boot_us,
+    }
+}
+
+fn facts(facts: node::SandboxFacts) -> api::Facts {
+    api::Facts {
+        driver: facts.driver,
+        isolation: facts.isolation,
+        privilege: facts.privilege,
+        storage: facts.storage,
+        disk_quota: facts.disk_quota,
+        limits: facts.limits,
+        image_digest: facts.image_digest,
+        fork: facts.fork,
+    }
+}
+
+pub(crate) fn tree(tree: control::Tree) -> api::ForkTree {
+    api::ForkTree {
+        root: tree.root,
+        tree: tree.members.into_iter().map(member).collect(),
+    }
+}
+
+fn member(member: control::TreeMember) -> api::ForkMember {
+    api::ForkMember {
+        sandbox_id: member.id,
+        status: member.status,
+        forked_from: member.forked_from,
+        forked_at: member.forked_from.map(|_| member.created_at),
+        children: member.children,
+    }
+}
+
+pub(crate) fn metrics(stats: node::SandboxStats) -> api::Metrics {
+    api::Metrics {
+        ts: jiff::Timestamp::now(),
+        cpu_us: stats.cpu_us,
+        memory_bytes: stats.memory_bytes,
+        memory_peak_bytes: stats.memory_peak_bytes,
+        pids: stats.pids,
+        disk_bytes: stats.disk_bytes,
+        oom_kills: stats.oom_kills,
+    }
+}
+
+pub(crate) fn command(command: api::Command) -> node::Command {
+    match command {
+        api::Command::Shell(script) => node::Command::Shell(script),
+        api::Command::Argv(argv) => node::Command::Argv(argv),
+    }
+}
+
+pub(crate) fn exec(record: node::ExecRecord) -> api::Exec {
+    api::Exec {
+        exec_id: record.id,
+        number: record.number,
+        cmd: match record.command {
+            node::Command::Shell(script) => api::Command::Shell(script),
+            node::Command::Argv(argv) => api::Command::Argv(argv),
+        },
+        cwd: record.cwd,
+        user: record.user,
+        session_id: record.session,
+        tty: record.tty,
+        timeout_seconds: record.timeout.map(|timeout| timeout.as_secs()),
+        pid: record.pid,
+        status: record.status,
+        exit_code: record
+            .end
+            .as_ref()
+            .and_then(skerry_types::ExecEnd::exit_code),
+        end: record.end,
+        resource_usage: record.usage.map(usage),
+        duration_ms: record.duration_ms,
+        stdout_bytes: record.stdout_bytes,
+        stderr_bytes: record.stderr_bytes,
+        created_at: record.created_at,
+        ended_at: record.ended_at,
+    }
+}
+
+pub(crate) fn usage(usage: skerry_types::Usage) -> api::ResourceUsage {
+    api::ResourceUsage {
+        cpu_ms: usage.cpu_ms,
+        peak_memory_bytes: usage.peak_memory_bytes,
+    }
+}
+
+pub(crate) fn session(record: node::SessionRecord) -> api::Session {
+    api::Session {
+        session_id: record.id,
+        status: if record.open { "running" } else { "destroyed" }.to_owned(),
+        shell: record.shell,
+        created_at: record.created_at,
+        destroyed_at: record.ended_at,
+    }
+}
+
+pub(crate) fn process(process: node::ProcessInfo) -> api::Process {
+    api::Process {
+        pid: process.pid,
+        ppid: process.ppid,
+        argv: process.argv,
+    }
+}
+
+pub(crate) fn file(entry: node::FileEntry) -> api::FileEntry {
+    api::FileEntry {
+        permissions: permissions(entry.mode),
+        name: entry.name,
+        path: entry.path,
+        kind: match entry.kind {
+            node::FileKind::File => api::FileKind::File,
+            node::FileKind::Directory => api::FileKind::Directory,
+            node::FileKind::Symlink => api::FileKind::Symlink,
+            node::FileKind::Other => api::FileKind::Other,
+        },
+        size_bytes: entry.size_bytes,
+        mode: entry.mode,
+        owner: entry.owner,
+        group: entry.group,
+        modified_at: entry.modified_at,
+        symlink_target: entry.symlink_target,
+    }
+}
+
+fn permissions(mode: u32) -> String {
+    const LETTERS: [char; 3] = ['r', 'w', 'x'];
+    (0..9)
+        .map(|at| {
+            if mode & (0o400 >> at) == 0 {
+                '-'
+            } else {
+                LETTERS[at % 3]
+            }
+        })
+        .collect()
+}
+
+pub(crate) fn event(event: node::JournalEvent) -> api::Event {
+    api::Event {
+        seq: event.seq,
+        ts: event.ts,
+        kind: event.kind,
+        data: event.data,
+    }
+}

@@ -1,0 +1,85 @@
+//! The OpenAPI document, its pages, and the text for agents.
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
+    SecurityRequirement,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::App;
+
+const LLMS: &str = include_str!("llms.txt");
+
+/// What the document starts with.
+pub(crate) fn head() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("Skerry")
+        .version("1")
+        .description(Some("Isolated Linux computers for software agents."))
+        .build();
+    OpenApiBuilder::new().info(info).build()
+}
+
+/// Adds what holds for every operation: the error envelope, and the key unless it is open to all.
+pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert(
+        skerry_api::ErrorBody::name().into_owned(),
+        skerry_api::ErrorBody::schema(),
+    );
+    components.schemas.insert(
+        skerry_api::ClientMessage::name().into_owned(),
+        skerry_api::ClientMessage::schema(),
+    );
+    let mut nested = Vec::new();
+    skerry_api::ClientMessage::schemas(&mut nested);
+    components.schemas.extend(nested);
+    components.add_security_scheme(
+        "bearer",
+        SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+    );
+    components.add_security_scheme(
+        "key",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))),
+    );
+    let failure = ResponseBuilder::new()
+        .description("It did not work, and why.")
+        .content(
+            "application/json",
+            ContentBuilder::new()
+                .schema(Some(RefOr::Ref(Ref::from_schema_name("ErrorBody"))))
+                .build(),
+        )
+        .build();
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".into(), RefOr::T(failure.clone()));
+            if path.starts_with("/v1/") {
+                let need = |name| SecurityRequirement::new::<_, [&str; 0], &str>(name, []);
+                operation.security = Some(vec![need("bearer"), need("key")]);
+            }
+        }
+    }
+    document
+}
+
+/// `/openapi.json`, `/docs` with everything it loads, `/llms.txt`.
+pub(crate) fn pages(document: OpenApi) -> Router<App> {
+    let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Router::new()
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .route("/llms.txt", get(async move || (text, LLMS).into_response()))
+}

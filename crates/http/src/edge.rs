@@ -1,0 +1,108 @@
+//! The one layer around every route: an id for the request, the guards, the envelope, the log, and no panic gets further.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use skerry_types::{Error, ErrorCode, SandboxId};
+use uuid::Uuid;
+
+use crate::error::{Failure, envelope};
+use crate::{App, guard};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// See the module.
+pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let id = new_request_id();
+    let line = Line::of(&request);
+    let mut response = AssertUnwindSafe(answer(&app, request, next))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Failure(Error::internal("something broke in here")).into_response());
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        if response.status().is_server_error() {
+            tracing::error!(request_id = %id, error = %failure.0, "request failed");
+        }
+        response = envelope(failure, &id);
+    }
+    finish(&app, &mut response, &id);
+    line.log(&id, &response, began);
+    response
+}
+
+async fn answer(app: &App, mut request: Request, next: Next) -> Response {
+    if let Err(error) = guard::admit(app, &mut request).await {
+        return Failure(error).into_response();
+    }
+    if app.draining.is_cancelled() && !is_safe(request.method()) {
+        let error = Error::new(ErrorCode::ServiceUnavailable, "the server is ending");
+        return Failure(error.retry_after(1)).into_response();
+    }
+    next.run(request).await
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn finish(app: &App, response: &mut Response, id: &str) {
+    let draining = app.draining.is_cancelled();
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    // What a sandbox wrote must never be taken for a page of ours.
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    if draining {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn new_request_id() -> String {
+    let digits = skerry_types::id::base62_encode(Uuid::now_v7().as_u128());
+    format!("req_{digits}")
+}
+
+/// What the log says of a request: never a query, a header or a body, which may hold secrets.
+struct Line {
+    method: Method,
+    route: Option<MatchedPath>,
+    sandbox: Option<SandboxId>,
+}
+
+impl Line {
+    fn of(request: &Request) -> Self {
+        let sandbox = request
+            .uri()
+            .path()
+            .strip_prefix("/v1/sandboxes/")
+            .and_then(|rest| rest.split('/').next())
+            .and_then(|id| id.parse().ok());
+        Self {
+            method: request.method().clone(),
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            sandbox,
+        }
+    }
+
+    fn log(&self, request_id: &str, response: &Response, began: Instant) {
+        tracing::info!(
+            target: "skerry::access",
+            request_id,
+            method = %self.method,
+            route = self.route.as_ref().map_or("-", MatchedPath::as_str),
+            sandbox = self.sandbox.map(tracing::field::display),
+            status = response.status().as_u16(),
+            duration_us = began.elapsed().as_micros() as u64,
+        );
+    }
+}

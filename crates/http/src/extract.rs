@@ -1,0 +1,191 @@
+//! Parts of a request as types. Each says which field it could not read.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::http::{HeaderName, header, request::Parts};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use skerry_types::{Error, ErrorCode, limits};
+
+use crate::error::Failure;
+
+/// A whole JSON body has to be here by then.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A JSON body, in or out.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+        require_json(&request)?;
+        parse(&whole_body(request).await?).map(Self)
+    }
+}
+
+/// No body at all is fine where every field may be left out.
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Failure> {
+        let has_type = request.headers().contains_key(header::CONTENT_TYPE);
+        if has_type {
+            let json = <Self as FromRequest<S>>::from_request(request, state).await?;
+            return Ok(Some(json));
+        }
+        let body = whole_body(request).await?;
+        if body.is_empty() {
+            return Ok(None);
+        }
+        Err(not_json())
+    }
+}
+
+/// Only this type makes a browser ask before it sends the request from another site.
+fn require_json(request: &Request) -> Result<(), Failure> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let essence = kind
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default();
+    if essence.trim().eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(not_json())
+}
+
+fn not_json() -> Failure {
+    Error::new(ErrorCode::UnsupportedMediaType, "the body must be JSON")
+        .with_hint("send `Content-Type: application/json`")
+        .into()
+}
+
+async fn whole_body(request: Request) -> Result<Bytes, Failure> {
+    let body: Body = request.into_body();
+    let read = axum::body::to_bytes(body, limits::MAX_JSON_BYTES);
+    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(broken_body(&error)),
+        Err(_) => Err(Failure::new(
+            ErrorCode::RequestTimeout,
+            "the body did not come in time",
+        )),
+    }
+}
+
+fn broken_body(error: &axum::Error) -> Failure {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<axum::extract::rejection::LengthLimitError>()
+            || error.to_string().contains("length limit")
+        {
+            let most = limits::MAX_JSON_BYTES;
+            let message = format!("the body is larger than {most} bytes");
+            return Failure::new(ErrorCode::TooLarge, message);
+        }
+        cause = error.source();
+    }
+    Failure::new(ErrorCode::BadRequest, "the body broke off")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let code = if error.inner().is_data() {
+            ErrorCode::ValidationError
+        } else {
+            ErrorCode::BadRequest
+        };
+        Failure::new(code, at_field(&error.path().to_string(), error.inner()))
+    })?;
+    reader
+        .end()
+        .map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))?;
+    Ok(value)
+}
+
+fn at_field(path: &str, error: &dyn std::fmt::Display) -> String {
+    if path == "." {
+        error.to_string()
+    } else {
+        format!("{path}: {error}")
+    }
+}
+
+/// The query of the URL.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        let pairs = serde_urlencoded::Deserializer::new(form(query));
+        serde_path_to_error::deserialize(pairs)
+            .map(Self)
+            .map_err(|error| {
+                let message = at_field(&error.path().to_string(), error.inner());
+                Failure::new(ErrorCode::ValidationError, message)
+            })
+    }
+}
+
+fn form(query: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(query.as_bytes())
+}
+
+/// Parts of the path. One that cannot be read names nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        axum::extract::Path::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(value)| Self(value))
+            .map_err(|rejection| Failure::new(ErrorCode::NotFound, rejection.body_text()))
+    }
+}
+
+/// The last event that a reader has: `Last-Event-ID` of a reader that came back, else `?after=` of the URL it came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct After(pub(crate) u64);
+
+#[derive(Deserialize)]
+struct AfterQuery {
+    #[serde(default)]
+    after: u64,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for After {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+        if let Some(seen) = parts.headers.get(LAST_EVENT_ID) {
+            let seq = seen.to_str().ok().and_then(|text| text.trim().parse().ok());
+            return seq.map(Self).ok_or_else(|| {
+                Failure::new(
+                    ErrorCode::ValidationError,
+                    "Last-Event-ID: must be a number",
+                )
+            });
+        }
+        let Query(query) = Query::<AfterQuery>::from_request_parts(parts, state).await?;
+        Ok(Self(query.after))
+    }
+}

@@ -1,0 +1,171 @@
+//! Events written as JSON by hand, straight into the buffer that goes to the socket: output is most of what this server moves.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut, BytesMut};
+use serde::Serialize;
+use skerry_proto::node::{ExecEvent, ExecEventBody};
+use skerry_types::{ExecEnd, ExecId, Usage};
+
+/// For each byte: 0 if it stands for itself, otherwise what follows the backslash (`u`: a numbered escape).
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = b'u';
+        control += 1;
+    }
+    table[b'\n' as usize] = b'n';
+    table[b'\r' as usize] = b'r';
+    table[b'\t' as usize] = b't';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Writes an event of an exec, or of a session when `exec` is given. One line of JSON, without a line break.
+pub(crate) fn exec_event(out: &mut BytesMut, seq: u64, exec: Option<ExecId>, event: &ExecEvent) {
+    put(out, format_args!("{{\"seq\":{seq},"));
+    if let Some(id) = exec {
+        put(out, format_args!("\"exec_id\":\"{id}\","));
+    }
+    match &event.body {
+        ExecEventBody::Stdout(data) => output(out, "stdout", data),
+        ExecEventBody::Stderr(data) => output(out, "stderr", data),
+        ExecEventBody::End {
+            end,
+            usage,
+            duration_ms,
+        } => exit(out, end, *usage, *duration_ms),
+    }
+    out.put_u8(b'}');
+}
+
+fn output(out: &mut BytesMut, stream: &str, data: &[u8]) {
+    put(out, format_args!("\"t\":\"{stream}\","));
+    if let Ok(text) = std::str::from_utf8(data) {
+        out.put_slice(b"\"data\":");
+        string(out, text);
+    } else {
+        out.put_slice(b"\"encoding\":\"base64\",\"data_base64\":\"");
+        base64(out, data);
+        out.put_u8(b'"');
+    }
+}
+
+fn exit(out: &mut BytesMut, end: &ExecEnd, usage: Usage, duration_ms: u64) {
+    let status = end.status().as_str();
+    put(out, format_args!("\"t\":\"exit\",\"status\":\"{status}\""));
+    if let Some(code) = end.exit_code() {
+        put(out, format_args!(",\"code\":{code}"));
+    }
+    out.put_slice(b",\"end\":");
+    value(out, end);
+    put(
+        out,
+        format_args!(
+            ",\"duration_ms\":{duration_ms},\"resource_usage\":{{\"cpu_ms\":{},\"peak_memory_bytes\":{}}}",
+            usage.cpu_ms, usage.peak_memory_bytes
+        ),
+    );
+}
+
+/// Writes anything else that has a JSON form.
+pub(crate) fn value(out: &mut BytesMut, value: &impl Serialize) {
+    let start = out.len();
+    // A shape that cannot be written is a fault of ours; the line stays valid JSON.
+    if let Err(error) = serde_json::to_writer(out.writer(), value) {
+        tracing::error!(%error, "an event could not be written");
+        out.truncate(start);
+        out.put_slice(b"null");
+    }
+}
+
+/// Writes a JSON string.
+pub(crate) fn string(out: &mut BytesMut, text: &str) {
+    let bytes = text.as_bytes();
+    out.reserve(bytes.len() + bytes.len() / 16 + 2);
+    out.put_u8(b'"');
+    let mut done = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        let escape = ESCAPES[usize::from(byte)];
+        if escape == 0 {
+            continue;
+        }
+        out.put_slice(&bytes[done..at]);
+        done = at + 1;
+        if escape == b'u' {
+            put(out, format_args!("\\u{byte:04x}"));
+        } else {
+            out.put_slice(&[b'\\', escape]);
+        }
+    }
+    out.put_slice(&bytes[done..]);
+    out.put_u8(b'"');
+}
+
+fn base64(out: &mut BytesMut, data: &[u8]) {
+    let start = out.len();
+    out.resize(start + data.len().div_ceil(3) * 4, 0);
+    // The space is exactly what the encoding needs, so this cannot fail.
+    let written = STANDARD.encode_slice(data, &mut out[start..]).unwrap_or(0);
+    out.truncate(start + written);
+}
+
+fn put(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    // Writing to a growing buffer cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use skerry_api::StreamEvent;
+
+    use super::*;
+
+    fn written(data: &[u8]) -> StreamEvent {
+        let mut out = BytesMut::new();
+        let event = ExecEvent {
+            seq: 7,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            body: ExecEventBody::Stdout(Bytes::copy_from_slice(data)),
+        };
+        exec_event(&mut out, 7, None, &event);
+        assert!(!out.contains(&b'\n'), "one line");
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_what_serde_reads(text: String) {
+            let mut out = BytesMut::new();
+            string(&mut out, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn text_cut_anywhere_comes_back_whole(text in "\\PC{1,40}", cuts in prop::collection::vec(1usize..8, 0..20)) {
+            let mut rest = text.as_bytes();
+            let mut back = Vec::new();
+            let sizes = cuts.into_iter().chain(std::iter::repeat(16));
+            for size in sizes.take_while(|_| true) {
+                let (chunk, tail) = rest.split_at(size.min(rest.len()));
+                let event = written(chunk);
+                match (event.data, event.data_base64) {
+                    (Some(text), None) => back.extend(text.into_bytes()),
+                    (None, Some(coded)) => back.extend(STANDARD.decode(coded).unwrap()),
+                    other => panic!("one of the two, not {other:?}"),
+                }
+                rest = tail;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(back, text.into_bytes());
+        }
+    }
+}

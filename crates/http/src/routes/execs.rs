@@ -1,0 +1,251 @@
+//! Running commands and looking at them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use skerry_api::{Command, Exec, ExecPage, ExecResult, RunExec};
+use skerry_control::{Caller, Need, Scope};
+use skerry_proto::node::{ExecFilter, Node, StartExec};
+use skerry_types::{Error, ExecId, ExecStatus, Result, SandboxId, limits};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::collect::collect;
+use crate::error::Answer;
+use crate::extract::{Json, Path, Query};
+use crate::once::Once;
+use crate::{App, check, convert};
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(run_exec))
+        .routes(routes!(get_exec))
+        .routes(routes!(list_execs))
+}
+
+/// An exec that ended, or one that was only started.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Ran {
+    Ended(Box<ExecResult>),
+    Started(Box<Exec>),
+}
+
+impl IntoResponse for Ran {
+    fn into_response(self) -> Response {
+        (self.status(), Json(self)).into_response()
+    }
+}
+
+impl Ran {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Ended(_) => StatusCode::OK,
+            Self::Started(_) => StatusCode::ACCEPTED,
+        }
+    }
+}
+
+/// Run a command.
+///
+/// With `wait` (the default) 200 when it ended, with at most 1 MiB of each stream; otherwise 202 at once. It runs to its end also when the
+/// caller goes away. A command that cannot be found is a normal answer: `exit_code` 127, `end.kind` `failed_to_start`.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/exec", tag = "execs", params(("id" = String, Path)),
+    request_body = RunExec,
+    responses((status = 200, body = ExecResult), (status = 202, body = Exec))
+)]
+async fn run_exec(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<SandboxId>,
+    once: Once,
+    Json(request): Json<RunExec>,
+) -> Answer<Response> {
+    let node = app
+        .node(&caller, Scope::ExecCreate, id, Need::Running)
+        .await?;
+    let wait = request.wait.unwrap_or(true);
+    let start = start(request.clone(), wait)?;
+    let work = async move {
+        let ran = run(node, id, start, wait).await?;
+        Ok((ran.status(), ran))
+    };
+    once.run(&app, &caller, &request, work).await
+}
+
+/// Starts a command and, if asked, waits for its end.
+pub(super) async fn run(
+    node: Arc<dyn Node>,
+    sandbox: SandboxId,
+    start: StartExec,
+    wait: bool,
+) -> Result<Ran> {
+    let exec = start.id;
+    let record = node.start_exec(sandbox, start).await?;
+    if !wait {
+        return Ok(Ran::Started(Box::new(convert::exec(record))));
+    }
+    let events = node.exec_events(sandbox, exec, 0, true).await?;
+    Ok(Ran::Ended(Box::new(collect(exec, events).await?)))
+}
+
+fn start(request: RunExec, wait: bool) -> Result<StartExec> {
+    let command = with_args(request.cmd, request.args)?;
+    check_command(&command)?;
+    check::cwd(request.cwd.as_deref())?;
+    check::env(&request.env)?;
+    if wait && request.stdin {
+        return Err(Error::validation(
+            "stdin: nobody could write to it with wait: true",
+        ));
+    }
+    let timeout = exec_timeout(request.timeout_seconds, wait, limits::MAX_EXEC_SECONDS)?;
+    Ok(StartExec {
+        id: ExecId::new(),
+        command: convert::command(command),
+        cwd: request.cwd,
+        env: request.env,
+        user: request.user,
+        stdin: request.stdin,
+        tty: None,
+        timeout: Some(timeout),
+        session: None,
+    })
+}
+
+fn with_args(cmd: Command, args: Option<Vec<String>>) -> Result<Command> {
+    match (cmd, args) {
+        (cmd, None) => Ok(cmd),
+        (Command::Shell(program), Some(args)) => Ok(Command::Argv(
+            std::iter::once(program).chain(args).collect(),
+        )),
+        (Command::Argv(_), Some(_)) => {
+            Err(Error::validation("args: cmd is a list already").with_hint("put them into cmd"))
+        }
+    }
+}
+
+/// Refuses what no kernel would run.
+pub(super) fn check_command(command: &Command) -> Result<()> {
+    let (bytes, bad) = match command {
+        Command::Shell(script) => (script.len(), script.is_empty() || script.contains('\0')),
+        Command::Argv(argv) => (
+            argv.iter().map(|arg| arg.len() + 1).sum(),
+            argv.first().is_none_or(String::is_empty) || argv.iter().any(|a| a.contains('\0')),
+        ),
+    };
+    if bad {
+        return Err(Error::validation(
+            "cmd: must name a command and have no NUL",
+        ));
+    }
+    if bytes > limits::MAX_COMMAND_BYTES {
+        let most = limits::MAX_COMMAND_BYTES;
+        return Err(Error::validation(format!("cmd: more than {most} bytes"))
+            .with_hint("write it to a file and run that"));
+    }
+    Ok(())
+}
+
+/// The time limit of an exec.
+pub(super) fn exec_timeout(asked: Option<u64>, wait: bool, most: u64) -> Result<Duration> {
+    let seconds = asked.unwrap_or(limits::DEFAULT_EXEC_TIMEOUT_SECONDS);
+    let most = if wait {
+        most.min(limits::MAX_SYNC_EXEC_SECONDS)
+    } else {
+        most
+    };
+    let checked = check::seconds("timeout_seconds", seconds, most);
+    checked.map(Duration::from_secs).map_err(|error| {
+        if wait {
+            error.with_hint("use wait: false for more")
+        } else {
+            error
+        }
+    })
+}
+
+/// Look at an exec.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/exec/{exec_id}", tag = "execs",
+    params(("id" = String, Path), ("exec_id" = String, Path)),
+    responses((status = 200, body = Exec))
+)]
+async fn get_exec(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path((id, exec)): Path<(SandboxId, ExecId)>,
+) -> Answer<Json<Exec>> {
+    let node = app
+        .node(&caller, Scope::ExecRead, id, Need::Journal)
+        .await?;
+    Ok(Json(convert::exec(node.get_exec(id, exec).await?)))
+}
+
+/// Which execs to list.
+#[derive(Debug, Clone, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    /// Only with this status.
+    status: Option<String>,
+    /// Only of this session.
+    session_id: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// At most this many, 1 to 200; 50 unless given.
+    limit: Option<u32>,
+}
+
+impl Filter {
+    fn filter(&self) -> Result<ExecFilter> {
+        let status = |name: &String| {
+            ExecStatus::from_name(name)
+                .ok_or_else(|| Error::validation(format!("status: `{name}` is not a status")))
+        };
+        let session = |id: &String| {
+            id.parse().map_err(|error: skerry_types::ParseIdError| {
+                Error::validation(format!("session_id: {error}"))
+            })
+        };
+        Ok(ExecFilter {
+            status: self.status.as_ref().map(status).transpose()?,
+            session: self.session_id.as_ref().map(session).transpose()?,
+            after_number: check::number_cursor(self.cursor.as_deref())?,
+            // One more than asked tells whether there is a next page.
+            limit: check::limit(self.limit)? as usize + 1,
+        })
+    }
+}
+
+/// List the execs of a sandbox, by number; also after it ended.
+#[utoipa::path(
+    get, path = "/v1/sandboxes/{id}/execs", tag = "execs",
+    params(("id" = String, Path), Filter), responses((status = 200, body = ExecPage))
+)]
+async fn list_execs(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<SandboxId>,
+    Query(filter): Query<Filter>,
+) -> Answer<Json<ExecPage>> {
+    let node = app
+        .node(&caller, Scope::ExecRead, id, Need::Journal)
+        .await?;
+    let filter = filter.filter()?;
+    let limit = filter.limit - 1;
+    let mut records = node.list_execs(id, filter).await?;
+    let more = records.len() > limit;
+    records.truncate(limit);
+    let last = records.last().map(|record| record.number.to_string());
+    Ok(Json(ExecPage {
+        execs: records.into_iter().map(convert::exec).collect(),
+        next_cursor: last.filter(|_| more),
+    }))
+}

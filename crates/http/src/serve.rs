@@ -1,0 +1,109 @@
+//! Accepting connections, and ending without breaking what is in progress.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::serve::{Listener, ListenerExt};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::App;
+
+/// The head of a request, and the time between two, may take this long.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The head of a request may be this large.
+const HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 64;
+/// Connections at once; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 4096;
+/// What is in progress may take this long once the server began to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Serves on TCP until `shutdown`, then returns when what was in progress is done.
+pub async fn serve_tcp(listener: TcpListener, app: App, shutdown: CancellationToken) {
+    // Small answers must not wait for more to come.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    serve(listener, app, shutdown).await;
+}
+
+/// Serves on any listener, such as a Unix socket. See [`serve_tcp`].
+pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: CancellationToken) {
+    let router = crate::router(app.clone());
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tracker = TaskTracker::new();
+    while let Some(io) = accept(&mut listener, &shutdown).await {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            break;
+        };
+        let connection = connection(io, router.clone(), app.draining.clone());
+        tracker.spawn(async move {
+            connection.await;
+            drop(slot);
+        });
+    }
+    app.drain();
+    tracker.close();
+    // Probes and refusals are still answered, on connections of their own that nobody waits for.
+    let never = CancellationToken::new();
+    let mut late = JoinSet::new();
+    let mut done = pin!(tokio::time::timeout(DRAIN_TIMEOUT, tracker.wait()));
+    loop {
+        tokio::select! {
+            _ = &mut done => break,
+            Some(io) = accept(&mut listener, &never), if late.len() < MAX_CONNECTIONS => {
+                late.spawn(connection(io, router.clone(), never.clone()));
+            }
+            Some(_) = late.join_next() => {}
+        }
+    }
+}
+
+async fn accept<L: Listener>(listener: &mut L, stop: &CancellationToken) -> Option<L::Io> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        (io, _) = listener.accept() => Some(io),
+    }
+}
+
+/// Serves one connection. Once `ending` is cancelled it ends after the request in progress.
+async fn connection<I>(io: I, router: Router, ending: CancellationToken)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service =
+        router.map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(Body::new));
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
+            .with_upgrades()
+    );
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
