@@ -1,1 +1,18 @@
-//! (under construction)
+//! The namespace driver: sandboxes fenced by namespaces, an overlay, seccomp, capabilities and control groups.
+//!
+//! [`NsDriver`] keeps the records and the resources; the [`spawner`], another process, makes the namespaces and nothing else. Invariants: a
+//! sandbox depends on no process of ours outside it; whatever step a crash interrupts, `run/<label>` says that there is something to remove;
+//! nothing that a sandbox can write is ever followed, parsed or executed on the host.
+#![warn(missing_docs)]
+
+mod driver;
+mod options;
+mod processes;
+mod record;
+mod remove;
+mod seccomp;
+pub mod spawner;
+mod start;
+
+pub use driver::NsDriver;
+pub use options::Options;

@@ -92,3 +92,8 @@ impl SingleThreaded {
         }
     }
 }
+
+/// The control groups that this process is in become the roots of the trees that it and its children see.
+pub fn own_cgroup_namespace() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?)
+}

@@ -13,3 +13,4 @@ pub mod mount;
 pub mod netlink;
 pub mod pidfd;
 pub mod seccomp;
+pub mod watch;

@@ -1,0 +1,280 @@
+//! The driver: what it holds, and how the trait's methods find their sandbox.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use skerry_driver::{
+    AgentLink, Capabilities, Driver, DriverError, Facts, Instance, Isolation, Spec, Stats,
+};
+use skerry_net::Network;
+use skerry_storage::Storage;
+use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::memfd;
+use skerry_types::SandboxId;
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+
+use crate::options::Options;
+use crate::record::{Records, State};
+use crate::spawner::Client;
+use crate::start::Source;
+
+/// The namespace driver.
+#[derive(Debug)]
+pub struct NsDriver {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) storage_name: String,
+    pub(crate) network: Option<Network>,
+    /// `None`: no limits here.
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) records: Records,
+    pub(crate) client: Client,
+    pub(crate) agent: OwnedFd,
+    pub(crate) first_id: u32,
+    /// Id ranges in use, by their first id.
+    pub(crate) ids: Mutex<BTreeSet<u32>>,
+    pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
+}
+
+/// A sandbox whose agent runs, as far as we know.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Readable once the agent is gone.
+    pub(crate) pidfd: AsyncFd<OwnedFd>,
+}
+
+impl NsDriver {
+    /// Looks at the machine, starts the spawner and reads what earlier daemons left in the records.
+    pub async fn new(options: Options) -> Result<Self, DriverError> {
+        let rootless = !rustix::process::geteuid().is_root();
+        // Files of sandboxes lie below with owners and set-uid bits as they are inside.
+        fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
+            .map_err(DriverError::step("close the data folder to others"))?;
+        let records = Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
+        let ids = ids_in_use(&records).map_err(DriverError::step("read records"))?;
+        let storage = options.storage.facts().map_err(DriverError::step("look at the storage"))?;
+        let mut notes = Vec::new();
+        let cgroups = Cgroups::open(&options.cgroup_parent)
+            .map_err(|error| notes.push(format!("no memory, CPU and process limits: {error}")))
+            .ok();
+        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        notes.extend(storage.why_not_better.clone());
+        let capabilities = Capabilities {
+            driver: "ns".to_owned(),
+            isolation: Isolation::Namespace,
+            rootless,
+            pause: cgroups.is_some(),
+            memory_snapshot: false,
+            memory_fork: false,
+            file_fork: true,
+            constant_time_fork: storage.constant_time_fork,
+            limits: cgroups.is_some(),
+            disk_quota: storage.disk_quota,
+            level_root: !rootless,
+            users: !rootless,
+            nat,
+            notes,
+        };
+        Ok(Self {
+            capabilities,
+            storage: options.storage,
+            storage_name: storage.tier.as_str().to_owned(),
+            network: options.network,
+            cgroups,
+            records,
+            client: Client::start(options.spawner_command)
+                .map_err(DriverError::step("start the spawner"))?,
+            agent: memfd::sealed_program("skerry-agent", options.agent)
+                .map_err(DriverError::step("load the agent"))?,
+            first_id: options.first_id,
+            ids: Mutex::new(ids),
+            live: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
+        self.live.lock().get(&id).cloned()
+    }
+
+    /// The control group of a sandbox, where there are any.
+    pub(crate) fn group(&self, id: SandboxId) -> Option<Group> {
+        Some(self.cgroups.as_ref()?.group(&id.label()))
+    }
+
+    fn state(&self, id: SandboxId) -> Result<State, DriverError> {
+        self.records
+            .read(id)
+            .map_err(DriverError::step("read the record"))?
+            .ok_or(DriverError::NotFound(id))
+    }
+
+    /// Freezes or thaws, and remembers which.
+    async fn set_paused(&self, id: SandboxId, paused: bool) -> Result<(), DriverError> {
+        let Some(group) = self.group(id) else {
+            return Err(self.capabilities.unsupported("pause"));
+        };
+        let mut state = self.state(id)?;
+        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        state.paused = paused;
+        let records = self.records.clone();
+        blocking("freeze or thaw the control group", move || {
+            // In this order a crash in between leaves one that the next adoption brings in line.
+            records.write(id, &state)?;
+            crate::start::freeze(&group, paused)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Driver for NsDriver {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {
+        self.start(spec, Source::New).await
+    }
+
+    async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
+        let state = self.state(parent)?;
+        let paused = state.paused || self.live(parent).is_none();
+        self.start(spec, Source::Fork { parent, paused }).await
+    }
+
+    async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
+        let Some(state) = self.records.read(id).map_err(DriverError::step("read the record"))?
+        else {
+            return Ok(None);
+        };
+        let Some(agent) = state.agent else {
+            return Ok(None);
+        };
+        let found = agent.identity().open().map_err(DriverError::step("find the agent"))?;
+        let Some(pidfd) = found else {
+            return Ok(None);
+        };
+        if let (Some(group), false) = (self.group(id), state.paused) {
+            // A daemon that died while it forked this one left it frozen.
+            group.set_frozen(false).map_err(DriverError::step("thaw the control group"))?;
+        }
+        self.remember(id, pidfd)?;
+        Ok(Some(Instance {
+            facts: state.facts,
+            steps: Vec::new(),
+        }))
+    }
+
+    async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
+        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let place = self.records.socket(id).map_err(DriverError::step("open the record"))?;
+        let stream = UnixStream::connect(place.socket())
+            .await
+            .map_err(DriverError::step("connect to the agent"))?;
+        Ok(Box::new(stream))
+    }
+
+    async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
+        match self.live(id) {
+            Some(live) => live.gone().await.map_err(DriverError::step("wait for the agent")),
+            None if self.records.exists(id) => Ok(()),
+            None => Err(DriverError::NotFound(id)),
+        }
+    }
+
+    async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError> {
+        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let storage = Arc::clone(&self.storage);
+        let group = self.group(id);
+        blocking("read what it uses", move || {
+            let used = group.map(|group| group.usage()).transpose()?.unwrap_or_default();
+            Ok(Stats {
+                cpu_us: used.cpu_us,
+                memory_bytes: used.memory_bytes,
+                memory_peak_bytes: used.memory_peak_bytes,
+                pids: used.pids,
+                disk_bytes: storage.usage(id).map_err(io::Error::other)?,
+                oom_kills: used.oom_kills,
+            })
+        })
+        .await
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.set_paused(id, true).await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.set_paused(id, false).await
+    }
+
+    async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {
+        if !self.records.exists(id) {
+            return Err(DriverError::NotFound(id));
+        }
+        self.stop(id).await
+    }
+
+    async fn destroy(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.remove(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
+        self.everything().await
+    }
+}
+
+impl Live {
+    /// Returns once the agent, and with it every process of the sandbox, is gone.
+    pub(crate) async fn gone(&self) -> io::Result<()> {
+        self.pidfd.readable().await.map(drop)
+    }
+}
+
+/// Facts go on the record as the driver sees them now.
+pub(crate) fn facts(driver: &NsDriver, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {
+    Facts {
+        driver: driver.capabilities.driver.clone(),
+        isolation: driver.capabilities.isolation,
+        privilege: spec.privilege,
+        storage: driver.storage_name.clone(),
+        disk_quota: driver.capabilities.disk_quota,
+        limits: driver.capabilities.limits,
+        address,
+    }
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, DriverError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(DriverError::step(step))?.map_err(DriverError::step(step))
+}
+
+fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
+    let mut used = BTreeSet::new();
+    for id in records.list()? {
+        used.extend(records.read(id)?.and_then(|state| state.first_id));
+    }
+    Ok(used)
+}
+
+async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
+    let Some(network) = network else {
+        return Ok(false);
+    };
+    let facts = network.facts().await.map_err(DriverError::step("ask the network gateway"))?;
+    let missing = facts.nat_unavailable.map(|why| format!("no network `nat`: {why}"));
+    let available = missing.is_none();
+    notes.extend(missing);
+    Ok(available)
+}

@@ -1,0 +1,143 @@
+//! What the driver remembers of a sandbox on disk, so that any later daemon can find, take up and remove all of it.
+//!
+//! The folder `run/<label>` is made before anything else of a sandbox and removed after everything else.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use skerry_driver::Facts;
+use skerry_sys::pidfd;
+use skerry_types::SandboxId;
+
+const STATE: &str = "state.json";
+const STATE_NEW: &str = "state.json.new";
+const SOCKET: &str = "agent.sock";
+
+/// The first process of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Agent {
+    pub(crate) pid: u32,
+    pub(crate) started: u64,
+}
+
+impl Agent {
+    pub(crate) fn identity(self) -> pidfd::Identity {
+        pidfd::Identity {
+            pid: self.pid,
+            started: self.started,
+        }
+    }
+}
+
+/// What is known of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// `None` until it is started and after it was killed.
+    pub(crate) agent: Option<Agent>,
+    /// The first of its ids on the host.
+    pub(crate) first_id: Option<u32>,
+    /// Frozen because somebody asked for it.
+    pub(crate) paused: bool,
+    pub(crate) facts: Facts,
+}
+
+/// The folders of all sandboxes.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    root: PathBuf,
+}
+
+impl Records {
+    /// Makes the folder in which the records are.
+    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
+        let root = data_dir.join("run");
+        match DirBuilder::new().mode(0o700).create(&root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(Self { root }),
+        }
+    }
+
+    fn folder(&self, id: SandboxId) -> PathBuf {
+        self.root.join(id.label())
+    }
+
+    /// Begins the record of a sandbox. `AlreadyExists`: there is one.
+    pub(crate) fn begin(&self, id: SandboxId) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(self.folder(id))
+    }
+
+    /// Is anything remembered of it?
+    pub(crate) fn exists(&self, id: SandboxId) -> bool {
+        self.folder(id).is_dir()
+    }
+
+    /// Replaces what is remembered, whole or not at all.
+    pub(crate) fn write(&self, id: SandboxId, state: &State) -> io::Result<()> {
+        let folder = self.folder(id);
+        let new = folder.join(STATE_NEW);
+        fs::write(&new, serde_json::to_vec(state)?)?;
+        fs::rename(new, folder.join(STATE))
+    }
+
+    /// What is remembered; `None` if that is nothing, or not whole because the machine itself went down.
+    pub(crate) fn read(&self, id: SandboxId) -> io::Result<Option<State>> {
+        match fs::read(self.folder(id).join(STATE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every sandbox with a record.
+    pub(crate) fn list(&self) -> io::Result<Vec<SandboxId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.root)? {
+            let name = entry?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse::<SandboxId>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// A listening socket that the agent inherits, and that outlives whoever made it.
+    pub(crate) fn listen(&self, id: SandboxId) -> io::Result<OwnedFd> {
+        let place = Place::open(&self.folder(id))?;
+        match fs::remove_file(place.socket()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(UnixListener::bind(place.socket())?.into())
+    }
+
+    /// Where to reach the agent.
+    pub(crate) fn socket(&self, id: SandboxId) -> io::Result<Place> {
+        Place::open(&self.folder(id))
+    }
+
+    /// Ends the record. Fine if there is none.
+    pub(crate) fn remove(&self, id: SandboxId) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A folder by handle: the address of a socket has room for a short path only, and a data folder's may be long.
+#[derive(Debug)]
+pub(crate) struct Place(fs::File);
+
+impl Place {
+    fn open(folder: &Path) -> io::Result<Self> {
+        Ok(Self(fs::File::open(folder)?))
+    }
+
+    /// The agent's socket, valid while this lives.
+    pub(crate) fn socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd())).join(SOCKET)
+    }
+}

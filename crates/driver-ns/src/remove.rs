@@ -1,0 +1,141 @@
+//! Taking a sandbox away, however much of it there is: each step is fine with there being nothing to do.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use skerry_driver::DriverError;
+use skerry_sys::cgroup::Group;
+use skerry_sys::pidfd;
+use skerry_types::SandboxId;
+
+use crate::driver::{NsDriver, blocking};
+use crate::processes;
+
+/// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_POLL: Duration = Duration::from_micros(200);
+
+impl NsDriver {
+    /// Ends every process and gives back all but the files and the record.
+    pub(crate) async fn stop(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.kill_processes(id).await?;
+        let group = self.group(id);
+        blocking("remove the control group", move || {
+            group.map_or(Ok(()), |group| until_done(|| removed(&group)))
+        })
+        .await?;
+        if let Some(network) = &self.network {
+            network.release(id).await.map_err(DriverError::step("give the network back"))?;
+        }
+        self.forget_agent(id)
+    }
+
+    /// Takes away everything, the record last.
+    pub(crate) async fn remove(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.stop(id).await?;
+        let ids = self.records.read(id).ok().flatten().and_then(|state| state.first_id);
+        let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
+        blocking("remove volume and record", move || {
+            storage.destroy(id).map_err(io::Error::other)?;
+            records.remove(id)
+        })
+        .await?;
+        if let Some(first) = ids {
+            self.ids.lock().remove(&first);
+        }
+        Ok(())
+    }
+
+    /// Every sandbox that has a record, a control group, a volume or a network.
+    pub(crate) async fn everything(&self) -> Result<Vec<SandboxId>, DriverError> {
+        let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
+        let cgroups = self.cgroups.clone();
+        let mut ids = blocking("list what there is", move || {
+            let mut ids = records.list()?;
+            ids.extend(storage.list().map_err(io::Error::other)?);
+            let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
+            let names = names.unwrap_or_default();
+            ids.extend(names.iter().filter_map(|name| name.parse::<SandboxId>().ok()));
+            Ok(ids)
+        })
+        .await?;
+        if let Some(network) = &self.network {
+            let held = network.list().await.map_err(DriverError::step("list networks"))?;
+            ids.extend(held.into_iter().map(|held| held.sandbox));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// Ends every process of the sandbox, known or not, and waits until they are gone.
+    pub(crate) async fn kill_processes(&self, id: SandboxId) -> Result<(), DriverError> {
+        let live = self.live.lock().remove(&id);
+        if let Some(live) = &live {
+            pidfd::kill(live.pidfd.get_ref()).map_err(DriverError::step("kill the agent"))?;
+            if let Some(group) = self.group(id) {
+                // A frozen process dies when it thaws.
+                group.kill().map_err(DriverError::step("kill the control group"))?;
+            }
+            live.gone().await.map_err(DriverError::step("wait for the agent"))?;
+        }
+        let known = live.is_some();
+        let state = self.records.read(id).map_err(DriverError::step("read the record"))?;
+        let agent = state.and_then(|state| state.agent);
+        let group = self.group(id);
+        blocking("kill its processes", move || {
+            if !known {
+                kill_agent(id, agent.map(crate::record::Agent::identity))?;
+            }
+            group.map_or(Ok(()), |group| until_done(|| emptied(&group)))
+        })
+        .await
+    }
+
+    fn forget_agent(&self, id: SandboxId) -> Result<(), DriverError> {
+        let step = || DriverError::step("write the record");
+        let Some(mut state) = self.records.read(id).map_err(step())? else {
+            return Ok(());
+        };
+        state.agent = None;
+        self.records.write(id, &state).map_err(step())
+    }
+}
+
+/// Kills an agent that this daemon did not start: by its record, or by its name if there is none.
+fn kill_agent(id: SandboxId, recorded: Option<pidfd::Identity>) -> io::Result<()> {
+    let recorded = recorded.map(pidfd::Identity::open).transpose()?.flatten();
+    let named = processes::agents_of(&id.label())?;
+    let named = named.into_iter().filter_map(|pid| pidfd::open(pid).ok().flatten());
+    for agent in recorded.into_iter().chain(named) {
+        pidfd::kill(&agent)?;
+        until_done(|| pidfd::has_exited(&agent))?;
+    }
+    Ok(())
+}
+
+fn emptied(group: &Group) -> io::Result<bool> {
+    group.kill()?;
+    Ok(group.processes()?.is_empty())
+}
+
+fn removed(group: &Group) -> io::Result<bool> {
+    match group.remove() {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => emptied(group).map(|_| false),
+        done => done.map(|()| true),
+    }
+}
+
+fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let began = Instant::now();
+    while !step()? {
+        if began.elapsed() > KILL_TIMEOUT {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // The kernel tells nobody when a group is empty in its older form.
+        sleep(KILL_POLL);
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The driver's end: keeps a spawner running and puts one request after the other to it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skerry_sys::{fdpass, pidfd, watch};
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use super::message::{Failure, Lap, MAX_BYTES, Reply, Request};
+use super::Fds;
+
+/// The spawner gives up on a child well before.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests waiting for their turn.
+const QUEUE: usize = 64;
+
+/// Why a sandbox was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    /// There is no spawner; the request was not carried out.
+    #[error("cannot start the spawner")]
+    NoSpawner(#[source] io::Error),
+    /// The request cannot be sent, and was not.
+    #[error("cannot put the request to the spawner")]
+    Send(#[source] io::Error),
+    /// The spawner died over the request: whether it was carried out is unknown.
+    #[error("the spawner died over the request")]
+    Lost(#[source] io::Error),
+    /// The spawner says why.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+}
+
+/// A started sandbox.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) steps: Vec<Lap>,
+}
+
+#[derive(Debug)]
+struct Job {
+    message: Vec<u8>,
+    fds: Arc<Fds>,
+    answer: oneshot::Sender<Result<Started, SpawnError>>,
+}
+
+/// Puts requests to the spawner.
+#[derive(Debug)]
+pub(crate) struct Client {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Client {
+    /// Starts the task that owns the spawner. The spawner itself comes up at once, so that the first request need not wait for it.
+    pub(crate) fn start(command: Vec<OsString>) -> Result<Self, SpawnError> {
+        let mut owner = Owner {
+            running: Some(Running::start(&command).map_err(SpawnError::NoSpawner)?),
+            command,
+        };
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
+        tokio::spawn(async move {
+            while let Some(job) = queue.recv().await {
+                owner.work(job).await;
+            }
+        });
+        Ok(Self { jobs })
+    }
+
+    /// Starts a sandbox. A caller that stops waiting stops the sandbox.
+    pub(crate) async fn spawn(
+        &self,
+        request: &Request,
+        fds: Arc<Fds>,
+    ) -> Result<Started, SpawnError> {
+        let message = serde_json::to_vec(request).map_err(|e| SpawnError::Send(e.into()))?;
+        if message.len() > MAX_BYTES {
+            return Err(SpawnError::Send(io::ErrorKind::FileTooLarge.into()));
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            message,
+            fds,
+            answer,
+        };
+        let gone = || SpawnError::Send(io::ErrorKind::BrokenPipe.into());
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+}
+
+/// The task's own: one spawner at a time, made anew when it is gone.
+#[derive(Debug)]
+struct Owner {
+    command: Vec<OsString>,
+    running: Option<Running>,
+}
+
+impl Owner {
+    async fn work(&mut self, job: Job) {
+        let done = self.carry_out(&job).await;
+        if let Err(Ok(unwanted)) = job.answer.send(done) {
+            let _gone = pidfd::kill(&unwanted.pidfd);
+        }
+    }
+
+    async fn carry_out(&mut self, job: &Job) -> Result<Started, SpawnError> {
+        self.send(job)?;
+        // Taken out, so that a spawner that broke is not asked again.
+        let Some(running) = self.running.take() else {
+            return Err(SpawnError::Send(io::ErrorKind::NotConnected.into()));
+        };
+        let (reply, pidfd) = running.hear().await.map_err(SpawnError::Lost)?;
+        self.running = Some(running);
+        match (reply, pidfd) {
+            (Reply::Failed(failure), _) => Err(failure.into()),
+            (Reply::Started { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
+            (Reply::Started { .. }, None) => {
+                Err(SpawnError::Lost(io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
+
+    /// A message that could not be sent was not carried out, so it may go to the next spawner.
+    fn send(&mut self, job: &Job) -> Result<(), SpawnError> {
+        if let Some(running) = &self.running
+            && running.send(job).is_ok()
+        {
+            return Ok(());
+        }
+        let running = Running::start(&self.command).map_err(SpawnError::NoSpawner)?;
+        running.send(job).map_err(SpawnError::Send)?;
+        self.running = Some(running);
+        Ok(())
+    }
+}
+
+/// A spawner that runs. It ends when its socket closes.
+#[derive(Debug)]
+struct Running {
+    socket: AsyncFd<OwnedFd>,
+    /// Held to be reaped; never killed.
+    _child: Child,
+}
+
+impl Running {
+    fn start(command: &[OsString]) -> io::Result<Self> {
+        let (program, args) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let (ours, theirs) = fdpass::pair()?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let child = Command::new(program)
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        Ok(Self {
+            socket: watch::readable(ours)?,
+            _child: child,
+        })
+    }
+
+    fn send(&self, job: &Job) -> io::Result<()> {
+        fdpass::send(self.socket.get_ref(), &job.message, &job.fds.all())
+    }
+
+    async fn hear(&self) -> io::Result<(Reply, Option<OwnedFd>)> {
+        tokio::time::timeout(REPLY_TIMEOUT, self.receive()).await?
+    }
+
+    async fn receive(&self) -> io::Result<(Reply, Option<OwnedFd>)> {
+        let mut buffer = vec![0; MAX_BYTES];
+        loop {
+            let mut ready = self.socket.readable().await?;
+            let got = ready.try_io(|socket| fdpass::receive(socket.as_fd(), &mut buffer));
+            let Ok(got) = got else {
+                continue;
+            };
+            let (len, fds) = got?;
+            if len == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let reply = serde_json::from_slice(&buffer[..len])?;
+            return Ok((reply, fds.into_iter().next()));
+        }
+    }
+}

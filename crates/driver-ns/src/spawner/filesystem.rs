@@ -1,0 +1,231 @@
+//! The sandbox's file system: an overlay of its layers and its own volume, with a `/dev`, `/proc` and `/sys` that show nothing of the host.
+//!
+//! What needs a view of the host is made first and mounted nowhere; then the overlay becomes the root, and only from there on are paths
+//! followed, so that a link in an image or in a fork's files leads nowhere but inside.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use skerry_sys::mount::{self, Attributes};
+
+use super::laps::Laps;
+use super::message::{Failure, Request};
+use super::trees::{Trees, restrictions};
+
+const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const DEV_LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/kcore", "/dev/core"),
+];
+/// Facts about the host and its kernel's memory, and triggers: shown empty.
+const HIDDEN: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+];
+/// Settings: shown, and never written.
+const READ_ONLY: [&str; 6] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/proc/pressure",
+];
+
+/// What is made before the host is out of sight.
+struct Prepared {
+    dev: OwnedFd,
+    nodes: Vec<OwnedFd>,
+    pts: OwnedFd,
+    shm: OwnedFd,
+    proc: OwnedFd,
+    sys: OwnedFd,
+}
+
+/// Builds it and enters it.
+pub(super) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result<(), Failure> {
+    mount::make_private().map_err(Failure::at("make mounts private"))?;
+    let root = overlay(request, trees)?;
+    laps.lap("overlay");
+    let prepared = prepare(request).map_err(Failure::at("make /dev, /proc and /sys"))?;
+    laps.lap("dev, proc, sys");
+    enter(&root).map_err(Failure::at("enter the new root"))?;
+    laps.lap("pivot");
+    fill_dev(&prepared).map_err(Failure::at("fill /dev"))?;
+    laps.lap("fill dev");
+    fill_proc(&prepared).map_err(Failure::at("mask /proc"))?;
+    laps.lap("mask proc");
+    for (bind, tree) in request.binds.iter().zip(&trees.binds) {
+        place(tree, &bind.target)
+            .map_err(Failure::at(format!("bind {}", bind.target.display())))?;
+    }
+    for (path, content) in &request.files {
+        write_file(Path::new(path), content).map_err(Failure::at(format!("write {path}")))?;
+    }
+    laps.lap("binds, etc");
+    Ok(())
+}
+
+/// Mounts layers and volume side by side in a nameless folder, where short names keep the options short, and overlays them.
+fn overlay(request: &Request, trees: &Trees) -> Result<OwnedFd, Failure> {
+    let stage = || -> io::Result<()> {
+        let options = [("mode", Some("700")), ("size", Some("64k"))];
+        let stage = mount::new("tmpfs", &options, Attributes::NONE)?;
+        mount::attach(stage.as_fd(), Path::new("/"))?;
+        rustix::process::fchdir(&stage)?;
+        // The lowest of all is empty: an image may have no layer, an overlay must.
+        fs::create_dir("empty")?;
+        let names = (0..trees.layers.len()).map(|number| number.to_string());
+        for (name, tree) in names.zip(&trees.layers) {
+            fs::create_dir(&name)?;
+            mount::attach(tree.as_fd(), Path::new(&name))?;
+        }
+        fs::create_dir("volume")?;
+        mount::attach(trees.volume.as_fd(), Path::new("volume"))?;
+        fs::create_dir("root")
+    };
+    stage().map_err(Failure::at("lay out the layers"))?;
+    let lower: Vec<String> = (0..trees.layers.len()).rev().map(|n| n.to_string()).collect();
+    let lower = if lower.is_empty() {
+        "empty".to_owned()
+    } else {
+        lower.join(":")
+    };
+    let options = [
+        ("lowerdir", Some(lower.as_str())),
+        ("upperdir", Some("volume/upper")),
+        ("workdir", Some("volume/work")),
+        ("userxattr", None),
+    ];
+    mount::new("overlay", &options, restrictions(request.privilege))
+        .map_err(Failure::at("mount the overlay"))
+}
+
+fn prepare(request: &Request) -> io::Result<Prepared> {
+    let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
+    let quiet_files = quiet.and(Attributes::NO_DEV);
+    let shm_size = request.shm_bytes.to_string();
+    let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
+    let mut pts = vec![("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+    if request.first_id.is_some() {
+        pts.push(("gid", Some("5")));
+    }
+    let small = [("mode", Some("755")), ("size", Some("64k"))];
+    let empty = [("mode", Some("555")), ("size", Some("4k"))];
+    let read_only = quiet_files.and(Attributes::READ_ONLY);
+    Ok(Prepared {
+        dev: mount::new("tmpfs", &small, quiet)?,
+        nodes: (NODES.iter())
+            .map(|node| mount::copy(&Path::new("/dev").join(node)))
+            .collect::<io::Result<_>>()?,
+        pts: mount::new("devpts", &pts, quiet)?,
+        shm: mount::new("tmpfs", &shm, quiet_files)?,
+        proc: mount::new("proc", &[], quiet_files)?,
+        sys: mount::new("tmpfs", &empty, read_only)?,
+    })
+}
+
+fn enter(root: &OwnedFd) -> io::Result<()> {
+    mount::attach(root.as_fd(), Path::new("root"))?;
+    rustix::process::fchdir(root)?;
+    mount::enter_root()
+}
+
+fn fill_dev(prepared: &Prepared) -> io::Result<()> {
+    place(&prepared.dev, Path::new("/dev"))?;
+    for (name, node) in NODES.iter().zip(&prepared.nodes) {
+        let path = Path::new("/dev").join(name);
+        fs::File::create(&path)?;
+        mount::attach(node.as_fd(), &path)?;
+    }
+    for (target, link) in DEV_LINKS {
+        symlink(target, link)?;
+    }
+    place(&prepared.pts, Path::new("/dev/pts"))?;
+    place(&prepared.shm, Path::new("/dev/shm"))
+}
+
+fn fill_proc(prepared: &Prepared) -> io::Result<()> {
+    place(&prepared.proc, Path::new("/proc"))?;
+    place(&prepared.sys, Path::new("/sys"))?;
+    for path in HIDDEN.map(Path::new) {
+        let Some(is_dir) = kind(path)? else {
+            continue;
+        };
+        let cover = if is_dir {
+            // Empty and read-only, as wanted.
+            mount::copy(Path::new("/sys"))?
+        } else {
+            mount::copy(Path::new("/dev/null"))?
+        };
+        mount::attach(cover.as_fd(), path)?;
+    }
+    for path in READ_ONLY.map(Path::new) {
+        if kind(path)?.is_some() {
+            let same = mount::copy(path)?;
+            mount::restrict(same.as_fd(), Attributes::READ_ONLY, None)?;
+            mount::attach(same.as_fd(), path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Is it a folder? `None`: it is not there.
+fn kind(path: &Path) -> io::Result<Option<bool>> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) => Ok(Some(meta.is_dir())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Mounts a tree at a folder that is made if it is missing.
+fn place(tree: &OwnedFd, path: &Path) -> io::Result<()> {
+    match mount::attach(tree.as_fd(), path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(path)?;
+            mount::attach(tree.as_fd(), path)
+        }
+        done => done,
+    }
+}
+
+/// Writes a file of the system's, whatever was there before: a link too, which is replaced and not followed.
+fn write_file(path: &Path, content: &str) -> io::Result<()> {
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o644);
+        options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32);
+        options.open(path)
+    };
+    let mut file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
+            open()?
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            fs::remove_file(path)?;
+            open()?
+        }
+        done => done?,
+    };
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(content.as_bytes())
+}

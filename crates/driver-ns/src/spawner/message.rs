@@ -1,0 +1,79 @@
+//! What the driver and the spawner say to each other: one message each way for one sandbox.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use skerry_driver::{Bind, Privilege};
+
+/// Bytes of a message, at most.
+pub(crate) const MAX_BYTES: usize = 128 * 1024;
+/// Layers and binds of a sandbox together, at most: each is a descriptor in one message.
+pub(crate) const MAX_TREES: usize = 128;
+
+/// Start a sandbox. Comes with the descriptors of [`Fds`](super::Fds).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Part of the agent's name among processes.
+    pub(crate) label: String,
+    pub(crate) hostname: String,
+    pub(crate) privilege: Privilege,
+    /// The id on the host of uid 0 inside; 65 536 belong to the sandbox. `None`: uid 0 is the caller, and there is no other.
+    pub(crate) first_id: Option<u32>,
+    /// Lowest first.
+    pub(crate) layers: Vec<PathBuf>,
+    /// Holds `upper` and `work`.
+    pub(crate) volume: PathBuf,
+    pub(crate) binds: Vec<Bind>,
+    /// Written into the sandbox before anything runs: path and content.
+    pub(crate) files: Vec<(String, String)>,
+    pub(crate) shm_bytes: u64,
+    /// Bound the number of processes by an rlimit, where there is no control group to do it.
+    pub(crate) max_processes: Option<u64>,
+    /// A network namespace comes with it. Otherwise it gets a new one.
+    pub(crate) has_netns: bool,
+    /// The user namespace that owns that network comes with it, to be joined first. Only where the host's own does not.
+    pub(crate) has_net_owner: bool,
+}
+
+/// What came of it. `Started` comes with a pidfd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Started { pid: u32, steps: Vec<Lap> },
+    Failed(Failure),
+}
+
+/// A step and what it took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lap {
+    pub(crate) name: String,
+    pub(crate) took: Duration,
+}
+
+/// The step that failed and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("cannot {step}: {reason}")]
+pub(crate) struct Failure {
+    pub(crate) step: String,
+    pub(crate) reason: String,
+    pub(crate) errno: Option<i32>,
+}
+
+impl Failure {
+    /// Wraps the error of a step, named as what one cannot do.
+    pub(crate) fn at<E: Into<std::io::Error>>(step: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |error| {
+            let error = error.into();
+            Self {
+                step: step.into(),
+                reason: error.to_string(),
+                errno: error.raw_os_error(),
+            }
+        }
+    }
+
+    /// Is it that the host's disk, or a limit on it, is full?
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self.errno, Some(libc::ENOSPC | libc::EDQUOT))
+    }
+}

@@ -1,0 +1,147 @@
+//! The spawner: a tiny process with one thread that makes namespaces for the driver and keeps nothing.
+//!
+//! It is started first because forking a large process is slow and forking a threaded one is unsound. One request makes one sandbox; all
+//! that came with it is closed again before the next. It ends when the driver does, and the sandboxes do not notice.
+
+mod child;
+mod client;
+mod confine;
+mod filesystem;
+mod laps;
+mod message;
+mod spawn;
+mod trees;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::fs::{Mode, OFlags};
+use skerry_sys::clone::SingleThreaded;
+use skerry_sys::{exec, fdpass};
+
+pub(crate) use client::{Client, SpawnError, Started};
+pub(crate) use message::{Failure, Lap, MAX_TREES, Request};
+
+use crate::seccomp::Filters;
+use message::{MAX_BYTES, Reply};
+
+/// The descriptors that come with a request, in this order.
+#[derive(Debug)]
+pub(crate) struct Fds {
+    /// The agent's program, sealed.
+    pub(crate) agent: OwnedFd,
+    /// The socket that the agent listens on.
+    pub(crate) listener: OwnedFd,
+    /// The sandbox's network, if the request says so.
+    pub(crate) netns: Option<OwnedFd>,
+    /// The user namespace that owns that network, if the request says so.
+    pub(crate) net_owner: Option<OwnedFd>,
+    /// What takes a process into the sandbox's control group.
+    pub(crate) doors: Vec<OwnedFd>,
+}
+
+impl Fds {
+    /// As they are sent.
+    pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
+        let first = [self.agent.as_fd(), self.listener.as_fd()];
+        let rest = self.netns.iter().chain(&self.net_owner).chain(&self.doors).map(AsFd::as_fd);
+        first.into_iter().chain(rest).collect()
+    }
+
+    fn sort(fds: Vec<OwnedFd>, request: &Request) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        Some(Self {
+            agent: fds.next()?,
+            listener: fds.next()?,
+            netns: if request.has_netns { Some(fds.next()?) } else { None },
+            net_owner: if request.has_net_owner { Some(fds.next()?) } else { None },
+            doors: fds.collect(),
+        })
+    }
+}
+
+/// What stays the same from request to request.
+#[derive(Debug)]
+struct Spawner {
+    single: SingleThreaded,
+    filters: Filters,
+    /// Opened in advance: also the standard streams of every agent.
+    null: OwnedFd,
+    /// This process's own network, to come back to.
+    home_net: OwnedFd,
+}
+
+/// The spawner's whole life. The control socket is its standard input.
+pub fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    // Of its own session, so that an interrupt typed for the daemon does not reach it.
+    let _session = rustix::process::setsid();
+    exec::forget_children();
+    let spawner = Spawner::new()?;
+    let mut buffer = vec![0; MAX_BYTES];
+    loop {
+        let (len, fds) = fdpass::receive(io::stdin(), &mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let (reply, pidfd) = spawner.answer(&buffer[..len], fds);
+        let text = serde_json::to_vec(&reply)?;
+        let pidfd: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+        fdpass::send(io::stdin(), &text, &pidfd)?;
+    }
+}
+
+impl Spawner {
+    fn new() -> io::Result<Self> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let home_net = rustix::fs::open(
+            "/proc/self/ns/net",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        // Number 3 is taken from here on, by `null` at the latest: no request's descriptor stands where the agent wants its link.
+        Ok(Self {
+            single: SingleThreaded::check()?,
+            filters: Filters::compile().map_err(io::Error::other)?,
+            null,
+            home_net,
+        })
+    }
+
+    fn answer(&self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
+        match self.start(message, fds) {
+            Ok((pid, pidfd, steps)) => (Reply::Started { pid, steps }, Some(pidfd)),
+            Err(failure) => (Reply::Failed(failure), None),
+        }
+    }
+
+    fn start(
+        &self,
+        message: &[u8],
+        fds: Vec<OwnedFd>,
+    ) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
+        let request: Request = serde_json::from_slice(message)
+            .map_err(io::Error::from)
+            .map_err(Failure::at("understand the request"))?;
+        let fds = Fds::sort(fds, &request)
+            .ok_or(io::ErrorKind::InvalidInput)
+            .map_err(Failure::at("find the request's descriptors"))?;
+        spawn::spawn(self, &request, &fds)
+    }
+}
+
+/// The one thing it ever says, and only when it cannot go on.
+fn complain(error: &dyn Display) {
+    let _unheard = writeln!(io::stderr(), "skerry spawner: {error}");
+}

@@ -1,0 +1,182 @@
+//! The parent's half of a start: the child's ids, groups and mounts, which only the parent may give it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
+use skerry_sys::clone::{Forked, Namespaces};
+use skerry_sys::idmap::{self, IdRange};
+use skerry_sys::{fdpass, pidfd};
+
+use super::laps::Laps;
+use super::message::{Failure, Lap, Request};
+use super::trees::Trees;
+use super::{Fds, Spawner, child};
+
+/// Ids of a sandbox.
+pub(crate) const IDS: u32 = 65_536;
+/// A child that has not become the agent by then is stuck, on a dead network file system perhaps.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+const MAX_REPORT_BYTES: usize = 16 * 1024;
+
+/// What the child says before it becomes the agent; the end of the stream after `Ready` is the proof that it did.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Report {
+    Ready(Vec<Lap>),
+    Failed(Failure),
+}
+
+/// Starts one sandbox: its first process, a handle on it, and where the time went.
+pub(super) fn spawn(
+    spawner: &Spawner,
+    request: &Request,
+    fds: &Fds,
+) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
+    let mut laps = Laps::start();
+    let (ours, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
+    join_net_owner(fds)?;
+    let forked = fork(spawner, fds.netns.as_ref())?;
+    let Forked::Parent { pid, pidfd } = forked else {
+        drop(ours);
+        child::run(spawner, request, fds, &childs);
+    };
+    drop(childs);
+    laps.lap("clone3");
+    let started = bring_up(request, fds, pid, &ours, &mut laps);
+    match started {
+        Ok(inside) => {
+            let mut steps = laps.into_laps();
+            steps.extend(inside);
+            Ok((pid, pidfd, steps))
+        }
+        Err(failure) => {
+            // Its report, or silence, already told; whatever it is doing, nobody wants it any more.
+            let _gone = pidfd::kill(&pidfd);
+            Err(failure)
+        }
+    }
+}
+
+fn fork(spawner: &Spawner, netns: Option<&OwnedFd>) -> Result<Forked, Failure> {
+    let namespaces = Namespaces::USER
+        | Namespaces::PID
+        | Namespaces::MOUNT
+        | Namespaces::UTS
+        | Namespaces::IPC
+        | Namespaces::TIME;
+    let at_fork = || Failure::at("make the namespaces");
+    let Some(netns) = netns else {
+        let forked = spawner.single.fork(namespaces | Namespaces::NET);
+        return forked.map_err(at_fork());
+    };
+    // The network belongs to the host's user namespace, so it is entered before the child has one of its own.
+    enter_net(netns.as_fd())?;
+    let forked = spawner.single.fork(namespaces).map_err(at_fork());
+    if !matches!(forked, Ok(Forked::Child)) {
+        enter_net(spawner.home_net.as_fd())?;
+    }
+    forked
+}
+
+/// Once joined it is this process's own for good, which a spawner without privilege can well be part of: the same user, more rights.
+fn join_net_owner(fds: &Fds) -> Result<(), Failure> {
+    let Some(owner) = &fds.net_owner else {
+        return Ok(());
+    };
+    let at = || Failure::at("join the network's user namespace");
+    let theirs = rustix::fs::fstat(owner).map_err(at())?;
+    let own = rustix::fs::stat("/proc/self/ns/user").map_err(at())?;
+    if (theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino) {
+        return Ok(());
+    }
+    move_into_link_name_space(owner.as_fd(), Some(LinkNameSpaceType::User)).map_err(at())
+}
+
+fn enter_net(netns: BorrowedFd<'_>) -> Result<(), Failure> {
+    move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
+        .map_err(Failure::at("enter the network namespace"))
+}
+
+fn bring_up(
+    request: &Request,
+    fds: &Fds,
+    pid: u32,
+    child: &OwnedFd,
+    laps: &mut Laps,
+) -> Result<Vec<Lap>, Failure> {
+    map_ids(request, pid).map_err(Failure::at("map the users of the sandbox"))?;
+    laps.lap("id maps");
+    for door in &fds.doors {
+        rustix::io::write(door, pid.to_string().as_bytes())
+            .map_err(Failure::at("enter the control group"))?;
+    }
+    laps.lap("cgroup attach");
+    let trees = match request.first_id {
+        Some(_) => {
+            let users = std::fs::File::open(format!("/proc/{pid}/ns/user"))
+                .map_err(Failure::at("open the user namespace"))?;
+            Trees::collect(request, Some(users.as_fd()))?.into_fds()
+        }
+        // Without privilege only the child, in its own mount namespace, may copy mounts.
+        None => Vec::new(),
+    };
+    laps.lap("layers");
+    let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
+    fdpass::send(child, b"go", &trees).map_err(Failure::at("let the child go on"))?;
+    let inside = hear(child)?;
+    laps.lap("child");
+    Ok(inside)
+}
+
+fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
+    let range = |inside, outside, count| IdRange {
+        inside,
+        outside,
+        count,
+    };
+    match request.first_id {
+        Some(first) => {
+            let all = range(0, first, IDS);
+            idmap::write(pid, all, all, true)
+        }
+        None => {
+            let user = range(0, rustix::process::geteuid().as_raw(), 1);
+            let group = range(0, rustix::process::getegid().as_raw(), 1);
+            idmap::write(pid, user, group, false)
+        }
+    }
+}
+
+/// The child's report, and then its becoming the agent.
+fn hear(child: &OwnedFd) -> Result<Vec<Lap>, Failure> {
+    let at = || Failure::at("hear from the child");
+    let mut buffer = vec![0; MAX_REPORT_BYTES];
+    let mut laps = None;
+    loop {
+        wait_readable(child).map_err(at())?;
+        let (len, _) = fdpass::receive(child, &mut buffer).map_err(at())?;
+        if len == 0 {
+            let died = || io::Error::other("it died before it became the agent");
+            return laps.ok_or_else(died).map_err(at());
+        }
+        match serde_json::from_slice(&buffer[..len]) {
+            Ok(Report::Ready(steps)) => laps = Some(steps),
+            Ok(Report::Failed(failure)) => return Err(failure),
+            Err(error) => return Err(at()(io::Error::from(error))),
+        }
+    }
+}
+
+fn wait_readable(fd: &OwnedFd) -> io::Result<()> {
+    let timeout = Timespec {
+        tv_sec: START_TIMEOUT.as_secs() as i64,
+        tv_nsec: 0,
+    };
+    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,356 @@
+//! Making a sandbox: its record, group, volume and network side by side, then one request to the spawner.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
+use skerry_net::{Netns, NetworkKind};
+use skerry_storage::{StorageError, Volume};
+use skerry_sys::cgroup::{Group, Limits};
+use skerry_sys::pidfd::Identity;
+use skerry_sys::watch;
+use skerry_types::SandboxId;
+
+use crate::driver::{Live, NsDriver, blocking, facts};
+use crate::record::{Agent, State};
+use crate::spawner::{Fds, MAX_TREES, Request, SpawnError, Started};
+
+const MIB: u64 = 1024 * 1024;
+/// Ids of one sandbox.
+const IDS: u32 = 65_536;
+/// Freezing takes as long as the longest system call that cannot be interrupted.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const FREEZE_POLL: Duration = Duration::from_micros(200);
+
+/// What the files of a new sandbox are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// None.
+    New,
+    /// Those of another.
+    Fork {
+        parent: SandboxId,
+        /// It does not run, or not now: there is nothing to freeze.
+        paused: bool,
+    },
+}
+
+/// What is ready before the spawner is asked.
+struct Ground {
+    listener: OwnedFd,
+    doors: Vec<OwnedFd>,
+    volume: Volume,
+    netns: Option<Netns>,
+    first_id: Option<u32>,
+}
+
+impl NsDriver {
+    /// Makes a sandbox with its agent started; takes everything away again if that fails.
+    pub(crate) async fn start(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        self.check(spec)?;
+        let begun = self.records.begin(spec.id);
+        begun.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => DriverError::Exists(spec.id),
+            _ => DriverError::step("begin the record")(error),
+        })?;
+        let made = self.make(spec, source).await;
+        if made.is_err()
+            && let Err(error) = self.remove(spec.id).await
+        {
+            tracing::warn!(id = %spec.id, %error, "a sandbox that could not be made left something; it is listed");
+        }
+        made
+    }
+
+    fn check(&self, spec: &Spec) -> Result<(), DriverError> {
+        if spec.privilege == Privilege::Root && !self.capabilities.level_root {
+            return Err(self.capabilities.unsupported("give level root"));
+        }
+        if spec.network == NetworkMode::Nat && !self.capabilities.nat {
+            return Err(self.capabilities.unsupported("give network nat"));
+        }
+        if spec.rootfs.layers.len() + spec.rootfs.binds.len() > MAX_TREES {
+            let text = format!("an image may have {MAX_TREES} layers and binds, not more");
+            return Err(DriverError::Unsupported(text));
+        }
+        Ok(())
+    }
+
+    async fn make(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        let began = Instant::now();
+        let mut steps = Vec::new();
+        let ground = self.prepare(spec, source, &mut steps).await?;
+        let mut state = State {
+            agent: None,
+            first_id: ground.first_id,
+            paused: false,
+            facts: facts(self, spec, ground.netns.as_ref().and_then(|net| net.address)),
+        };
+        let before = Instant::now();
+        let (request, fds) = self.request(spec, ground)?;
+        let started = self.spawn(spec.id, &request, Arc::new(fds)).await?;
+        steps.push(step("spawner", before.elapsed()));
+        steps.extend(started.steps.into_iter().map(|lap| step(&format!("· {}", lap.name), lap.took)));
+        let before = Instant::now();
+        let identity = Identity::of(started.pid).map_err(DriverError::step("look at the agent"))?;
+        state.agent = Some(Agent {
+            pid: identity.pid,
+            started: identity.started,
+        });
+        self.records
+            .write(spec.id, &state)
+            .map_err(DriverError::step("write the record"))?;
+        self.remember(spec.id, started.pidfd)?;
+        steps.push(step("record", before.elapsed()));
+        steps.push(step("total", began.elapsed()));
+        Ok(Instance {
+            facts: state.facts,
+            steps,
+        })
+    }
+
+    /// Everything that does not need the other things first.
+    async fn prepare(
+        &self,
+        spec: &Spec,
+        source: Source,
+        steps: &mut Vec<Step>,
+    ) -> Result<Ground, DriverError> {
+        let first_id = self.take_ids(spec)?;
+        // All three are waited for, so that none still makes something while a failure is cleaned up.
+        let (grounds, volume, netns) = tokio::join!(
+            timed("socket, cgroup", self.door(spec, first_id)),
+            timed("volume", self.volume(spec, source)),
+            timed("netns", self.netns(spec)),
+        );
+        let mut take = |took: Step| steps.push(took);
+        let ((listener, doors), volume, netns) = (
+            grounds.map(|(it, took)| { take(took); it })?,
+            volume.map(|(it, took)| { take(took); it })?,
+            netns.map(|(it, took)| { take(took); it })?,
+        );
+        Ok(Ground {
+            listener,
+            doors,
+            volume,
+            netns,
+            first_id,
+        })
+    }
+
+    /// A range of ids that no other sandbox of this node has; `None` without privilege.
+    fn take_ids(&self, spec: &Spec) -> Result<Option<u32>, DriverError> {
+        if self.capabilities.rootless {
+            return Ok(None);
+        }
+        let mut used = self.ids.lock();
+        let mut ranges = (self.first_id..=u32::MAX - IDS).step_by(IDS as usize);
+        let free = ranges.find(|first| !used.contains(first)).ok_or_else(|| {
+            DriverError::Unsupported(format!("sandbox {}: no id range is left", spec.id))
+        })?;
+        used.insert(free);
+        Ok(Some(free))
+    }
+
+    /// The agent's socket and the way into the control group. Writes down the ids first: they are taken until the record ends.
+    async fn door(
+        &self,
+        spec: &Spec,
+        first_id: Option<u32>,
+    ) -> Result<(OwnedFd, Vec<OwnedFd>), DriverError> {
+        let (id, group, records) = (spec.id, self.group(spec.id), self.records.clone());
+        let limits = Limits {
+            memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
+            cpu_milli: u64::from(spec.resources.vcpus) * 1000,
+            pids: u64::from(spec.resources.pids),
+        };
+        let state = State {
+            agent: None,
+            first_id,
+            paused: false,
+            facts: facts(self, spec, None),
+        };
+        blocking("make the socket and the control group", move || {
+            records.write(id, &state)?;
+            let listener = records.listen(id)?;
+            let doors = group.map(|group| {
+                group.create(limits)?;
+                group.doors()
+            });
+            Ok((listener, doors.transpose()?.unwrap_or_default()))
+        })
+        .await
+    }
+
+    async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
+        let storage = Arc::clone(&self.storage);
+        let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
+        // On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
+        let owner = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        let Source::Fork { parent, paused } = source else {
+            let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
+            return made
+                .map_err(DriverError::step("make the volume"))?
+                .map_err(storage_error("make the volume"));
+        };
+        let group = self.group(parent).filter(|_| !paused);
+        let forked = tokio::task::spawn_blocking(move || {
+            storage.settle(parent).map_err(storage_error("settle the parent's volume"))?;
+            let _thaw = group.map(Frozen::new).transpose();
+            storage.fork(parent, id, limit, owner).map_err(storage_error("fork the volume"))
+        });
+        forked.await.map_err(DriverError::step("fork the volume"))?
+    }
+
+    async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
+        let kind = match spec.network {
+            NetworkMode::None => NetworkKind::None,
+            NetworkMode::Nat => NetworkKind::Nat,
+        };
+        let Some(network) = &self.network else {
+            return Ok(None);
+        };
+        let netns = network.acquire(kind, spec.id).await;
+        netns.map(Some).map_err(DriverError::step("get a network"))
+    }
+
+    fn request(&self, spec: &Spec, ground: Ground) -> Result<(Request, Fds), DriverError> {
+        let share = || DriverError::step("share a descriptor");
+        let owner = self.network.as_ref().and_then(|network| network.userns());
+        let owner = owner.filter(|_| ground.netns.is_some());
+        let request = Request {
+            label: spec.id.label(),
+            hostname: spec.hostname.clone(),
+            privilege: spec.privilege,
+            first_id: ground.first_id,
+            layers: spec.rootfs.layers.clone(),
+            volume: ground.volume.path().to_owned(),
+            binds: spec.rootfs.binds.clone(),
+            files: files(spec, ground.netns.as_ref()),
+            shm_bytes: u64::from(spec.resources.memory_mb) * MIB / 2,
+            max_processes: self.cgroups.is_none().then_some(u64::from(spec.resources.pids)),
+            has_netns: ground.netns.is_some(),
+            has_net_owner: owner.is_some(),
+        };
+        let fds = Fds {
+            agent: self.agent.try_clone().map_err(share())?,
+            listener: ground.listener,
+            netns: ground.netns.map(|netns| netns.fd),
+            net_owner: owner.map(OwnedFd::try_clone).transpose().map_err(share())?,
+            doors: ground.doors,
+        };
+        Ok((request, fds))
+    }
+
+    /// Asks the spawner; once more, after cleaning up, if it died over it.
+    async fn spawn(
+        &self,
+        id: SandboxId,
+        request: &Request,
+        fds: Arc<Fds>,
+    ) -> Result<Started, DriverError> {
+        match self.client.spawn(request, Arc::clone(&fds)).await {
+            Err(SpawnError::Lost(error)) => {
+                tracing::warn!(%id, %error, "the spawner died over a request, which is made again");
+                self.kill_processes(id).await?;
+                self.client.spawn(request, fds).await.map_err(spawn_error)
+            }
+            done => done.map_err(spawn_error),
+        }
+    }
+
+    pub(crate) fn remember(&self, id: SandboxId, pidfd: OwnedFd) -> Result<(), DriverError> {
+        let pidfd = watch::readable(pidfd).map_err(DriverError::step("watch the agent"))?;
+        self.live.lock().insert(id, Arc::new(Live { pidfd }));
+        Ok(())
+    }
+}
+
+/// Keeps a group frozen as long as it lives.
+struct Frozen(Group);
+
+impl Frozen {
+    fn new(group: Group) -> io::Result<Self> {
+        let frozen = Self(group);
+        freeze(&frozen.0, true)?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_frozen(false) {
+            tracing::error!(%error, "a sandbox could not be thawed after it was forked");
+        }
+    }
+}
+
+/// Freezes or thaws, and waits until that is done.
+pub(crate) fn freeze(group: &Group, frozen: bool) -> io::Result<()> {
+    group.set_frozen(frozen)?;
+    let began = Instant::now();
+    while group.is_frozen()? != frozen {
+        if began.elapsed() > FREEZE_TIMEOUT {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // The older control groups tell nobody when it is done.
+        sleep(FREEZE_POLL);
+    }
+    Ok(())
+}
+
+/// The files that differ from sandbox to sandbox.
+fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<(String, String)> {
+    let name = &spec.hostname;
+    let address = netns
+        .and_then(|netns| netns.address)
+        .map_or("127.0.1.1".to_owned(), |address| address.to_string());
+    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n");
+    [
+        ("/etc/hosts", hosts),
+        ("/etc/hostname", format!("{name}\n")),
+        ("/etc/resolv.conf", netns.map(Netns::resolv_conf).unwrap_or_default()),
+        ("/etc/machine-id", format!("{}\n", spec.id.uuid().simple())),
+    ]
+    .map(|(path, content)| (path.to_owned(), content))
+    .into()
+}
+
+async fn timed<T, E>(
+    name: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<(T, Step), E> {
+    let began = Instant::now();
+    let done = work.await?;
+    Ok((done, step(name, began.elapsed())))
+}
+
+fn step(name: &str, took: Duration) -> Step {
+    Step {
+        name: name.to_owned(),
+        took,
+    }
+}
+
+fn spawn_error(error: SpawnError) -> DriverError {
+    match error {
+        SpawnError::Failed(failure) if failure.is_disk_full() => {
+            DriverError::DiskFull(failure.to_string())
+        }
+        error => DriverError::step("start the sandbox")(error),
+    }
+}
+
+fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
+    move |error| match error {
+        StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
+        StorageError::Missing(id) => DriverError::NotFound(id),
+        error => DriverError::step(step)(error),
+    }
+}
