@@ -2,15 +2,17 @@
 
 use std::fmt;
 use std::fs::{OpenOptions, Permissions};
+use std::ops::Deref;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::{Acquire, ConnectOptions, Connection, Executor, PgConnection, PgPool};
 
 use crate::Store;
 use crate::db::Db;
@@ -84,20 +86,25 @@ impl Store {
         Ok(Self { db })
     }
 
-    /// Brings the schema up to this release.
+    /// Brings the schema up to this release. Of many who do it at once on PostgreSQL, one does and the others wait.
     pub async fn migrate(&self) -> Result<()> {
-        let done = match &self.db {
-            Db::Sqlite { writer, .. } => SQLITE.run(writer).await,
-            Db::Pg(pool) => POSTGRES.run(pool).await,
-        };
-        done.map_err(migrate_error)
+        self.change_schema(None).await
     }
 
     /// Takes the schema down to step `version`; 0 leaves nothing. What the removed steps held is lost.
     pub async fn migrate_down(&self, version: i64) -> Result<()> {
+        self.change_schema(Some(version)).await
+    }
+
+    async fn change_schema(&self, down_to: Option<i64>) -> Result<()> {
         let done = match &self.db {
-            Db::Sqlite { writer, .. } => SQLITE.undo(writer, version).await,
-            Db::Pg(pool) => POSTGRES.undo(pool, version).await,
+            Db::Sqlite { writer, .. } => steps(&SQLITE, down_to, writer).await,
+            Db::Pg(pool) => {
+                let mut alone = connection_alone(pool).await?;
+                let done = steps(&POSTGRES, down_to, &mut alone).await;
+                alone.close().await?;
+                done
+            }
         };
         done.map_err(migrate_error)
     }
@@ -163,6 +170,31 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<PgPool> {
         .connect_with(options)
         .await
         .map_err(open_error)
+}
+
+/// Runs the missing steps up, or those above `down_to` down. In a box, whose type says what the compiler cannot work out by itself:
+/// that it may move between threads.
+fn steps<'a, A>(
+    migrator: &'static Migrator,
+    down_to: Option<i64>,
+    db: A,
+) -> Pin<Box<dyn Future<Output = Result<(), MigrateError>> + Send + 'a>>
+where
+    A: Acquire<'a> + Send + 'a,
+    A::Connection: Deref<Target: Migrate + Send> + Send,
+{
+    match down_to {
+        None => Box::pin(migrator.run(db)),
+        Some(version) => Box::pin(migrator.undo(db, version)),
+    }
+}
+
+/// A connection that does not go back to the pool: after a failed step it still holds the migrations' lock, which ends with it.
+/// Steps may take as long as they need.
+async fn connection_alone(pool: &PgPool) -> Result<PgConnection> {
+    let mut connection = pool.acquire().await?.detach();
+    connection.execute("SET statement_timeout = 0").await?;
+    Ok(connection)
 }
 
 /// A known reason keeps its own variant; the rest is a database that cannot be reached.

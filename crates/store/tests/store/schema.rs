@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use skerry_store::{Location, Quotas};
+use skerry_store::{Location, Quotas, Store};
 use skerry_types::OrgId;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
@@ -216,4 +216,20 @@ async fn both_engines_have_the_same_logical_schema() {
     assert!(differ.is_empty(), "{differ:#?}");
     a.close().await;
     b.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_may_open_an_empty_database_at_once() {
+    let Some(url) = skerry_testkit::postgres::fresh_database().unwrap() else {
+        return;
+    };
+    let location: Location = url.parse().unwrap();
+    let mut opens = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let location = location.clone();
+        opens.spawn(async move { Store::open(&location).await.unwrap() });
+    }
+    for store in opens.join_all().await {
+        assert_eq!(store.nodes(&SYSTEM).await.unwrap().len(), 1);
+    }
 }
