@@ -48,8 +48,10 @@ pub(crate) struct Gateway {
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: UnixListener) -> io::Result<()> {
     loop {
         tokio::select! {
+            biased;
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
+                gateway.daemons.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(Arc::clone(&gateway).converse(Wire::new(stream)));
             }
             () = gateway.idle() => {
@@ -75,8 +77,6 @@ impl Gateway {
     }
 
     async fn converse(self: Arc<Self>, mut wire: Wire) {
-        self.daemons.fetch_add(1, Ordering::Relaxed);
-        self.changed.notify_one();
         if let Err(error) = self.answer_all(&mut wire).await {
             tracing::debug!(%error, "a control connection broke");
         }

@@ -132,6 +132,8 @@ impl Yard {
         let gateway = self.site.gateway;
         self.dress_gateway().map_err(|error| error.to_string())?;
         firewall::load(gateway, self.site.tracked_per_sandbox)?;
+        // Every lookup is a tracked flow of its own; most are over after a moment.
+        set("netfilter/nf_conntrack_udp_timeout", "10").map_err(|error| error.to_string())?;
         let listen = |port| {
             TcpListener::bind((gateway, port)).map_err(|e| format!("listen on TCP {port}: {e}"))
         };

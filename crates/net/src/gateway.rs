@@ -28,6 +28,10 @@ use crate::{dns, relay};
 
 /// Name lookups answered at once, for all sandboxes.
 const LOOKUPS: usize = 512;
+/// Lookups of one sandbox that the kernel remembers beside its connections.
+const TRACKED_LOOKUPS: usize = 2048;
+/// A connection takes two; the rest is for namespaces, lookups and daemons.
+const FILES_PER_CONNECTION: usize = 4;
 
 /// What the daemon tells the gateway at its start.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,8 +80,9 @@ pub enum GatewayError {
 /// Must be called while the process has a single thread: an ordinary user's gateway moves into a
 /// user namespace first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError> {
-    let launch = parse(args)?;
-    detach().map_err(GatewayError::Detach)?;
+    let mut launch = parse(args)?;
+    let files = detach().map_err(GatewayError::Detach)?;
+    launch.config.connections = launch.config.connections.min(files / FILES_PER_CONNECTION);
     let listener = inherited_listener().map_err(GatewayError::Listener)?;
     let rootless = !may_make_namespaces();
     if rootless {
@@ -87,7 +92,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
     let site = Site {
         gateway: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
         rootless,
-        tracked_per_sandbox: launch.config.connections_per_sandbox.saturating_mul(2),
+        tracked_per_sandbox: launch.config.connections_per_sandbox + TRACKED_LOOKUPS,
     };
     let (factory, sockets) = factory::start(site)
         .map_err(|error: MakeError| GatewayError::Factory(error.to_string()))?;
@@ -143,14 +148,14 @@ fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Launch, GatewayErro
     serde_json::from_str(&text).map_err(|error| GatewayError::Arguments(Some(error)))
 }
 
-/// A session and folder of its own, and as many open files as the machine grants.
-fn detach() -> io::Result<()> {
+/// A session and folder of its own, and as many open files as the machine grants: how many.
+fn detach() -> io::Result<usize> {
     // Fails only for the leader of a process group, who may be one already.
     let _leader = rustix::process::setsid();
     std::env::set_current_dir("/")?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(())
+    Ok(usize::try_from(hard).unwrap_or(usize::MAX))
 }
 
 fn inherited_listener() -> io::Result<std::os::unix::net::UnixListener> {

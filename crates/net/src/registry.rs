@@ -276,3 +276,43 @@ impl Addresses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// `steps` take an address (`None`) or give back one of those taken.
+        #[test]
+        fn no_address_has_two_owners(
+            prefix in 24_u8..=32,
+            steps: Vec<Option<proptest::sample::Index>>,
+        ) {
+            let subnet = Ipv4Net::new(Ipv4Addr::new(10, 1, 2, 0), prefix).unwrap();
+            let capacity = (1_usize << (32 - prefix)).saturating_sub(3);
+            let mut addresses = Addresses::new(subnet);
+            let mut taken: Vec<Ipv4Addr> = Vec::new();
+            for step in steps {
+                match step {
+                    Some(index) if !taken.is_empty() => {
+                        let given = taken.swap_remove(index.index(taken.len()));
+                        addresses.give_back(Some(given));
+                    }
+                    Some(_) => {}
+                    None => match addresses.pick() {
+                        Some(address) => {
+                            prop_assert!(subnet.contains(&address));
+                            prop_assert!(address != subnet.network() && address != subnet.broadcast());
+                            prop_assert_ne!(Some(address), subnet.hosts().next(), "the gateway's");
+                            prop_assert!(!taken.contains(&address));
+                            taken.push(address);
+                        }
+                        None => prop_assert_eq!(taken.len(), capacity),
+                    },
+                }
+            }
+        }
+    }
+}

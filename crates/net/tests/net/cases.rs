@@ -1,6 +1,6 @@
 //! The tests.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -12,8 +12,8 @@ use skerry_types::SandboxId;
 use tokio::sync::mpsc;
 
 use crate::world::{
-    ANSWER, ECHO, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, connect, inside,
-    options, question, reach, read_frame, run, talk, with_network, write_frame,
+    ANSWER, ECHO, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, SOURCE, connect,
+    inside, options, question, reach, read_frame, run, talk, with_network, write_frame,
 };
 
 type Case = fn();
@@ -307,16 +307,12 @@ fn a_released_sandbox_is_cut_off() {
         |_| {},
         async |network| {
             let (sandbox, netns) = nat(&network).await;
-            let mut open = inside(&netns.fd, || {
-                let mut stream = connect(PUBLIC, ECHO).unwrap();
-                talk(&mut stream).unwrap();
-                stream
-            })
-            .await;
+            let mut open = inside(&netns.fd, || connect(PUBLIC, SOURCE).unwrap()).await;
+            open.read_exact(&mut [0; 4096]).unwrap();
             network.release(sandbox).await.unwrap();
             network.release(sandbox).await.unwrap();
             assert!(network.list().await.unwrap().is_empty());
-            let ended = open.read(&mut [0]).unwrap_err();
+            let ended = io::copy(&mut open, &mut io::sink()).unwrap_err();
             assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
             inside(&netns.fd, || reach(PUBLIC, ECHO).unwrap_err()).await;
         },

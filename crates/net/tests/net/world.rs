@@ -30,6 +30,8 @@ pub(crate) const ANSWER: [u8; 4] = [203, 0, 113, 10];
 pub(crate) const ECHO: u16 = 7;
 /// Sends everything back, but only after the end of what it gets.
 pub(crate) const MIRROR: u16 = 8;
+/// Sends as long as anybody listens.
+pub(crate) const SOURCE: u16 = 19;
 
 /// Long enough for a loaded machine; nothing waits for it when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -87,6 +89,10 @@ fn serve_internet() {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, MIRROR)).unwrap(),
         mirror,
     );
+    serve(
+        TcpListener::bind((Ipv4Addr::UNSPECIFIED, SOURCE)).unwrap(),
+        source,
+    );
     serve(TcpListener::bind((NAMES, 53)).unwrap(), names_over_tcp);
     let socket = UdpSocket::bind((NAMES, 53)).unwrap();
     thread::spawn(move || names_over_udp(&socket));
@@ -109,6 +115,13 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
             return Ok(());
         }
         stream.write_all(&buffer[..got])?;
+    }
+}
+
+fn source(mut stream: TcpStream) -> io::Result<()> {
+    let zeros = vec![0; 128 * 1024];
+    loop {
+        stream.write_all(&zeros)?;
     }
 }
 
