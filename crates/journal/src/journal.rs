@@ -58,6 +58,17 @@ impl JournalError {
     }
 }
 
+/// What an append did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The number of the first record.
+    pub first_seq: u64,
+    /// The number of the last.
+    pub last_seq: u64,
+    /// The time they all carry, to the microsecond.
+    pub at: Timestamp,
+}
+
 /// The log of one sandbox.
 #[derive(Debug)]
 pub struct Journal {
@@ -98,14 +109,14 @@ impl Journal {
         }))
     }
 
-    /// Writes records, all or none of them, and returns the number of the last. Readers see them when this returns.
-    pub fn append(&self, records: &[Record]) -> Result<u64, JournalError> {
+    /// Writes records, all or none of them. Readers see them when this returns.
+    pub fn append(&self, records: &[Record]) -> Result<Appended, JournalError> {
         let mut buffer = self.writing.lock();
         let (start, first) = {
             let index = self.index.read();
             (index.end, index.last_seq + 1)
         };
-        let now = Timestamp::now();
+        let now = microseconds(Timestamp::now());
         buffer.clear();
         for (seq, record) in (first..).zip(records) {
             codec::encode(seq, now, record, &mut buffer);
@@ -118,13 +129,17 @@ impl Journal {
                 source,
             });
         }
-        let last = self.publish(&buffer);
+        let last_seq = self.publish(&buffer);
         if buffer.capacity() > 4 * codec::MAX_RECORD_BYTES {
             *buffer = BytesMut::new();
         }
         drop(buffer);
-        self.grown.send_replace(last);
-        Ok(last)
+        self.grown.send_replace(last_seq);
+        Ok(Appended {
+            first_seq: first,
+            last_seq,
+            at: now,
+        })
     }
 
     fn publish(&self, mut written: &[u8]) -> u64 {
@@ -160,6 +175,11 @@ impl Journal {
     pub fn exec_reader(self: &Arc<Self>, exec: ExecId, after_exec_seq: u64) -> ExecReader {
         ExecReader::new(Arc::clone(self), exec, after_exec_seq)
     }
+}
+
+/// The journal keeps microseconds; what is said of a record must be what is read later.
+fn microseconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 /// Reads the file from the start up to the first record that is not whole.

@@ -13,6 +13,6 @@ mod reader;
 mod record;
 
 pub use codec::MAX_RECORD_BYTES;
-pub use journal::{Journal, JournalError};
+pub use journal::{Appended, Journal, JournalError};
 pub use reader::{ExecReader, Reader};
 pub use record::{Entry, Record, Stream};

@@ -1,0 +1,90 @@
+//! What an actor can be asked, and who does it.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use skerry_proto::agent::{Call, to_agent};
+use skerry_proto::node::{
+    ExecRecord, OpenSession, SandboxReport, SessionRecord, StartExec, TtySize,
+};
+use skerry_types::{Error, ExecId, FailureReason, SessionId};
+use tokio::sync::oneshot;
+
+use super::{Actor, RequestSink, journal_error};
+use crate::event::Event;
+
+/// Where an answer goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// What an actor can be asked.
+#[derive(Debug)]
+pub(crate) enum Command {
+    StartExec(Box<StartExec>, Reply<ExecRecord>),
+    Stdin {
+        exec: ExecId,
+        data: Bytes,
+        eof: bool,
+        reply: Reply<()>,
+    },
+    Signal(ExecId, i32, Reply<()>),
+    Resize(ExecId, TtySize, Reply<()>),
+    OpenSession(OpenSession, Reply<SessionRecord>),
+    CloseSession(SessionId, Reply<SessionRecord>),
+    SessionInput(SessionId, Bytes, Reply<()>),
+    /// Ask the agent; answers and data go to the sink.
+    Request(Call, RequestSink, Reply<u64>),
+    /// A further message of a request.
+    Send(to_agent::Body),
+    /// Forget a request.
+    Cancel(u64),
+    /// Something that happened through the API.
+    Note(Event, Reply<()>),
+    Pause(Reply<SandboxReport>),
+    Resume(Reply<SandboxReport>),
+    Stop(Option<FailureReason>, Reply<SandboxReport>),
+    Delete(Reply<()>),
+}
+
+impl Actor {
+    pub(super) async fn command(&mut self, command: Command) -> ControlFlow<()> {
+        match command {
+            Command::StartExec(request, reply) => {
+                let answer = self.start_exec(*request);
+                drop(reply.send(answer));
+                self.note_oom_baseline().await;
+            }
+            Command::Stdin {
+                exec,
+                data,
+                eof,
+                reply,
+            } => self.stdin(exec, data, eof, reply),
+            Command::Signal(exec, signal, reply) => drop(reply.send(self.signal(exec, signal))),
+            Command::Resize(exec, size, reply) => drop(reply.send(self.resize(exec, size))),
+            Command::OpenSession(request, reply) => self.open_session(request, reply),
+            Command::CloseSession(session, reply) => self.close_session(session, reply),
+            Command::SessionInput(session, data, reply) => {
+                self.session_input(session, data, reply);
+            }
+            Command::Request(call, sink, reply) => drop(reply.send(self.request(call, sink))),
+            Command::Send(body) => self.link.send(body),
+            Command::Cancel(request) => self.cancel(request),
+            Command::Note(event, reply) => {
+                let noted = self.note(&event).map_err(|e| journal_error(&e));
+                drop(reply.send(noted));
+            }
+            Command::Pause(reply) => drop(reply.send(self.pause().await)),
+            Command::Resume(reply) => drop(reply.send(self.resume().await)),
+            Command::Stop(reason, reply) => drop(reply.send(self.stop(reason).await)),
+            Command::Delete(reply) => {
+                let deleted = self.delete().await;
+                let is_gone = deleted.is_ok();
+                drop(reply.send(deleted));
+                if is_gone {
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}

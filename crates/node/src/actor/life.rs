@@ -1,0 +1,121 @@
+//! The sandbox's own life: pause, stop, kill, delete, and its death by itself.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use skerry_driver::DriverError;
+use skerry_proto::agent::{Shutdown, to_agent::Body as To};
+use skerry_proto::node::SandboxReport;
+use skerry_types::limits::KILL_GRACE_MS;
+use skerry_types::state::{Action, next};
+use skerry_types::{Error, ExecEnd, FailureReason, SandboxState};
+use tokio::time::Instant;
+
+use super::{Actor, journal_error};
+use crate::event::{Event, millis_between};
+
+/// What the agent gets beyond the grace to finish by itself.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
+
+impl Actor {
+    pub(super) async fn pause(&mut self) -> Result<SandboxReport, Error> {
+        next(self.state(), Action::Pause)?;
+        self.driver.pause(self.shared.id).await?;
+        self.note_anyway(&Event::SandboxPaused {});
+        Ok(self.report())
+    }
+
+    pub(super) async fn resume(&mut self) -> Result<SandboxReport, Error> {
+        next(self.state(), Action::Resume)?;
+        self.driver.resume(self.shared.id).await?;
+        self.note_anyway(&Event::SandboxResumed {});
+        self.touch();
+        Ok(self.report())
+    }
+
+    /// Asks the agent to end everything; `on_gone` finishes it.
+    pub(super) async fn stop(
+        &mut self,
+        reason: Option<FailureReason>,
+    ) -> Result<SandboxReport, Error> {
+        let state = self.state();
+        if state.is_ended() || state == SandboxState::Stopping {
+            return Ok(self.shared.report());
+        }
+        next(state, Action::Stop)?;
+        if state == SandboxState::Paused {
+            self.driver.resume(self.shared.id).await?;
+        }
+        let reason = reason.unwrap_or(FailureReason::SandboxStopped);
+        self.note(&Event::SandboxStopping { reason })
+            .map_err(|e| journal_error(&e))?;
+        self.link.send(To::Shutdown(Shutdown {
+            kill_grace_ms: KILL_GRACE_MS,
+        }));
+        self.kill_at = Some(Instant::now() + Duration::from_millis(KILL_GRACE_MS) + SHUTDOWN_SLACK);
+        Ok(self.report())
+    }
+
+    /// The grace is over.
+    pub(super) async fn kill(&mut self) {
+        self.kill_at = None;
+        if let Err(error) = self.driver.kill(self.shared.id).await {
+            tracing::error!(sandbox = %self.shared.id, %error, "cannot kill");
+            self.kill_at = Some(Instant::now() + SHUTDOWN_SLACK);
+        }
+    }
+
+    /// Its processes are gone: as asked, or by themselves.
+    pub(super) async fn on_gone(&mut self, result: Result<(), DriverError>) {
+        if let Err(error) = result {
+            tracing::error!(sandbox = %self.shared.id, %error, "cannot wait for the sandbox");
+        }
+        self.gone = futures::future::pending().boxed();
+        self.kill_at = None;
+        // What the agent sent before it ended is still in the socket.
+        self.read_last_words().await;
+        self.end_all_execs(&ExecEnd::SandboxStopped);
+        self.close_all_sessions();
+        self.drop_requests();
+        if let Err(error) = self.driver.kill(self.shared.id).await {
+            tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
+        }
+        self.note_anyway(&self.obituary());
+        self.report();
+    }
+
+    fn obituary(&self) -> Event {
+        let history = self.shared.history.read();
+        match (history.state, history.reason) {
+            (SandboxState::Stopping, reason) => Event::SandboxStopped {
+                reason: reason.unwrap_or(FailureReason::SandboxStopped),
+                total_duration_ms: millis_between(history.created_at, Timestamp::now()),
+            },
+            _ => Event::SandboxFailed {
+                failure_reason: FailureReason::AgentLost,
+                message: "the sandbox's first process died without being asked to".to_owned(),
+            },
+        }
+    }
+
+    /// Takes it from the host. Only its journal stays.
+    pub(super) async fn delete(&mut self) -> Result<(), Error> {
+        self.driver.destroy(self.shared.id).await?;
+        self.end_all_execs(&ExecEnd::SandboxDeleted);
+        self.close_all_sessions();
+        self.drop_requests();
+        self.note_anyway(&Event::SandboxDeleted {});
+        // The env values go with it.
+        match fs::remove_file(self.layout.meta(self.shared.id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                tracing::error!(sandbox = %self.shared.id, error = %e, "meta.json stays");
+            }
+            _ => {}
+        }
+        self.report();
+        Ok(())
+    }
+}

@@ -1,0 +1,278 @@
+//! The actor of one sandbox: all that happens to it passes through here, in order.
+
+mod command;
+mod execs;
+mod life;
+mod requests;
+mod sessions;
+mod wire;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use parking_lot::RwLock;
+use skerry_driver::{Driver, DriverError};
+use skerry_journal::{Journal, JournalError};
+use skerry_proto::agent::FromAgent;
+use skerry_proto::node::SandboxReport;
+use skerry_types::{Error, ErrorCode, ExecId, SandboxId, SandboxState, SessionId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+pub(crate) use command::{Command, Reply};
+pub(crate) use requests::{Incoming, RequestSink};
+
+use crate::event::Event;
+use crate::history::History;
+use crate::layout::Layout;
+use crate::link::{Link, LinkEvent};
+use crate::meta::Meta;
+use crate::reports::Reports;
+use execs::LiveExec;
+use sessions::Opening;
+
+/// Commands waiting for one actor.
+const MAILBOX: usize = 64;
+/// How long after a failed write the journal is tried again.
+const STALL_RETRY: Duration = Duration::from_millis(200);
+
+/// What everybody may know of a sandbox without asking its actor.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: SandboxId,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) history: RwLock<History>,
+    pub(crate) last_active: RwLock<Timestamp>,
+}
+
+impl Shared {
+    pub(crate) fn report(&self) -> SandboxReport {
+        let history = self.history.read();
+        SandboxReport {
+            id: self.id,
+            state: history.state,
+            reason: history.reason,
+            message: history.message.clone(),
+            facts: history.facts.clone(),
+            started_at: history.started_at,
+            ended_at: history.ended_at,
+            last_active_at: *self.last_active.read(),
+            boot_us: history.boot_us,
+        }
+    }
+}
+
+/// The way to an actor.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) driver: Arc<dyn Driver>,
+    mailbox: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Hands over a command and waits for its answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| Error::not_found(format!("sandbox {}", self.shared.id));
+        self.mailbox
+            .send(command(reply))
+            .await
+            .map_err(|e| gone(e.to_string()))?;
+        answer.await.map_err(|e| gone(e.to_string()))?
+    }
+
+    /// Hands over a command that has no answer.
+    pub(crate) async fn tell(&self, command: Command) {
+        // An actor that is gone has nothing left to be told.
+        drop(self.mailbox.send(command).await);
+    }
+
+    /// The same without waiting; `false` if the mailbox is full.
+    pub(crate) fn try_tell(&self, command: Command) -> bool {
+        self.mailbox.try_send(command).is_ok()
+    }
+}
+
+/// What an actor is made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) layout: Layout,
+    pub(crate) meta: Meta,
+    pub(crate) reports: Reports,
+}
+
+/// See the module.
+struct Actor {
+    shared: Arc<Shared>,
+    driver: Arc<dyn Driver>,
+    layout: Layout,
+    meta: Meta,
+    reports: Reports,
+    mailbox: mpsc::Receiver<Command>,
+    link: Link,
+    /// Resolves when the sandbox's processes are gone; never, once that was seen.
+    gone: BoxFuture<'static, Result<(), DriverError>>,
+    /// When a stop that was asked for becomes a kill.
+    kill_at: Option<Instant>,
+    live: HashMap<ExecId, LiveExec>,
+    opening: HashMap<SessionId, Opening>,
+    requests: HashMap<u64, RequestSink>,
+    next_request: u64,
+    /// Messages that came while the journal could not be written; nothing more is read until they are through.
+    backlog: VecDeque<FromAgent>,
+    /// Kills for lack of memory that were already blamed on an exec, or on nobody.
+    oom_seen: u64,
+}
+
+/// Starts an actor for a sandbox that runs.
+pub(crate) fn start(parts: Parts) -> Handle {
+    let (sender, mailbox) = mpsc::channel(MAILBOX);
+    let handle = Handle {
+        shared: Arc::clone(&parts.shared),
+        driver: Arc::clone(&parts.driver),
+        mailbox: sender,
+    };
+    let id = parts.shared.id;
+    let is_live = !parts.shared.history.read().state.is_ended();
+    let wait = {
+        let driver = Arc::clone(&parts.driver);
+        async move { driver.wait(id).await }.boxed()
+    };
+    let actor = Actor {
+        link: Link::new(Arc::clone(&parts.driver), id),
+        gone: if is_live {
+            wait
+        } else {
+            futures::future::pending().boxed()
+        },
+        shared: parts.shared,
+        driver: parts.driver,
+        layout: parts.layout,
+        meta: parts.meta,
+        reports: parts.reports,
+        mailbox,
+        kill_at: None,
+        live: HashMap::new(),
+        opening: HashMap::new(),
+        requests: HashMap::new(),
+        next_request: 1,
+        backlog: VecDeque::new(),
+        oom_seen: 0,
+    };
+    tokio::spawn(actor.run(is_live));
+    handle
+}
+
+impl Actor {
+    async fn run(mut self, mut is_live: bool) {
+        if is_live {
+            self.take_up_open_execs();
+        }
+        loop {
+            let stalled = !self.backlog.is_empty();
+            let kill_at = self.kill_at;
+            tokio::select! {
+                command = self.mailbox.recv(), if self.link.has_room() => {
+                    let Some(command) = command else { return };
+                    if self.command(command).await.is_break() {
+                        return;
+                    }
+                }
+                event = self.link.next(!stalled), if is_live => self.on_link(event).await,
+                result = &mut self.gone, if is_live => {
+                    is_live = false;
+                    self.on_gone(result).await;
+                }
+                () = at(kill_at), if is_live => self.kill().await,
+                () = tokio::time::sleep(STALL_RETRY), if stalled => self.work_off_backlog().await,
+            }
+        }
+    }
+
+    async fn on_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up => self.attach(),
+            LinkEvent::Down(why) => {
+                tracing::debug!(sandbox = %self.shared.id, why, "agent link down");
+                self.drop_requests();
+            }
+            LinkEvent::Messages(messages) => {
+                self.backlog.extend(messages);
+                self.work_off_backlog().await;
+            }
+        }
+    }
+
+    fn state(&self) -> SandboxState {
+        self.shared.history.read().state
+    }
+
+    fn must_run(&self) -> Result<(), Error> {
+        match self.state() {
+            SandboxState::Running => Ok(()),
+            state => Err(not_running(self.shared.id, state)),
+        }
+    }
+
+    /// Writes an event and takes it in.
+    fn note(&mut self, event: &Event) -> Result<(), JournalError> {
+        let appended = self.shared.journal.append(&[event.record()])?;
+        self.shared.history.write().event(event, appended.at);
+        Ok(())
+    }
+
+    /// The same for an event that must be taken in whatever the disk does; it is logged where it could not be written.
+    fn note_anyway(&mut self, event: &Event) {
+        if let Err(error) = self.note(event) {
+            tracing::error!(sandbox = %self.shared.id, %error, ?event, "event is not in the journal");
+            self.shared.history.write().event(event, Timestamp::now());
+        }
+    }
+
+    fn report(&self) -> SandboxReport {
+        let report = self.shared.report();
+        self.reports.tell(report.clone());
+        report
+    }
+
+    fn touch(&self) {
+        *self.shared.last_active.write() = Timestamp::now();
+    }
+}
+
+/// The answer to work for a sandbox that cannot take it.
+pub(crate) fn not_running(id: SandboxId, state: SandboxState) -> Error {
+    Error::new(
+        ErrorCode::SandboxNotRunning,
+        format!("sandbox {id} is {state}, not running"),
+    )
+}
+
+/// A journal that cannot be written, as the caller should see it.
+pub(crate) fn journal_error(error: &JournalError) -> Error {
+    if error.is_disk_full() {
+        Error::new(
+            ErrorCode::DiskFull,
+            "the node's disk is full: the record of this could not be written, so it was not done",
+        )
+        .with_hint("free space in the data folder, or delete sandboxes")
+    } else {
+        Error::internal(error)
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

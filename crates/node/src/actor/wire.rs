@@ -1,0 +1,205 @@
+//! What the agent says. Output goes into the journal in batches, and is acknowledged after that.
+
+use std::time::Duration;
+
+use skerry_journal::{Record, Stream};
+use skerry_proto::agent::from_agent::Body as From;
+use skerry_proto::agent::{
+    ExecAck, ExecEnded, ExecOutput, FromAgent, GENERATION, NodeHello, STDERR, to_agent::Body as To,
+};
+use skerry_proto::frame::CHUNK_BYTES;
+use skerry_types::{ExecId, SessionId, Usage};
+
+use super::{Actor, Incoming};
+use crate::event::Event;
+use crate::link::LinkEvent;
+
+/// How long the last words of an agent may take to read; they are in the socket already.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+impl Actor {
+    pub(super) fn attach(&mut self) {
+        self.link.send(To::Hello(NodeHello {
+            generation: GENERATION,
+        }));
+        self.attach_execs();
+    }
+
+    /// Reads what a dead agent has left in its socket.
+    pub(super) async fn read_last_words(&mut self) {
+        let deadline = tokio::time::Instant::now() + LAST_WORDS;
+        while let Ok(LinkEvent::Messages(messages)) =
+            tokio::time::timeout_at(deadline, self.link.next(true)).await
+        {
+            self.backlog.extend(messages);
+            self.work_off_backlog().await;
+        }
+    }
+
+    /// Handles messages in order, as far as the journal can be written.
+    pub(super) async fn work_off_backlog(&mut self) {
+        while let Some(message) = self.backlog.front() {
+            let done = match &message.body {
+                Some(From::ExecOutput(_)) => self.take_output_run(),
+                Some(From::ExecEnded(ended)) => {
+                    let ended = ended.clone();
+                    self.take_end(ended).await
+                }
+                _ => {
+                    let message = self.backlog.pop_front();
+                    self.on_message(message);
+                    continue;
+                }
+            };
+            if !done {
+                return;
+            }
+        }
+    }
+
+    /// Takes all the output at the front of the backlog as one write. `false`: the journal cannot be written now.
+    fn take_output_run(&mut self) -> bool {
+        let run = self
+            .backlog
+            .iter()
+            .take_while(|m| matches!(m.body, Some(From::ExecOutput(_))))
+            .count();
+        let mut records: Vec<Record> = Vec::with_capacity(run);
+        let mut last: Vec<(ExecId, u64)> = Vec::new();
+        for message in self.backlog.iter().take(run) {
+            let Some(From::ExecOutput(output)) = &message.body else {
+                continue;
+            };
+            let Some(exec) = ExecId::from_slice(&output.exec_id) else {
+                continue;
+            };
+            let known = last
+                .iter()
+                .find(|(e, _)| *e == exec)
+                .map_or_else(|| self.shared.history.read().exec_seq(exec), |(_, s)| *s);
+            if !self.live.contains_key(&exec) || output.seq <= known {
+                // A repeat, or an exec that is over for us: say again how far we are.
+                last.retain(|(e, _)| *e != exec);
+                last.push((exec, known.max(output.seq)));
+                continue;
+            }
+            if output.seq != known + 1 || output.data.len() > CHUNK_BYTES {
+                self.backlog.clear();
+                self.link.reset("the agent's output is out of order");
+                return true;
+            }
+            last.retain(|(e, _)| *e != exec);
+            last.push((exec, output.seq));
+            records.push(record(exec, output));
+        }
+        if !records.is_empty() && !self.write_output(&records) {
+            return false;
+        }
+        self.backlog.drain(..run);
+        for (exec, seq) in last {
+            self.acknowledge(exec, seq);
+        }
+        true
+    }
+
+    fn write_output(&mut self, records: &[Record]) -> bool {
+        if let Err(error) = self.shared.journal.append(records) {
+            tracing::warn!(sandbox = %self.shared.id, %error, "output waits for the journal");
+            return false;
+        }
+        let mut history = self.shared.history.write();
+        for record in records {
+            if let Record::Output {
+                exec,
+                exec_seq,
+                stream,
+                data,
+            } = record
+            {
+                history.output(*exec, *exec_seq, *stream, data.len());
+            }
+        }
+        true
+    }
+
+    async fn take_end(&mut self, ended: ExecEnded) -> bool {
+        let Some(exec) = ExecId::from_slice(&ended.exec_id) else {
+            self.backlog.pop_front();
+            return true;
+        };
+        let known = self.shared.history.read().exec_seq(exec);
+        let is_live = self.live.contains_key(&exec);
+        if is_live && let Some(how) = ended.ended {
+            let end = self.judge(exec, how).await;
+            let usage = Usage {
+                cpu_ms: ended.cpu_ms,
+                peak_memory_bytes: ended.peak_memory_bytes,
+            };
+            let event = Event::ended(exec, known + 1, end, usage, ended.duration_ms);
+            if let Err(error) = self.note(&event) {
+                tracing::warn!(sandbox = %self.shared.id, %error, "an end waits for the journal");
+                return false;
+            }
+            self.forget_exec(exec);
+            self.touch();
+        }
+        self.backlog.pop_front();
+        self.acknowledge(exec, ended.seq);
+        true
+    }
+
+    fn acknowledge(&mut self, exec: ExecId, seq: u64) {
+        self.link.send(To::ExecAck(ExecAck {
+            exec_id: bytes::Bytes::copy_from_slice(&exec.bytes()),
+            seq,
+        }));
+    }
+
+    fn on_message(&mut self, message: Option<FromAgent>) {
+        let Some(body) = message.and_then(|m| m.body) else {
+            return;
+        };
+        match body {
+            From::Hello(hello) => self.reconcile_sessions(&hello.sessions),
+            From::ExecStarted(started) => {
+                if let Some(exec) = ExecId::from_slice(&started.exec_id) {
+                    self.on_started(exec, started.pid);
+                }
+            }
+            From::ExecUnknown(unknown) => {
+                if let Some(exec) = ExecId::from_slice(&unknown.exec_id) {
+                    self.on_unknown(exec);
+                }
+            }
+            From::ExecStdinAck(ack) => {
+                if let Some(exec) = ExecId::from_slice(&ack.exec_id) {
+                    self.on_stdin_ack(exec, ack.offset, ack.closed);
+                }
+            }
+            From::SessionState(state) => {
+                if let Some(session) = SessionId::from_slice(&state.session_id) {
+                    self.on_session_state(session, &state);
+                }
+            }
+            From::Response(response) => self.on_incoming(response.id, Incoming::Response(response)),
+            From::Data(data) => self.on_incoming(data.id, Incoming::Data(data)),
+            From::Credit(credit) => self.on_incoming(credit.id, Incoming::Credit(credit.bytes)),
+            From::Watched(watched) => self.on_incoming(watched.id, Incoming::Watched(watched)),
+            // Handled in order by `work_off_backlog`.
+            From::ExecOutput(_) | From::ExecEnded(_) => {}
+        }
+    }
+}
+
+fn record(exec: ExecId, output: &ExecOutput) -> Record {
+    Record::Output {
+        exec,
+        exec_seq: output.seq,
+        stream: if output.stream == STDERR {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        },
+        data: output.data.clone(),
+    }
+}

@@ -1,0 +1,153 @@
+//! The events of a journal and their data. Env values never stand in one: names only.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use skerry_journal::Record;
+use skerry_proto::node::{Command, SandboxFacts};
+use skerry_types::{ExecEnd, ExecId, FailureReason, SandboxId, SessionId, Usage};
+
+/// Everything but output. Types are only added; data only grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
+#[expect(
+    missing_docs,
+    reason = "docs/events.md describes each type and its data"
+)]
+pub enum Event {
+    #[serde(rename = "sandbox.created")]
+    SandboxCreated {
+        image: String,
+        image_digest: String,
+        env_names: Vec<String>,
+        forked_from: Option<SandboxId>,
+        /// The parent's last event that the child has.
+        forked_at_seq: Option<u64>,
+    },
+    #[serde(rename = "sandbox.ready")]
+    SandboxReady { boot_us: u64, facts: SandboxFacts },
+    #[serde(rename = "sandbox.forked")]
+    SandboxForked { fork_sandbox_id: SandboxId },
+    #[serde(rename = "sandbox.paused")]
+    SandboxPaused {},
+    #[serde(rename = "sandbox.resumed")]
+    SandboxResumed {},
+    #[serde(rename = "sandbox.stopping")]
+    SandboxStopping { reason: FailureReason },
+    #[serde(rename = "sandbox.stopped")]
+    SandboxStopped {
+        reason: FailureReason,
+        total_duration_ms: u64,
+    },
+    #[serde(rename = "sandbox.failed")]
+    SandboxFailed {
+        failure_reason: FailureReason,
+        message: String,
+    },
+    #[serde(rename = "sandbox.ttl_warning")]
+    SandboxTtlWarning { seconds_remaining: u64 },
+    #[serde(rename = "sandbox.deleted")]
+    SandboxDeleted {},
+    #[serde(rename = "exec.started")]
+    ExecStarted {
+        exec_id: ExecId,
+        number: u64,
+        cmd: Command,
+        cwd: Option<String>,
+        user: Option<String>,
+        env_names: Vec<String>,
+        session_id: Option<SessionId>,
+        tty: bool,
+        timeout_ms: Option<u64>,
+    },
+    #[serde(rename = "exec.completed")]
+    ExecCompleted(ExecEnded),
+    #[serde(rename = "exec.failed")]
+    ExecFailed(ExecEnded),
+    #[serde(rename = "session.created")]
+    SessionCreated {
+        session_id: SessionId,
+        shell: Option<String>,
+    },
+    #[serde(rename = "session.destroyed")]
+    SessionDestroyed { session_id: SessionId },
+    #[serde(rename = "file.written")]
+    FileWritten { path: String, size_bytes: u64 },
+    #[serde(rename = "file.moved")]
+    FileMoved { from: String, to: String },
+    #[serde(rename = "file.deleted")]
+    FileDeleted { path: String },
+}
+
+/// The end of an exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecEnded {
+    /// Which.
+    pub exec_id: ExecId,
+    /// Its number among the exec's events: the last.
+    pub exec_seq: u64,
+    /// How.
+    pub end: ExecEnd,
+    /// As a shell would show it.
+    pub exit_code: Option<i32>,
+    /// From start to end.
+    pub duration_ms: u64,
+    /// What it used.
+    pub resource_usage: Usage,
+}
+
+impl Event {
+    /// The end of an exec, under the type that fits it.
+    pub(crate) fn ended(
+        exec_id: ExecId,
+        exec_seq: u64,
+        end: ExecEnd,
+        resource_usage: Usage,
+        duration_ms: u64,
+    ) -> Self {
+        let exit_code = end.exit_code();
+        let done = end.status() == skerry_types::ExecStatus::Done;
+        let ended = ExecEnded {
+            exec_id,
+            exec_seq,
+            end,
+            exit_code,
+            duration_ms,
+            resource_usage,
+        };
+        if done {
+            Self::ExecCompleted(ended)
+        } else {
+            Self::ExecFailed(ended)
+        }
+    }
+
+    fn exec(&self) -> Option<ExecId> {
+        match self {
+            Self::ExecStarted { exec_id, .. } => Some(*exec_id),
+            Self::ExecCompleted(ended) | Self::ExecFailed(ended) => Some(ended.exec_id),
+            _ => None,
+        }
+    }
+
+    /// As it stands in the journal.
+    pub(crate) fn record(&self) -> Record {
+        let exec = self.exec();
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        Record::Event {
+            kind: value["type"].as_str().unwrap_or_default().to_owned(),
+            data: value["data"].take(),
+            exec,
+        }
+    }
+
+    /// From what stands in the journal; `None` for a type of a later version.
+    pub(crate) fn parse(kind: &str, data: &serde_json::Value) -> Option<Self> {
+        serde_json::from_value(json!({ "type": kind, "data": data })).ok()
+    }
+}
+
+/// Milliseconds between two times, never negative.
+pub(crate) fn millis_between(from: Timestamp, to: Timestamp) -> u64 {
+    u64::try_from((to.as_millisecond() - from.as_millisecond()).max(0)).unwrap_or_default()
+}

@@ -1,0 +1,168 @@
+//! The byte stream to an agent, made anew whenever it breaks. Everything that arrives is counted and bounded before it is looked at.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use skerry_driver::{AgentLink, Driver, DriverError};
+use skerry_proto::agent::{FromAgent, ToAgent, to_agent};
+use skerry_proto::frame;
+use skerry_types::SandboxId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// Bytes asked for in one read.
+const MAX_READ_BYTES: usize = 256 * 1024;
+const MIN_READ_BYTES: usize = 8 * 1024;
+/// Unsent bytes beyond which an agent counts as hung and the link is made anew.
+const MAX_UNSENT_BYTES: usize = 16 * 1024 * 1024;
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// What happened on the link.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    /// It stands. What is open must be attached again.
+    Up,
+    /// It broke; requests on it are lost. It is being made anew.
+    Down(String),
+    /// Messages, in order.
+    Messages(Vec<FromAgent>),
+}
+
+enum State {
+    Down {
+        connecting: BoxFuture<'static, Result<AgentLink, DriverError>>,
+    },
+    Up {
+        read: ReadHalf<AgentLink>,
+        write: WriteHalf<AgentLink>,
+    },
+}
+
+/// See the module.
+pub(crate) struct Link {
+    driver: Arc<dyn Driver>,
+    id: SandboxId,
+    state: State,
+    input: BytesMut,
+    output: BytesMut,
+    /// Grows while reads come back full: a quiet sandbox keeps no big buffer.
+    read_bytes: usize,
+    retry: Duration,
+}
+
+impl Link {
+    pub(crate) fn new(driver: Arc<dyn Driver>, id: SandboxId) -> Self {
+        let connecting = connect(Arc::clone(&driver), id, Duration::ZERO);
+        Self {
+            driver,
+            id,
+            state: State::Down { connecting },
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            read_bytes: MIN_READ_BYTES,
+            retry: FIRST_RETRY,
+        }
+    }
+
+    /// Queues a message. On a link that is down it is dropped: after `Up` everything that matters is said again.
+    pub(crate) fn send(&mut self, body: to_agent::Body) {
+        if matches!(self.state, State::Up { .. }) {
+            frame::encode(&ToAgent { body: Some(body) }, &mut self.output);
+        }
+    }
+
+    /// Whether more may be queued without hurry.
+    pub(crate) fn has_room(&self) -> bool {
+        self.output.len() < 4 * MAX_READ_BYTES
+    }
+
+    /// Breaks the link: what came over it cannot be.
+    pub(crate) fn reset(&mut self, why: &str) -> LinkEvent {
+        self.input = BytesMut::new();
+        self.output = BytesMut::new();
+        let connecting = connect(Arc::clone(&self.driver), self.id, self.retry);
+        self.retry = (self.retry * 2).min(LAST_RETRY);
+        self.state = State::Down { connecting };
+        LinkEvent::Down(why.to_owned())
+    }
+
+    /// The next thing that happens; safe to drop and call again. Without `read` it only sends.
+    pub(crate) async fn next(&mut self, read: bool) -> LinkEvent {
+        loop {
+            match &mut self.state {
+                State::Down { connecting } => match connecting.await {
+                    Ok(stream) => {
+                        let (read, write) = tokio::io::split(stream);
+                        self.state = State::Up { read, write };
+                        return LinkEvent::Up;
+                    }
+                    Err(error) => drop(self.reset(&error.to_string())),
+                },
+                State::Up { .. } => match self.transfer(read).await {
+                    Ok(messages) if messages.is_empty() => {}
+                    Ok(messages) => {
+                        self.retry = FIRST_RETRY;
+                        return LinkEvent::Messages(messages);
+                    }
+                    Err(why) => return self.reset(&why),
+                },
+            }
+        }
+    }
+
+    async fn transfer(&mut self, may_read: bool) -> Result<Vec<FromAgent>, String> {
+        let State::Up { read, write } = &mut self.state else {
+            return Ok(Vec::new());
+        };
+        if self.output.len() > MAX_UNSENT_BYTES {
+            return Err("the agent does not read".to_owned());
+        }
+        self.input.reserve(self.read_bytes);
+        tokio::select! {
+            got = read.read_buf(&mut self.input), if may_read => match got {
+                Ok(0) => Err("the agent closed the link".to_owned()),
+                Ok(count) => {
+                    self.read_bytes = if count >= self.read_bytes {
+                        (self.read_bytes * 2).min(MAX_READ_BYTES)
+                    } else {
+                        MIN_READ_BYTES.max(self.read_bytes / 2)
+                    };
+                    self.decode()
+                }
+                Err(e) => Err(e.to_string()),
+            },
+            sent = write.write_buf(&mut self.output), if !self.output.is_empty() => {
+                sent.map(|_| Vec::new()).map_err(|e| e.to_string())
+            }
+            else => std::future::pending().await,
+        }
+    }
+
+    fn decode(&mut self) -> Result<Vec<FromAgent>, String> {
+        let mut messages = Vec::new();
+        while let Some(message) = frame::decode(&mut self.input).map_err(|e| e.to_string())? {
+            messages.push(message);
+        }
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        Ok(messages)
+    }
+}
+
+fn connect(
+    driver: Arc<dyn Driver>,
+    id: SandboxId,
+    delay: Duration,
+) -> BoxFuture<'static, Result<AgentLink, DriverError>> {
+    async move {
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        driver.connect(id).await
+    }
+    .boxed()
+}

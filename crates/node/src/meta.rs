@@ -1,0 +1,51 @@
+//! What a node must remember of a sandbox to run commands in it after a restart. Holds env values, so only its owner may read it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use skerry_driver::{Instance, Spec};
+use skerry_proto::node::Map;
+use skerry_types::SandboxId;
+
+/// See the module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// What the driver was asked for.
+    pub(crate) spec: Spec,
+    /// Which driver.
+    pub(crate) driver: String,
+    /// The image, as asked and as found.
+    pub(crate) image: String,
+    pub(crate) image_digest: String,
+    /// The image's defaults for commands.
+    pub(crate) user: String,
+    pub(crate) workdir: String,
+    /// The environment of everything in it: the image's, then the sandbox's.
+    pub(crate) env: Map,
+    /// The parent it was forked from.
+    pub(crate) forked_from: Option<SandboxId>,
+    /// What was made, once it was.
+    pub(crate) instance: Option<Instance>,
+}
+
+impl Meta {
+    /// Puts it in place whole.
+    pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
+        let next = path.with_extension("next");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&next)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        fs::rename(&next, path)
+    }
+
+    pub(crate) fn load(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&fs::read(path)?)?)
+    }
+}

@@ -1,0 +1,288 @@
+//! The node: its sandboxes, and how it takes them up again when it starts.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use skerry_driver::{Driver, DriverError};
+use skerry_image::Images;
+use skerry_journal::{Journal, JournalError};
+use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
+
+use crate::actor::{self, Handle, Parts, Shared};
+use crate::event::Event;
+use crate::history::History;
+use crate::layout::Layout;
+use crate::meta::Meta;
+use crate::reports::Reports;
+
+/// Journals of ended sandboxes kept open for readers.
+const COLD_JOURNALS: usize = 32;
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Options {
+    /// Where it keeps sandboxes and journals.
+    pub data_dir: PathBuf,
+    /// What it can run sandboxes with; the first is the default.
+    pub drivers: Vec<Arc<dyn Driver>>,
+    /// What sandboxes start from.
+    pub images: Arc<Images>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It was given no driver.
+    #[error("a node needs a driver")]
+    NoDriver,
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {path}: {source}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A driver could not say what it has.
+    #[error("cannot list what runs: {0}")]
+    List(#[source] DriverError),
+}
+
+/// See the crate.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) drivers: Vec<Arc<dyn Driver>>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) layout: Layout,
+    pub(crate) reports: Reports,
+    handles: RwLock<HashMap<SandboxId, Handle>>,
+    cold: Mutex<Vec<Arc<Shared>>>,
+}
+
+impl Node {
+    /// Starts a node: takes up what still runs, closes the books of what does not, and removes what belongs to nobody.
+    pub async fn start(options: Options) -> Result<Arc<Self>, NodeError> {
+        if options.drivers.is_empty() {
+            return Err(NodeError::NoDriver);
+        }
+        let layout = Layout::open(&options.data_dir).map_err(|source| NodeError::DataDir {
+            path: options.data_dir.clone(),
+            source,
+        })?;
+        let node = Arc::new(Self {
+            drivers: options.drivers,
+            images: options.images,
+            layout,
+            reports: Reports::default(),
+            handles: RwLock::default(),
+            cold: Mutex::default(),
+        });
+        node.take_up().await;
+        node.sweep().await?;
+        Ok(node)
+    }
+
+    async fn take_up(&self) {
+        let ids = self.layout.list().unwrap_or_default();
+        for id in ids {
+            match Meta::load(&self.layout.meta(id)) {
+                Ok(meta) => {
+                    if let Err(error) = self.adopt(id, meta).await {
+                        tracing::error!(sandbox = %id, %error, "cannot take up a sandbox");
+                    }
+                }
+                // Deleted, and only its journal is left.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => tracing::error!(sandbox = %id, %error, "cannot read meta.json"),
+            }
+        }
+    }
+
+    async fn adopt(&self, id: SandboxId, meta: Meta) -> Result<(), Error> {
+        let shared = self.open_shared(id)?;
+        let driver = self.driver(Some(&meta.driver))?;
+        let state = shared.history.read().state;
+        if !state.is_ended() && driver.adopt(id).await?.is_none() {
+            close_books(&shared, state);
+            driver.kill(id).await?;
+        } else if !state.is_ended() && shared.history.read().started_at.is_none() {
+            // It came up after the daemon that asked for it died: nobody was told that it runs.
+            close_books(&shared, state);
+            driver.destroy(id).await?;
+        }
+        tracing::info!(sandbox = %id, state = %shared.history.read().state, "taken up");
+        self.insert(id, self.start_actor(shared, driver, meta));
+        Ok(())
+    }
+
+    /// Removes from the host what no sandbox of ours owns.
+    async fn sweep(&self) -> Result<(), NodeError> {
+        for driver in &self.drivers {
+            for id in driver.list().await.map_err(NodeError::List)? {
+                let is_known = self.handles.read().contains_key(&id);
+                if !is_known && let Err(error) = driver.destroy(id).await {
+                    tracing::error!(sandbox = %id, %error, "cannot sweep");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn start_actor(
+        &self,
+        shared: Arc<Shared>,
+        driver: Arc<dyn Driver>,
+        meta: Meta,
+    ) -> Handle {
+        actor::start(Parts {
+            shared,
+            driver,
+            layout: self.layout.clone(),
+            meta,
+            reports: self.reports.clone(),
+        })
+    }
+
+    pub(crate) fn insert(&self, id: SandboxId, handle: Handle) {
+        self.handles.write().insert(id, handle);
+    }
+
+    pub(crate) fn remove(&self, id: SandboxId) -> Option<Handle> {
+        self.handles.write().remove(&id)
+    }
+
+    pub(crate) fn handles(&self) -> Vec<Handle> {
+        self.handles.read().values().cloned().collect()
+    }
+
+    /// The way to a sandbox that is not deleted.
+    pub(crate) fn handle(&self, id: SandboxId) -> Result<Handle, Error> {
+        let handle = self.handles.read().get(&id).cloned();
+        handle.ok_or_else(|| Error::not_found(format!("sandbox {id}")))
+    }
+
+    /// The record of a sandbox, deleted or not.
+    pub(crate) fn shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
+        if let Some(handle) = self.handles.read().get(&id) {
+            return Ok(Arc::clone(&handle.shared));
+        }
+        let mut cold = self.cold.lock();
+        if let Some(at) = cold.iter().position(|s| s.id == id) {
+            let shared = cold.remove(at);
+            cold.push(Arc::clone(&shared));
+            return Ok(shared);
+        }
+        if !self.layout.journal(id).exists() {
+            return Err(Error::not_found(format!("sandbox {id}")));
+        }
+        let shared = self.open_shared(id)?;
+        if cold.len() >= COLD_JOURNALS {
+            cold.remove(0);
+        }
+        cold.push(Arc::clone(&shared));
+        Ok(shared)
+    }
+
+    pub(crate) fn forget_cold(&self, id: SandboxId) {
+        self.cold.lock().retain(|s| s.id != id);
+    }
+
+    pub(crate) fn open_shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
+        let open = || -> Result<Arc<Shared>, JournalError> {
+            let journal = Journal::open(&self.layout.journal(id))?;
+            let history = History::read(&journal)?;
+            Ok(Arc::new(Shared {
+                id,
+                journal,
+                history: RwLock::new(history),
+                last_active: RwLock::new(Timestamp::now()),
+            }))
+        };
+        open().map_err(|e| actor::journal_error(&e))
+    }
+
+    /// The driver of this name, or the default.
+    pub(crate) fn driver(&self, name: Option<&str>) -> Result<Arc<dyn Driver>, Error> {
+        let found = match name {
+            None => self.drivers.first(),
+            Some(name) => self
+                .drivers
+                .iter()
+                .find(|d| d.capabilities().driver == name),
+        };
+        found.cloned().ok_or_else(|| {
+            let known: Vec<&str> = self
+                .drivers
+                .iter()
+                .map(|d| d.capabilities().driver.as_str())
+                .collect();
+            Error::new(
+                ErrorCode::Unsupported,
+                format!("this node has no driver `{}`", name.unwrap_or_default()),
+            )
+            .with_hint(format!("it has: {}", known.join(", ")))
+        })
+    }
+}
+
+/// Ends everything in a journal whose sandbox ended while no daemon looked.
+fn close_books(shared: &Shared, state: skerry_types::SandboxState) {
+    use skerry_types::SandboxState as S;
+    let (open, sessions) = {
+        let history = shared.history.read();
+        let open: Vec<_> = history
+            .open_execs()
+            .map(|e| (e.id, history.exec_seq(e.id) + 1))
+            .collect();
+        let sessions: Vec<_> = history
+            .sessions
+            .iter()
+            .filter(|s| s.open)
+            .map(|s| s.id)
+            .collect();
+        (open, sessions)
+    };
+    let mut events: Vec<Event> = open
+        .into_iter()
+        .map(|(exec, seq)| {
+            Event::ended(
+                exec,
+                seq,
+                ExecEnd::SandboxStopped,
+                skerry_types::Usage::default(),
+                0,
+            )
+        })
+        .collect();
+    events.extend(
+        sessions
+            .into_iter()
+            .map(|session_id| Event::SessionDestroyed { session_id }),
+    );
+    events.push(match state {
+        S::Stopping => Event::SandboxStopped {
+            reason: FailureReason::SandboxStopped,
+            total_duration_ms: 0,
+        },
+        S::Provisioning => Event::SandboxFailed {
+            failure_reason: FailureReason::ProvisionFailed,
+            message: "the node restarted while the sandbox was being made".to_owned(),
+        },
+        _ => Event::SandboxFailed {
+            failure_reason: FailureReason::AgentLost,
+            message: "the sandbox ended while the node was down".to_owned(),
+        },
+    });
+    let records: Vec<_> = events.iter().map(Event::record).collect();
+    if let Err(error) = shared.journal.append(&records) {
+        tracing::error!(sandbox = %shared.id, %error, "the end is not in the journal");
+    }
+    let mut history = shared.history.write();
+    for event in &events {
+        history.event(event, Timestamp::now());
+    }
+}

@@ -1,0 +1,7 @@
+//! node.v1, answered by actors and journals.
+
+mod events;
+mod execs;
+mod files;
+mod sandboxes;
+mod sessions;
