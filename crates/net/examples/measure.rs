@@ -1,7 +1,6 @@
 //! Measures what the network costs: handing out namespaces, and bytes through the relay.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     reason = "a measurement ends at the first surprise and reports on its terminal"
 )]

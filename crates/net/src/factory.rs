@@ -21,6 +21,9 @@ pub(crate) const RELAY_PORT: u16 = 1;
 /// The port on the gateway's address where every name lookup ends.
 pub(crate) const DNS_PORT: u16 = 53;
 
+/// The highest group that the kernel takes in a range.
+const MAX_GROUP: u32 = i32::MAX.cast_unsigned();
+
 const EVERYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
 
 /// The step of making a namespace that failed.
@@ -30,6 +33,8 @@ pub(crate) enum MakeError {
     Unshare(#[source] io::Error),
     #[error("open the namespace: {0}")]
     Open(#[source] io::Error),
+    #[error("read which groups there are: {0}")]
+    Groups(#[source] io::Error),
     #[error("set {0}: {1}")]
     Sysctl(&'static str, #[source] io::Error),
     #[error("switch the loopback on: {0}")]
@@ -60,8 +65,6 @@ pub(crate) struct Sockets {
 pub(crate) struct Site {
     /// The gateway's address.
     pub(crate) gateway: Ipv4Addr,
-    /// Whether the namespaces belong to a user namespace with a single user.
-    pub(crate) rootless: bool,
     /// Connections of one sandbox that the kernel tracks before it drops new ones.
     pub(crate) tracked_per_sandbox: usize,
 }
@@ -114,6 +117,8 @@ struct Yard {
     site: Site,
     netns: OwnedFd,
     netlink: Netlink,
+    /// Every group there is, as a range.
+    groups: String,
 }
 
 impl Yard {
@@ -124,6 +129,7 @@ impl Yard {
             site,
             netns,
             netlink,
+            groups: all_groups().map_err(MakeError::Groups)?,
         })
     }
 
@@ -179,12 +185,7 @@ impl Yard {
         set("ipv4/ip_forward", "0")?;
         // The sandbox has no capability here, so what needs one is opened to all of its users.
         set("ipv4/ip_unprivileged_port_start", "0")?;
-        let groups = if self.site.rootless {
-            "0 0"
-        } else {
-            "0 2147483647"
-        };
-        set("ipv4/ping_group_range", groups)?;
+        set("ipv4/ping_group_range", &self.groups)?;
         no_ipv6_on_new_interfaces()?;
         let mut inside = Netlink::open().map_err(MakeError::Open)?;
         inside.set_up(LOOPBACK).map_err(MakeError::Loopback)?;
@@ -236,6 +237,19 @@ fn enter_new() -> Result<OwnedFd, MakeError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| MakeError::Unshare(errno.into()))?;
     let netns = File::open("/proc/thread-self/ns/net").map_err(MakeError::Open)?;
     Ok(netns.into())
+}
+
+/// The groups of this user namespace, where a process without privileges has only one.
+fn all_groups() -> io::Result<String> {
+    let map = std::fs::read_to_string("/proc/self/gid_map")?;
+    let mut fields = map.split_whitespace().map(str::parse::<u32>);
+    let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
+        (fields.next(), fields.next(), fields.next())
+    else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let last = first.saturating_add(count - 1).min(MAX_GROUP);
+    Ok(format!("{first} {last}"))
 }
 
 /// Keeps `::1` and gives no other interface an IPv6 address.

@@ -91,7 +91,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
     let address = launch.config.subnet.hosts().next();
     let site = Site {
         gateway: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        rootless,
         tracked_per_sandbox: launch.config.connections_per_sandbox + TRACKED_LOOKUPS,
     };
     let (factory, sockets) = factory::start(site)

@@ -301,16 +301,18 @@ mod tests {
                         addresses.give_back(Some(given));
                     }
                     Some(_) => {}
-                    None => match addresses.pick() {
-                        Some(address) => {
-                            prop_assert!(subnet.contains(&address));
-                            prop_assert!(address != subnet.network() && address != subnet.broadcast());
-                            prop_assert_ne!(Some(address), subnet.hosts().next(), "the gateway's");
-                            prop_assert!(!taken.contains(&address));
-                            taken.push(address);
-                        }
-                        None => prop_assert_eq!(taken.len(), capacity),
-                    },
+                    None => {
+                        let Some(address) = addresses.pick() else {
+                            prop_assert_eq!(taken.len(), capacity);
+                            continue;
+                        };
+                        prop_assert!(subnet.contains(&address));
+                        prop_assert_ne!(address, subnet.network());
+                        prop_assert_ne!(address, subnet.broadcast());
+                        prop_assert_ne!(Some(address), subnet.hosts().next(), "the gateway's");
+                        prop_assert!(!taken.contains(&address));
+                        taken.push(address);
+                    }
                 }
             }
         }

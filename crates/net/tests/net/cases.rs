@@ -61,10 +61,21 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         without_nft_there_is_no_way_out,
     ),
     (
+        "a_gateway_that_cannot_start_says_why",
+        a_gateway_that_cannot_start_says_why,
+    ),
+    (
+        "a_new_daemon_brings_its_rules",
+        a_new_daemon_brings_its_rules,
+    ),
+    (
         "an_ordinary_user_has_all_of_it",
         an_ordinary_user_has_all_of_it,
     ),
 ];
+
+/// Those that become another user.
+pub(crate) const NEED_ROOT: &[&str] = &["an_ordinary_user_has_all_of_it"];
 
 async fn nat(network: &Network) -> (SandboxId, Netns) {
     let sandbox = SandboxId::new();
@@ -312,7 +323,7 @@ fn a_released_sandbox_is_cut_off() {
             network.release(sandbox).await.unwrap();
             network.release(sandbox).await.unwrap();
             assert!(network.list().await.unwrap().is_empty());
-            let ended = io::copy(&mut open, &mut io::sink()).unwrap_err();
+            let ended = io::copy(&mut open.take(1 << 30), &mut io::sink()).unwrap_err();
             assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
             inside(&netns.fd, || reach(PUBLIC, ECHO).unwrap_err()).await;
         },
@@ -431,6 +442,36 @@ fn without_nft_there_is_no_way_out() {
         "{said}"
     );
     assert!(said.contains("no such thing"), "{said}");
+}
+
+fn a_gateway_that_cannot_start_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path());
+    options.command = ["sh", "-c", "echo no right to it >&2; exit 1"]
+        .map(Into::into)
+        .into();
+    let error = run(Network::start(options)).unwrap_err();
+    assert!(error.to_string().contains("no right to it"), "{error}");
+    let mut options = crate::world::options(dir.path());
+    options.command = vec!["/nonexistent".into()];
+    let error = run(Network::start(options)).unwrap_err();
+    assert!(matches!(error, Error::Start { .. }), "{error}");
+}
+
+fn a_new_daemon_brings_its_rules() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let mut options = options(dir.path());
+        let before = Network::start(options.clone()).await.unwrap();
+        let (sandbox, netns) = nat(&before).await;
+        inside(&netns.fd, || reach(PRIVATE, ECHO).unwrap_err()).await;
+        options.config.egress_allow = vec!["10.9.0.0/16".parse().unwrap()];
+        let after = Network::start(options).await.unwrap();
+        inside(&netns.fd, || reach(PRIVATE, ECHO).unwrap()).await;
+        inside(&netns.fd, || reach(PUBLIC, ECHO).unwrap_err()).await;
+        after.release(sandbox).await.unwrap();
+        after.stop().await.unwrap();
+    });
 }
 
 fn an_ordinary_user_has_all_of_it() {

@@ -3,7 +3,6 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     reason = "all of it is test code, which clippy cannot see without the usual harness"
 )]
@@ -25,6 +24,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::from_args();
+    let is_root = rustix::process::geteuid().is_root();
     if !arguments.list {
         world::enter();
     }
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             case();
             Ok(())
         })
+        .with_ignored_flag(!is_root && cases::NEED_ROOT.contains(&name))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

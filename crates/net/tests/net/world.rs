@@ -38,7 +38,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Makes this process the host, and an internet next to it.
 pub(crate) fn enter() {
-    unshare(CloneFlags::CLONE_NEWNET).expect("these tests need root or a user namespace");
+    if !rustix::process::geteuid().is_root() {
+        become_root();
+    }
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
     let host = File::open("/proc/thread-self/ns/net").unwrap();
     let mut here = Netlink::open().unwrap();
     here.set_up(LOOPBACK).unwrap();
@@ -66,6 +69,15 @@ pub(crate) fn enter() {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, ECHO)).unwrap(),
         echo,
     );
+}
+
+/// Of a user namespace, for the one who runs the tests as an ordinary user.
+fn become_root() {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    unshare(CloneFlags::CLONE_NEWUSER).unwrap();
+    std::fs::write("/proc/self/setgroups", "deny").unwrap();
+    std::fs::write("/proc/self/uid_map", format!("0 {} 1", user.as_raw())).unwrap();
+    std::fs::write("/proc/self/gid_map", format!("0 {} 1", group.as_raw())).unwrap();
 }
 
 fn build_internet(host: BorrowedFd<'_>) {
@@ -216,6 +228,9 @@ pub(crate) fn with_network<F: Future<Output = ()>>(
         network.stop().await.unwrap();
         gateway.wait_for_end();
         assert!(!dir.path().join("net/gateway.sock").exists());
+        let mut interfaces = nix::ifaddrs::getifaddrs().unwrap();
+        let foreign = interfaces.find(|i| !["lo", "uplink"].contains(&&*i.interface_name));
+        assert!(foreign.is_none(), "{foreign:?}");
     });
 }
 
