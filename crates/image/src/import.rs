@@ -17,12 +17,6 @@ use crate::reference;
 use crate::store::{Images, Inner};
 use crate::unpack::{Budget, Tap, UnpackError, decompress, unpack};
 
-/// What a folder or archive turned out to be.
-enum Found {
-    Image(Parts),
-    RootFs,
-}
-
 impl Images {
     /// Takes an image from what `docker save` wrote, an OCI layout or a root file system in one tar
     /// archive, plain or compressed with gzip or zstd. Known as `name[:tag]` from then on.
@@ -50,11 +44,11 @@ impl Images {
             .await?;
         let layout = Layout::open(tree.path(), &what)?;
         match find(&layout, &what)? {
-            Found::Image(parts) => {
+            Some(parts) => {
                 self.import_parts(layout, parts, name, &what, progress)
                     .await
             }
-            Found::RootFs => self.import_tree(tree, digest, name, &what, progress).await,
+            None => self.import_tree(tree, digest, name, &what, progress).await,
         }
     }
 
@@ -70,11 +64,11 @@ impl Images {
         let what = folder.display().to_string();
         let layout = Layout::open(&folder, &what)?;
         match find(&layout, &what)? {
-            Found::Image(parts) => {
+            Some(parts) => {
                 self.import_parts(layout, parts, name, &what, progress)
                     .await
             }
-            Found::RootFs => {
+            None => {
                 progress.report(Phase::Unpacking, 0, 0, format!("copying {what}"));
                 let (tree, digest) = self
                     .unpack_tree(what.clone(), move |budget, inner, target| {
@@ -145,15 +139,14 @@ impl Images {
     }
 }
 
-fn find(layout: &Layout, what: &str) -> Result<Found> {
-    if let Some(parts) = layout.read()? {
-        return Ok(Found::Image(parts));
+/// The parts of the image, or `None` for a root file system.
+fn find(layout: &Layout, what: &str) -> Result<Option<Parts>> {
+    let parts = layout.read()?;
+    if parts.is_none() && !layout.is_root_fs() {
+        let reason = "it is no OCI layout, no `docker save` archive and no root file system";
+        return Err(ImageError::malformed(what, reason));
     }
-    if layout.is_root_fs() {
-        return Ok(Found::RootFs);
-    }
-    let reason = "it is no OCI layout, no `docker save` archive and no root file system";
-    Err(ImageError::malformed(what, reason))
+    Ok(parts)
 }
 
 /// Packs the folder on one thread and unpacks it on this one.

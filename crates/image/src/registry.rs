@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::{DigestError, OciDistributionError};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -26,9 +27,9 @@ use crate::store::{Images, Inner};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No byte for this long ends a transfer.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 /// For a manifest as a whole.
-const MANIFEST_TIMEOUT: Duration = Duration::from_secs(60);
+const MANIFEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Layers that are fetched at once.
 const PARALLEL: usize = 3;
 const MANIFEST_TYPES: &[&str] = &[
@@ -147,10 +148,7 @@ impl Source {
         }
     }
 
-    fn failed(
-        &self,
-        what: &str,
-    ) -> impl FnOnce(oci_client::errors::OciDistributionError) -> ImageError {
+    fn failed(&self, what: &str) -> impl FnOnce(OciDistributionError) -> ImageError {
         let what = format!("{what} of {}", self.image.whole());
         move |source| ImageError::Registry {
             what,
@@ -259,7 +257,8 @@ impl Source {
         while let Some(chunk) = stream.stream.next().await {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
-                Err(_) if length == descriptor.size => break,
+                // The client checks at the end too, but our own checks below tell more.
+                Err(e) if e.get_ref().is_some_and(|inner| inner.is::<DigestError>()) => break,
                 Err(e) => return Err(self.failed("a blob")(e.into())),
             };
             length += chunk.len() as u64;

@@ -21,7 +21,7 @@ use recipe::{Recipe, TOOL};
 use tool::Tool;
 
 /// Packages come over the network, perhaps a slow one.
-const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Why the Debian root file system could not be built.
 #[derive(Debug, thiserror::Error)]

@@ -52,7 +52,8 @@ impl Recipe {
         if !in_path(TOOL) {
             return Err(BaseError::NoTool { tool: TOOL });
         }
-        if !as_root && !(in_path("newuidmap") && Path::new("/etc/subuid").exists()) {
+        let has_ids = in_path("newuidmap") && Path::new("/etc/subuid").exists();
+        if !as_root && !has_ids {
             return Err(BaseError::NoIds);
         }
         let release = release().ok_or(BaseError::NoRelease)?;

@@ -320,7 +320,7 @@ fn fill(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn write_error(path: impl ToString, error: impl Into<io::Error>) -> UnpackError {
+fn write_error(path: &(impl ToString + ?Sized), error: impl Into<io::Error>) -> UnpackError {
     UnpackError::Write {
         path: path.to_string(),
         source: error.into(),

@@ -1,0 +1,372 @@
+//! Pulling from a registry, which here is a small stateful fake in the same process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::sync::Arc;
+
+use crate::common::{Store, Tar, TestImage, sha256};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use skerry_image::{Auth, ImageError, Kind, Phase, Progress};
+use tokio::sync::Notify;
+
+const TOKEN: &str = "let-me-in";
+/// base64 of `me:secret`.
+const LOGIN: &str = "Basic bWU6c2VjcmV0";
+
+#[derive(Default)]
+struct FakeRegistry {
+    blobs: Mutex<BTreeMap<String, Vec<u8>>>,
+    manifests: Mutex<HashMap<String, Vec<u8>>>,
+    hits: Mutex<HashMap<String, usize>>,
+    /// Wants a login, and answers only to the token that it gives for it.
+    private: bool,
+    /// Sends half of this blob and then nothing, after it has told that it did.
+    stuck: Mutex<Option<String>>,
+    sent_half: Notify,
+}
+
+impl FakeRegistry {
+    async fn start(self) -> (Arc<Self>, String) {
+        let fake = Arc::new(self);
+        let app = Router::new()
+            .route("/token", get(token))
+            .route("/v2/", get(version))
+            .route("/v2/app/demo/manifests/{name}", get(manifest))
+            .route("/v2/app/demo/blobs/{digest}", get(blob))
+            .with_state(fake.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        (fake, format!("{address}/app/demo"))
+    }
+
+    fn holding(image: &TestImage) -> Self {
+        let fake = Self::default();
+        *fake.blobs.lock() = image.blobs();
+        fake.tag("latest", image.index());
+        fake.tag(&sha256(&image.manifest), image.manifest.clone());
+        fake
+    }
+
+    fn tag(&self, name: &str, manifest: Vec<u8>) {
+        self.manifests.lock().insert(name.to_owned(), manifest);
+    }
+
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        let wanted = format!("Bearer {TOKEN}");
+        !self.private
+            || headers
+                .get(header::AUTHORIZATION)
+                .is_some_and(|value| value == &wanted)
+    }
+
+    fn hits(&self, bytes: &[u8]) -> usize {
+        self.hits.lock().get(&sha256(bytes)).copied().unwrap_or(0)
+    }
+}
+
+async fn version(State(fake): State<Arc<FakeRegistry>>, request: Request) -> Response {
+    if fake.allows(request.headers()) {
+        return StatusCode::OK.into_response();
+    }
+    let host = request.headers()[header::HOST].to_str().unwrap();
+    let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"fake\"");
+    (
+        StatusCode::UNAUTHORIZED,
+        [(header::WWW_AUTHENTICATE, challenge)],
+    )
+        .into_response()
+}
+
+async fn token(headers: HeaderMap) -> Response {
+    if headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|login| login == LOGIN)
+    {
+        return axum::Json(serde_json::json!({"token": TOKEN})).into_response();
+    }
+    StatusCode::UNAUTHORIZED.into_response()
+}
+
+async fn manifest(
+    State(fake): State<Arc<FakeRegistry>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !fake.allows(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    match fake.manifests.lock().get(&name) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn blob(
+    State(fake): State<Arc<FakeRegistry>>,
+    Path(digest): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    if !fake.allows(&headers) {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    *fake.hits.lock().entry(digest.clone()).or_default() += 1;
+    let Some(bytes) = fake.blobs.lock().get(&digest).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if fake.stuck.lock().as_ref() != Some(&digest) {
+        return bytes.into_response();
+    }
+    let half = Bytes::from(bytes[..bytes.len() / 2].to_vec());
+    let first = stream::once(async move { Ok::<_, std::io::Error>(half) });
+    let never = stream::once(async move {
+        fake.sent_half.notify_one();
+        std::future::pending().await
+    });
+    Body::from_stream(first.chain(never)).into_response()
+}
+
+fn image() -> TestImage {
+    let lower = Tar::new()
+        .folder("etc")
+        .file("etc/gone", b"gone")
+        .pax(&[("SCHILY.xattr.user.note", b"kept")])
+        .file("etc/kept", b"kept");
+    let upper = Tar::new()
+        .file("etc/.wh.gone", b"")
+        .file("bin/tool", &[b'x'; 100_000])
+        .hardlink("bin/tool2", "bin/tool");
+    TestImage::new(vec![lower.done(), upper.done()])
+}
+
+#[tokio::test]
+async fn an_image_comes_through_its_index_for_this_machine() {
+    let (_, name) = FakeRegistry::holding(&image()).start().await;
+    let store = Store::new();
+    let (reports, seen) = tokio::sync::watch::channel(None);
+    let got = store
+        .images
+        .ensure(&name, Progress::watch(reports))
+        .await
+        .unwrap();
+    assert_eq!((got.kind, got.layers.len()), (Kind::Oci, 2));
+    assert_eq!(got.digest, sha256(&image().index()));
+    assert_eq!(fs::read(got.layers[0].join("etc/gone")).unwrap(), b"gone");
+    assert!(fs::symlink_metadata(got.layers[1].join("etc/gone")).is_ok());
+    assert!(
+        xattr::get(got.layers[0].join("etc/kept"), "user.note")
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(seen.borrow().as_ref().unwrap().phase, Phase::Done);
+    assert_eq!(store.images.resolve(&name).unwrap(), got);
+    assert_eq!(store.leftovers(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn pulls_at_the_same_time_fetch_each_layer_once() {
+    let image = image();
+    let (fake, name) = FakeRegistry::holding(&image).start().await;
+    let store = Store::new();
+    let pulls = (0..8).map(|_| store.images.pull(&name, Auth::Anonymous, Progress::none()));
+    let got = futures::future::try_join_all(pulls).await.unwrap();
+    assert!(got.iter().all(|one| one.id == got[0].id));
+    for layer in &image.layers {
+        assert_eq!(fake.hits(layer), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_new_tag_on_old_layers_fetches_only_what_is_new() {
+    let old = image();
+    let (fake, name) = FakeRegistry::holding(&old).start().await;
+    let store = Store::new();
+    let first = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await
+        .unwrap();
+    let mut tars = old.tars.clone();
+    tars.push(Tar::new().file("etc/more", b"more").done());
+    let new = TestImage::new(tars);
+    fake.blobs.lock().extend(new.blobs());
+    fake.tag("latest", new.manifest.clone());
+    let second = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await
+        .unwrap();
+    assert_ne!(first.id, second.id);
+    assert_eq!(second.layers.len(), 3);
+    assert_eq!(fake.hits(&old.layers[0]), 1);
+}
+
+#[tokio::test]
+async fn logins_are_exchanged_and_refused() {
+    let private = || FakeRegistry {
+        private: true,
+        ..FakeRegistry::holding(&image())
+    };
+    let (_, name) = private().start().await;
+    let basic = |password: &str| Auth::Basic {
+        user: "me".to_owned(),
+        password: password.to_owned(),
+    };
+    for (auth, works) in [
+        (basic("secret"), true),
+        (Auth::Token(TOKEN.to_owned()), true),
+        (basic("wrong"), false),
+        (Auth::Token("wrong".to_owned()), false),
+        (Auth::Anonymous, false),
+    ] {
+        let store = Store::new();
+        let shown = format!("{auth:?}");
+        assert!(!shown.contains("secret") && !shown.contains(TOKEN));
+        let result = store.images.pull(&name, auth, Progress::none()).await;
+        match result {
+            Ok(_) => assert!(works, "{shown}"),
+            Err(error) => {
+                assert!(
+                    !works && matches!(error, ImageError::Registry { .. }),
+                    "{shown}: {error:?}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn blobs_that_are_not_what_was_promised_are_refused() {
+    let image = image();
+    let upper = sha256(&image.layers[1]);
+    let cut = image.layers[1][..image.layers[1].len() / 2].to_vec();
+    let mut longer = image.layers[1].clone();
+    longer.extend_from_slice(&[0; 10]);
+    let mut changed = image.layers[1].clone();
+    *changed.last_mut().unwrap() ^= 1;
+    for (what, bytes) in [("cut", cut), ("longer", longer), ("changed", changed)] {
+        let (fake, name) = FakeRegistry::holding(&image).start().await;
+        fake.blobs.lock().insert(upper.clone(), bytes);
+        let store = Store::new();
+        let error = store
+            .images
+            .pull(&name, Auth::Anonymous, Progress::none())
+            .await
+            .unwrap_err();
+        let as_expected = match what {
+            "changed" => matches!(error, ImageError::Digest { .. }),
+            _ => matches!(error, ImageError::Size { .. }),
+        };
+        assert!(as_expected, "{what}: {error:?}");
+        assert!(store.images.resolve(&name).is_err());
+        assert_eq!(store.leftovers(), Vec::<String>::new());
+        fake.blobs.lock().extend(image.blobs());
+        let again = store
+            .images
+            .pull(&name, Auth::Anonymous, Progress::none())
+            .await;
+        assert!(again.is_ok(), "a bad answer does not stick");
+    }
+}
+
+/// Its compressed digest is right, but what it unpacks to is not what the config says.
+#[tokio::test]
+async fn a_layer_that_unpacks_to_something_else_is_refused() {
+    let mut image = image();
+    image.layers[1] = crate::common::gzip(&Tar::new().file("usr/evil", b"").done());
+    image.manifest = image.manifest_of(&image.layers);
+    let (_, name) = FakeRegistry::holding(&image).start().await;
+    let store = Store::new();
+    let error = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ImageError::Digest { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn manifests_must_be_those_that_were_asked_for() {
+    let image = image();
+    let fake = FakeRegistry::holding(&image);
+    let other = TestImage::new(vec![Tar::new().folder("other").done()]);
+    fake.tag(&sha256(&image.manifest), other.manifest);
+    let (_, name) = fake.start().await;
+    let store = Store::new();
+    let by_tag = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await;
+    assert!(
+        matches!(
+            by_tag,
+            Err(ImageError::Registry { .. } | ImageError::Digest { .. })
+        ),
+        "{by_tag:?}"
+    );
+
+    let missing = store
+        .images
+        .pull(&format!("{name}:nope"), Auth::Anonymous, Progress::none())
+        .await;
+    assert!(
+        matches!(missing, Err(ImageError::Registry { .. })),
+        "{missing:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_image_for_other_machines_is_named_as_such() {
+    let image = TestImage::with_arch(image().tars, "s390x");
+    let fake = FakeRegistry::holding(&image);
+    fake.tag("latest", image.manifest.clone());
+    let (_, name) = fake.start().await;
+    let store = Store::new();
+    let error = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ImageError::Platform { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_abandoned_pull_leaves_only_what_the_next_can_use() {
+    let image = image();
+    let (fake, name) = FakeRegistry::holding(&image).start().await;
+    *fake.stuck.lock() = Some(sha256(&image.layers[1]));
+    let store = Store::new();
+    tokio::select! {
+        result = store.images.pull(&name, Auth::Anonymous, Progress::none()) => panic!("{result:?}"),
+        () = fake.sent_half.notified() => {}
+    }
+    *fake.stuck.lock() = None;
+    let got = store
+        .images
+        .pull(&name, Auth::Anonymous, Progress::none())
+        .await
+        .unwrap();
+    assert_eq!(got.layers.len(), 2);
+    assert_eq!(store.leftovers(), Vec::<String>::new());
+    store.images.remove(&name, |_| None).unwrap();
+    assert_eq!(store.layers(), Vec::<String>::new());
+}
+
+/// A slip of the pen must not become a request to somebody's registry.
+#[tokio::test]
+async fn a_bare_unknown_word_is_not_looked_for_in_a_registry() {
+    let store = Store::new();
+    let error = store
+        .images
+        .ensure("alpnie", Progress::none())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ImageError::Unknown { .. }), "{error:?}");
+}
