@@ -11,6 +11,7 @@ use skerry_types::limits::KILL_GRACE_MS;
 use tokio::sync::Notify;
 
 use crate::exec::Execs;
+use crate::files::Files;
 use crate::outbox::Outbox;
 use crate::privilege::Level;
 use crate::reap::Reaper;
@@ -24,15 +25,18 @@ pub(crate) struct Agent {
     pub(crate) reaper: Rc<Reaper>,
     pub(crate) execs: Execs,
     pub(crate) sessions: Sessions,
+    files: Rc<Files>,
     stop: Notify,
     kill_grace: Cell<Duration>,
 }
 
 impl Agent {
     pub(crate) fn new(level: Level) -> Rc<Self> {
+        let outbox: Rc<Outbox> = Rc::default();
         Rc::new(Self {
             level,
-            outbox: Rc::default(),
+            files: Files::new(outbox.clone()),
+            outbox,
             reaper: Rc::default(),
             execs: Execs::default(),
             sessions: Sessions::default(),
@@ -48,19 +52,22 @@ impl Agent {
         self.outbox.send(From::Hello(AgentHello {
             generation: GENERATION,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            sessions: self.sessions.ids(),
         }));
-        self.sessions.report_ended(&self.outbox);
     }
 
     /// The link is gone; what runs, runs on.
     pub(crate) fn unlinked(&self) {
         self.execs.detach_all();
+        self.files.cancel_all();
         self.outbox.close();
     }
 
-    /// Does what one message says.
-    pub(crate) fn handle(self: &Rc<Self>, message: To) {
+    /// Does what one message says. False if no node may say so: the link cannot go on.
+    pub(crate) fn handle(self: &Rc<Self>, message: To) -> bool {
         match message {
+            // Nothing depends on the node's generation yet.
+            To::Hello(_) => {}
             To::ExecStart(start) => self.execs.start(self, start),
             To::ExecAttach(attach) => self.execs.attach(&self.outbox, attach),
             To::ExecAck(ack) => self.execs.acknowledge(&ack),
@@ -69,11 +76,13 @@ impl Agent {
             To::ExecResize(resize) => self.execs.resize(&resize),
             To::SessionOpen(open) => self.sessions.open(self, &open),
             To::SessionClose(close) => self.sessions.close(self, &close),
+            To::Request(request) => self.files.request(request),
+            To::Data(data) => return self.files.data(data),
+            To::Credit(credit) => self.files.credit(credit.id, credit.bytes),
+            To::Cancel(cancel) => self.files.cancel(cancel.id),
             To::Shutdown(shutdown) => self.stop(Duration::from_millis(shutdown.kill_grace_ms)),
-            // Nothing depends on the node's generation yet.
-            To::Hello(_) => {}
-            _ => {}
         }
+        true
     }
 
     /// Ends everything, soon.

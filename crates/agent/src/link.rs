@@ -32,6 +32,8 @@ pub(crate) enum Links {
 enum LinkError {
     #[error("the node closed it")]
     Closed,
+    #[error("the node sent more data than it may")]
+    Rules,
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -106,8 +108,8 @@ async fn read(agent: &Rc<Agent>, mut reader: OwnedReadHalf) -> Result<(), LinkEr
     let mut buffer = BytesMut::new();
     loop {
         while let Some(message) = frame::decode::<ToAgent>(&mut buffer)? {
-            if let Some(body) = message.body {
-                agent.handle(body);
+            if !message.body.is_none_or(|body| agent.handle(body)) {
+                return Err(LinkError::Rules);
             }
             agent.outbox.has_room().await;
         }

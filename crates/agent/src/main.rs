@@ -7,6 +7,7 @@ mod agent;
 mod args;
 mod boot;
 mod exec;
+mod files;
 mod link;
 mod outbox;
 mod privilege;
@@ -32,8 +33,7 @@ use crate::agent::Agent;
 use crate::args::Args;
 use crate::link::Links;
 
-/// Threads for file work, and what each needs.
-const FILE_THREADS: usize = 8;
+/// What a thread for file work needs.
 const FILE_THREAD_STACK: usize = 256 * 1024;
 const FILE_THREAD_IDLE: Duration = Duration::from_secs(2);
 
@@ -55,7 +55,7 @@ fn start() -> Result<(), Box<dyn Error>> {
     privilege::confine_agent(args.level)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(FILE_THREADS)
+        .max_blocking_threads(files::THREADS)
         .thread_stack_size(FILE_THREAD_STACK)
         .thread_keep_alive(FILE_THREAD_IDLE)
         .build()?;

@@ -16,6 +16,10 @@ use crate::reap::Reaper;
 const STOP_ROUNDS: usize = 16;
 /// Listed processes.
 const MAX_LISTED: usize = 4096;
+/// Listed bytes of all command lines, so that the list fits into a frame.
+const MAX_LISTED_BYTES: usize = 512 * 1024;
+/// Listed arguments of one command line.
+const MAX_ARGS: usize = 256;
 /// Listed bytes of one command line.
 const MAX_ARGV_BYTES: u64 = 4096;
 
@@ -180,14 +184,18 @@ pub(crate) fn list() -> Vec<Process> {
     stats.retain(|stat| stat.pid != own && !stat.dead);
     stats.sort_unstable_by_key(|stat| stat.pid);
     stats.truncate(MAX_LISTED);
-    stats
-        .into_iter()
-        .map(|stat| Process {
+    let mut room = MAX_LISTED_BYTES;
+    let mut described = Vec::with_capacity(stats.len());
+    for stat in stats {
+        let argv = if room > 0 { argv(stat.pid) } else { Vec::new() };
+        room = room.saturating_sub(argv.iter().map(|arg| arg.len() + 4).sum());
+        described.push(Process {
             pid: stat.pid,
             ppid: stat.ppid,
-            argv: argv(stat.pid),
-        })
-        .collect()
+            argv,
+        });
+    }
+    described
 }
 
 fn argv(pid: u32) -> Vec<Bytes> {
@@ -202,7 +210,8 @@ fn argv(pid: u32) -> Vec<Bytes> {
     if line.is_empty() {
         return Vec::new();
     }
-    line.split(|byte| *byte == 0).map(Bytes::copy_from_slice).collect()
+    let args = line.split(|byte| *byte == 0).take(MAX_ARGS);
+    args.map(Bytes::copy_from_slice).collect()
 }
 
 #[cfg(test)]

@@ -139,11 +139,10 @@ impl Sessions {
         }
     }
 
-    /// Tells a new link of the ends that the one before may not have heard of.
-    pub(crate) fn report_ended(&self, outbox: &Outbox) {
-        for id in self.ended.borrow().iter() {
-            report(outbox, *id, false, String::new());
-        }
+    /// The sessions that are open.
+    pub(crate) fn ids(&self) -> Vec<Bytes> {
+        let open = self.open.borrow();
+        open.keys().map(|id| Bytes::copy_from_slice(id)).collect()
     }
 }
 
