@@ -81,7 +81,8 @@ impl Network {
         self.inner.userns.get()
     }
 
-    /// The namespace of a sandbox; the same one however often it is asked for.
+    /// The namespace of a sandbox; the same one however often it is asked for. Only if the gateway
+    /// itself died meanwhile it is a new one, and the old one has lost its way out.
     pub async fn acquire(&self, kind: NetworkKind, sandbox: SandboxId) -> Result<Netns> {
         match self.call(&Request::Acquire { sandbox, kind }).await? {
             (Reply::Netns { held, gateway }, Some(fd)) => Ok(Netns {
@@ -126,7 +127,7 @@ impl Network {
     }
 
     /// Connections refused from now on, and those that the gateway kept while nobody listened.
-    /// Each is reported once; while the receiver is slow the gateway keeps the last thousand.
+    /// Each is reported once; while the receiver is slow the gateway keeps some of each sandbox and counts the rest.
     pub fn refusals(&self) -> mpsc::Receiver<Egress> {
         let (sender, receiver) = mpsc::channel(REFUSALS);
         let inner = Arc::clone(&self.inner);

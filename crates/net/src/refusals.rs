@@ -1,16 +1,19 @@
 //! Refused connections on their way to the daemon: a bounded queue that outlives it.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 
 use parking_lot::Mutex;
+use skerry_types::SandboxId;
 use tokio::sync::Notify;
 
 use crate::wire::Egress;
 
 /// Refusals kept while nobody fetches them.
 const KEPT: usize = 1024;
+/// The share of one sandbox, so that none can make the gateway forget those of others.
+const KEPT_PER_SANDBOX: usize = 64;
 
-/// The queue; when it is full the oldest are lost, and counted.
+/// The queue; what does not fit is lost, and counted.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     queue: Mutex<Queue>,
@@ -19,37 +22,63 @@ pub(crate) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Queue {
-    events: VecDeque<Egress>,
+    events: Vec<Egress>,
+    by_sandbox: HashMap<SandboxId, usize>,
     lost: u64,
 }
 
 impl Refusals {
     pub(crate) fn push(&self, event: Egress) {
         let mut queue = self.queue.lock();
-        if queue.events.len() == KEPT {
-            queue.events.pop_front();
+        let full = queue.events.len() >= KEPT;
+        let share = queue.by_sandbox.entry(event.sandbox).or_default();
+        if full || *share >= KEPT_PER_SANDBOX {
             queue.lost += 1;
+            return;
         }
-        queue.events.push_back(event);
+        *share += 1;
+        queue.events.push(event);
         self.added.notify_one();
     }
 
     /// Everything refused since the last call and how many were lost; waits for the first.
     pub(crate) async fn next(&self) -> (Vec<Egress>, u64) {
         loop {
-            if let Some(batch) = self.drain() {
-                return batch;
+            let batch = std::mem::take(&mut *self.queue.lock());
+            if !batch.events.is_empty() {
+                return (batch.events, batch.lost);
             }
             self.added.notified().await;
         }
     }
+}
 
-    fn drain(&self) -> Option<(Vec<Egress>, u64)> {
-        let mut queue = self.queue.lock();
-        if queue.events.is_empty() {
-            return None;
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_sandbox_does_not_hide_another() {
+        let refusals = Refusals::default();
+        let [loud, quiet] = [SandboxId::new(), SandboxId::new()];
+        let refused = |sandbox, port| Egress {
+            sandbox,
+            address: Ipv4Addr::new(10, 213, 0, 2),
+            destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port,
+            reason: String::new(),
+        };
+        for port in 0..10_000 {
+            refusals.push(refused(loud, port));
         }
-        let lost = std::mem::take(&mut queue.lost);
-        Some((queue.events.drain(..).collect(), lost))
+        refusals.push(refused(quiet, 1));
+        let (events, lost) = refusals.next().await;
+        assert_eq!(events.last().map(|e| e.sandbox), Some(quiet));
+        assert_eq!(events.len() as u64 + lost, 10_001);
+        assert!(events.len() <= KEPT);
+        refusals.push(refused(loud, 2));
+        assert_eq!(refusals.next().await, (vec![refused(loud, 2)], 0));
     }
 }
