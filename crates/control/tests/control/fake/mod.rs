@@ -92,7 +92,10 @@ impl FakeNode {
 
     /// Its PID 1 dies.
     pub fn crash(&self, id: SandboxId) {
-        self.change(id, |report| {
+        let _gone_already = self.change(id, |report| {
+            if report.state.is_ended() || report.state == SandboxState::Provisioning {
+                return;
+            }
             report.state = SandboxState::Failed;
             report.reason = Some(FailureReason::AgentLost);
             report.message = Some("its agent died".into());
@@ -196,7 +199,11 @@ impl FakeNode {
         world.boxes.insert(id, report);
         world.envs.insert(id, env);
         world.started.push(id);
-        let now = world.boxes.values().filter(|r| r.state.holds_slot()).count();
+        let now = world
+            .boxes
+            .values()
+            .filter(|r| r.state.holds_slot())
+            .count();
         world.most_at_once = world.most_at_once.max(now);
         Ok(())
     }
@@ -299,7 +306,11 @@ impl Sandboxes for FakeNode {
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
         self.reach()?;
         let world = self.world.lock();
-        world.boxes.get(&id).cloned().ok_or_else(|| Error::not_found(id))
+        world
+            .boxes
+            .get(&id)
+            .cloned()
+            .ok_or_else(|| Error::not_found(id))
     }
 
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {

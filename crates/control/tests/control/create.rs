@@ -1,0 +1,484 @@
+//! Creating, listing, waiting; what is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use skerry_control::{CreateRequest, ListQuery, Need, TimeoutRequest, Until};
+use skerry_store::Quotas;
+use skerry_types::{ErrorCode, Resources, SandboxState};
+
+use crate::fake::Fault;
+use crate::world::{PATIENCE, World, code};
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[tokio::test]
+async fn a_request_without_arguments_runs_and_its_defaults_are_on_record() {
+    let world = World::new(2).await;
+    let made = world.create().await;
+    assert_eq!(made.status, SandboxState::Provisioning);
+    let ready = world
+        .control
+        .wait_until(&world.caller, made.id, Until::Ready, PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(ready.status, SandboxState::Running);
+    assert_eq!((ready.image.as_str(), ready.ttl_seconds), ("base", 3600));
+    assert_eq!(
+        (ready.idle_seconds, ready.queue_timeout_seconds),
+        (900, 300)
+    );
+    assert_eq!(ready.profile.as_deref(), Some("small"));
+    assert_eq!(ready.facts.unwrap().driver, "sim");
+    assert_eq!(ready.boot_us, Some(1234));
+    let ttl = ready
+        .expires_at
+        .unwrap()
+        .duration_since(ready.started_at.unwrap());
+    assert_eq!(ttl.as_secs(), 3600);
+}
+
+#[tokio::test]
+async fn every_option_is_on_record() {
+    let world = World::new(2).await;
+    let id = world
+        .running_with(CreateRequest {
+            image: Some("python".into()),
+            profile: Some("medium".into()),
+            memory_mb: Some(2048),
+            ttl_seconds: Some(77),
+            idle_seconds: Some(0),
+            queue_timeout_seconds: Some(9),
+            env: map(&[("TOKEN", "s3cret")]),
+            metadata: map(&[("team", "blue")]),
+            name: Some("my.box-1".into()),
+            network: Some("none".into()),
+            ..CreateRequest::default()
+        })
+        .await;
+    let seen = world.get(id).await;
+    let resources = Resources {
+        vcpus: 4,
+        memory_mb: 2048,
+        disk_mb: 80 * 1024,
+        pids: 256,
+    };
+    assert_eq!(seen.resources, resources);
+    assert_eq!(seen.profile.as_deref(), Some("medium"));
+    assert_eq!((seen.ttl_seconds, seen.idle_seconds), (77, 0));
+    assert_eq!(seen.env_names, ["TOKEN"]);
+    assert_eq!(seen.metadata, map(&[("team", "blue")]));
+    assert_eq!(seen.name.as_deref(), Some("my.box-1"));
+    assert_eq!(
+        (seen.image.as_str(), seen.network.as_str()),
+        ("python", "none")
+    );
+    assert_eq!(world.node.env(id).unwrap(), map(&[("TOKEN", "s3cret")]));
+}
+
+#[tokio::test]
+async fn values_of_the_environment_are_nowhere_in_the_store() {
+    let mut world = World::new(1).await;
+    let secret = "hunter2-XYZZY";
+    let request = || CreateRequest {
+        env: map(&[("TOKEN", secret)]),
+        ..CreateRequest::default()
+    };
+    world.running_with(request()).await;
+    world.create_with(request()).await;
+    world.restart().await;
+    world.store.close().await;
+    let mut files = 0;
+    for entry in std::fs::read_dir(world.path("")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let found = bytes.windows(secret.len()).any(|w| w == secret.as_bytes());
+        assert!(!found);
+        files += 1;
+    }
+    assert!(files >= 2, "looked at the key and the database");
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_by_field() {
+    let world = World::new(2).await;
+    let base = CreateRequest::default;
+    let long = "x".repeat(200_000);
+    let many: BTreeMap<_, _> = (0..300).map(|n| (n.to_string(), String::new())).collect();
+    let cases: Vec<(&str, CreateRequest)> = vec![
+        (
+            "image",
+            CreateRequest {
+                image: Some("nope".into()),
+                ..base()
+            },
+        ),
+        (
+            "image",
+            CreateRequest {
+                image: Some(String::new()),
+                ..base()
+            },
+        ),
+        (
+            "profile",
+            CreateRequest {
+                profile: Some("huge".into()),
+                ..base()
+            },
+        ),
+        (
+            "vcpus",
+            CreateRequest {
+                vcpus: Some(0),
+                ..base()
+            },
+        ),
+        (
+            "memory_mb",
+            CreateRequest {
+                memory_mb: Some(u32::MAX),
+                ..base()
+            },
+        ),
+        (
+            "disk_mb",
+            CreateRequest {
+                disk_mb: Some(1),
+                ..base()
+            },
+        ),
+        (
+            "pids",
+            CreateRequest {
+                pids: Some(1),
+                ..base()
+            },
+        ),
+        (
+            "ttl_seconds",
+            CreateRequest {
+                ttl_seconds: Some(0),
+                ..base()
+            },
+        ),
+        (
+            "ttl_seconds",
+            CreateRequest {
+                ttl_seconds: Some(14_401),
+                ..base()
+            },
+        ),
+        (
+            "ttl_seconds",
+            CreateRequest {
+                ttl_seconds: Some(u64::MAX),
+                ..base()
+            },
+        ),
+        (
+            "idle_seconds",
+            CreateRequest {
+                idle_seconds: Some(u64::MAX),
+                ..base()
+            },
+        ),
+        (
+            "queue_timeout_seconds",
+            CreateRequest {
+                queue_timeout_seconds: Some(u64::MAX),
+                ..base()
+            },
+        ),
+        (
+            "name",
+            CreateRequest {
+                name: Some("-a".into()),
+                ..base()
+            },
+        ),
+        (
+            "name",
+            CreateRequest {
+                name: Some("a/b".into()),
+                ..base()
+            },
+        ),
+        (
+            "name",
+            CreateRequest {
+                name: Some("a".repeat(65)),
+                ..base()
+            },
+        ),
+        (
+            "network",
+            CreateRequest {
+                network: Some("host".into()),
+                ..base()
+            },
+        ),
+        (
+            "privilege",
+            CreateRequest {
+                privilege: Some("god".into()),
+                ..base()
+            },
+        ),
+        (
+            "driver",
+            CreateRequest {
+                driver: Some("warp".into()),
+                ..base()
+            },
+        ),
+        (
+            "isolation",
+            CreateRequest {
+                isolation: Some("magic".into()),
+                ..base()
+            },
+        ),
+        (
+            "env",
+            CreateRequest {
+                env: map(&[("A=B", "c")]),
+                ..base()
+            },
+        ),
+        (
+            "env",
+            CreateRequest {
+                env: map(&[("", "c")]),
+                ..base()
+            },
+        ),
+        (
+            "env",
+            CreateRequest {
+                env: map(&[("A", "c\0")]),
+                ..base()
+            },
+        ),
+        (
+            "env",
+            CreateRequest {
+                env: map(&[("A", &long)]),
+                ..base()
+            },
+        ),
+        (
+            "env",
+            CreateRequest {
+                env: many.clone(),
+                ..base()
+            },
+        ),
+        (
+            "metadata",
+            CreateRequest {
+                metadata: map(&[("A", &long)]),
+                ..base()
+            },
+        ),
+        (
+            "metadata",
+            CreateRequest {
+                metadata: many,
+                ..base()
+            },
+        ),
+    ];
+    for (field, request) in cases {
+        let error = world
+            .control
+            .create(&world.caller, request)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code, ErrorCode::ValidationError, "{field}: {error}");
+        assert!(error.message.starts_with(field), "{field}: {error}");
+        assert!(error.message.len() < 400, "{field}: {error}");
+    }
+    assert!(world.node.started().is_empty());
+    let unknown = CreateRequest {
+        image: Some("nope".into()),
+        ..base()
+    };
+    let error = world
+        .control
+        .create(&world.caller, unknown)
+        .await
+        .unwrap_err();
+    assert!(error.message.contains("base, python"), "{error}");
+}
+
+#[tokio::test]
+async fn more_isolation_than_there_is_is_refused_with_what_there_is() {
+    let world = World::new(2).await;
+    for (driver, isolation) in [(Some("vm"), None), (None, Some("application_kernel"))] {
+        let request = CreateRequest {
+            driver: driver.map(Into::into),
+            isolation: isolation.map(Into::into),
+            ..CreateRequest::default()
+        };
+        let error = world
+            .control
+            .create(&world.caller, request)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code, ErrorCode::Unsupported);
+        assert!(
+            error.message.contains("sim (isolation namespace)"),
+            "{error}"
+        );
+    }
+    let enough = CreateRequest {
+        isolation: Some("namespace".into()),
+        ..CreateRequest::default()
+    };
+    world.running_with(enough).await;
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_paged_and_hide_the_deleted() {
+    let world = World::new(9).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        let request = CreateRequest {
+            metadata: map(&[("n", if n % 2 == 0 { "even" } else { "odd" })]),
+            ..CreateRequest::default()
+        };
+        ids.push(world.running_with(request).await);
+    }
+    world.control.delete(&world.caller, ids[4]).await.unwrap();
+    let list = async |query| world.control.list(&world.caller, query).await.unwrap();
+    let of = |page: &skerry_control::Page| page.sandboxes.iter().map(|s| s.id).collect::<Vec<_>>();
+
+    let all = list(ListQuery::default()).await;
+    assert_eq!(of(&all), [ids[3], ids[2], ids[1], ids[0]]);
+    let even = ListQuery {
+        metadata: map(&[("n", "even")]),
+        ..ListQuery::default()
+    };
+    assert_eq!(of(&list(even).await), [ids[2], ids[0]]);
+    let deleted = ListQuery {
+        status: vec![SandboxState::Deleted],
+        ..ListQuery::default()
+    };
+    assert_eq!(of(&list(deleted).await), [ids[4]]);
+    let first = list(ListQuery {
+        limit: Some(3),
+        ..ListQuery::default()
+    })
+    .await;
+    assert_eq!(of(&first), [ids[3], ids[2], ids[1]]);
+    let cursor = first.next_cursor;
+    let rest = list(ListQuery {
+        limit: Some(3),
+        cursor,
+        ..ListQuery::default()
+    })
+    .await;
+    assert_eq!((of(&rest), rest.next_cursor), (vec![ids[0]], None));
+
+    for limit in [0, 201] {
+        let query = ListQuery {
+            limit: Some(limit),
+            ..ListQuery::default()
+        };
+        let refused = world.control.list(&world.caller, query).await;
+        assert_eq!(code(refused), ErrorCode::ValidationError);
+    }
+    let query = ListQuery {
+        cursor: Some("junk".into()),
+        ..ListQuery::default()
+    };
+    assert_eq!(
+        code(world.control.list(&world.caller, query).await),
+        ErrorCode::BadRequest
+    );
+}
+
+#[tokio::test]
+async fn another_org_sees_nothing_and_can_do_nothing() {
+    let world = World::new(2).await;
+    let id = world.running().await;
+    let other = world.stranger(Quotas::DEFAULT).await;
+    let c = &world.control;
+    let codes = [
+        code(c.get(&other, id).await),
+        code(c.stop(&other, id).await),
+        code(c.delete(&other, id).await),
+        code(
+            c.fork(&other, id, skerry_control::ForkRequest::default())
+                .await,
+        ),
+        code(c.tree(&other, id).await),
+        code(c.pause(&other, id).await),
+        code(c.resume(&other, id).await),
+        code(c.ping(&other, id).await),
+        code(c.set_timeout(&other, id, TimeoutRequest::default()).await),
+        code(c.wait_until(&other, id, Until::Ready, PATIENCE).await),
+        code(c.authorize(&other, id, Need::Exists).await.map(drop)),
+        code(c.authorize(&other, id, Need::Running).await.map(drop)),
+        code(c.authorize(&other, id, Need::Journal).await.map(drop)),
+    ];
+    assert_eq!(codes, [ErrorCode::NotFound; 13]);
+    assert!(
+        c.list(&other, ListQuery::default())
+            .await
+            .unwrap()
+            .sandboxes
+            .is_empty()
+    );
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_leaves_no_half_create() {
+    let world = World::new(2).await;
+    world.node.breaks(Fault::CreateHangs);
+    let control = world.control.clone();
+    let caller = world.caller.clone();
+    let request =
+        tokio::spawn(async move { control.create(&caller, CreateRequest::default()).await });
+    tokio::task::yield_now().await;
+    request.abort();
+    let _gone = request.await;
+    world.node.heals(Fault::CreateHangs);
+    let all = world
+        .control
+        .list(&world.caller, ListQuery::default())
+        .await
+        .unwrap();
+    for sandbox in all.sandboxes {
+        world.becomes(sandbox.id, SandboxState::Running).await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_ends_with_its_time_and_tells_the_truth() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::CreateHangs);
+    let id = world.create().await.id;
+    let moment = std::time::Duration::from_millis(1);
+    let still = world
+        .control
+        .wait_until(&world.caller, id, Until::Ready, moment)
+        .await
+        .unwrap();
+    assert_eq!(still.status, SandboxState::Provisioning);
+    let refused = world
+        .control
+        .authorize(&world.caller, id, Need::Running)
+        .await;
+    assert_eq!(code(refused.map(drop)), ErrorCode::SandboxNotRunning);
+    let node: Arc<_> = world
+        .control
+        .authorize(&world.caller, id, Need::Journal)
+        .await
+        .unwrap();
+    drop(node);
+}

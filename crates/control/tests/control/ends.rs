@@ -1,0 +1,362 @@
+//! Every way a sandbox can end, each with its reason; and what keeps it from ending.
+
+use skerry_control::{CreateRequest, OnDrain, OnTimeout, Settings, TimeoutRequest};
+use skerry_types::{ErrorCode, FailureReason, SandboxState};
+
+use crate::fake::Fault;
+use crate::world::{World, code, eventually};
+
+fn lives(ttl: u64, idle: u64, on_timeout: OnTimeout) -> CreateRequest {
+    CreateRequest {
+        ttl_seconds: Some(ttl),
+        idle_seconds: Some(idle),
+        on_timeout: Some(on_timeout),
+        ..CreateRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn age_ends_it_as_asked_with_one_warning() {
+    let world = World::new(3).await;
+    let stops = world.running_with(lives(100, 0, OnTimeout::Stop)).await;
+    let pauses = world.running_with(lives(100, 0, OnTimeout::Pause)).await;
+    let goes = world.running_with(lives(100, 0, OnTimeout::Delete)).await;
+    world.pass(39);
+    assert!(world.node.warnings().is_empty());
+    world.pass(1);
+    eventually("three warnings", || world.node.warnings().len() == 3).await;
+    assert!(world.node.warnings().iter().all(|(_, left)| *left == 60));
+    world.pass(59);
+    assert_eq!(world.get(stops).await.status, SandboxState::Running);
+    world.pass(1);
+    let ended = world.becomes(stops, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::TtlExceeded));
+    assert_eq!(
+        world.node.stops(),
+        [(stops, Some(FailureReason::TtlExceeded))]
+    );
+    world.becomes(pauses, SandboxState::Paused).await;
+    let gone = world.becomes(goes, SandboxState::Deleted).await;
+    assert_eq!(gone.failure_reason, Some(FailureReason::TtlExceeded));
+    assert_eq!(world.node.state(goes), None);
+    assert_eq!(world.node.warnings().len(), 3);
+
+    // Thawed, it gets its time again.
+    world.control.resume(&world.caller, pauses).await.unwrap();
+    world.becomes(pauses, SandboxState::Running).await;
+    world.pass(99);
+    assert_eq!(world.get(pauses).await.status, SandboxState::Running);
+    world.pass(1);
+    world.becomes(pauses, SandboxState::Paused).await;
+}
+
+#[tokio::test]
+async fn a_driver_that_cannot_pause_stops() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::NoPause);
+    let id = world.running_with(lives(5, 0, OnTimeout::Pause)).await;
+    let refused = world.control.pause(&world.caller, id).await;
+    assert_eq!(code(refused), ErrorCode::Unsupported);
+    world.pass(5);
+    let ended = world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::TtlExceeded));
+}
+
+#[tokio::test]
+async fn idleness_ends_it_but_not_while_it_is_used() {
+    let world = World::new(1).await;
+    let id = world.running_with(lives(9000, 30, OnTimeout::Stop)).await;
+    // Used inside, which only the node knows.
+    world.pass(20);
+    world.node.use_now(id);
+    world.pass(20);
+    // Used by a caller.
+    world.control.ping(&world.caller, id).await.unwrap();
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.pass(29);
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.pass(1);
+    let ended = world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::IdleTimeout));
+    let late = world.control.ping(&world.caller, id).await;
+    assert_eq!(code(late), ErrorCode::SandboxNotRunning);
+}
+
+#[tokio::test]
+async fn a_new_end_counts_from_now_and_within_the_largest_age() {
+    let world = World::new(1).await;
+    let id = world.running_with(lives(100, 0, OnTimeout::Stop)).await;
+    let set = async |seconds| {
+        let request = TimeoutRequest {
+            ttl_seconds: Some(seconds),
+            ..TimeoutRequest::default()
+        };
+        world.control.set_timeout(&world.caller, id, request).await
+    };
+    world.pass(50);
+    assert_eq!(code(set(0).await), ErrorCode::ValidationError);
+    assert_eq!(code(set(14_400).await), ErrorCode::ValidationError);
+    let longer = set(200).await.unwrap();
+    let end = longer.expires_at.unwrap();
+    assert_eq!(
+        end.duration_since(longer.started_at.unwrap()).as_secs(),
+        250
+    );
+    world.pass(199);
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.pass(1);
+    world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(code(set(10).await), ErrorCode::SandboxNotRunning);
+}
+
+#[tokio::test]
+async fn stopping_is_said_at_once_and_again_is_fine() {
+    let world = World::new(1).await;
+    let id = world.running().await;
+    let stop = async || world.control.stop(&world.caller, id).await.unwrap();
+    assert_eq!(stop().await.status, SandboxState::Stopping);
+    let ended = world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::SandboxStopped));
+    assert!(ended.ended_at.is_some());
+    assert_eq!(stop().await.status, SandboxState::Stopped);
+    assert_eq!(world.node.stops(), [(id, None)]);
+    // Its place is free.
+    world.running().await;
+}
+
+#[tokio::test]
+async fn what_does_not_stop_is_removed() {
+    let world = World::new(1).await;
+    let id = world.running().await;
+    world.node.breaks(Fault::StopHangs);
+    world.control.stop(&world.caller, id).await.unwrap();
+    eventually("its node was told", || world.node.stops().len() == 1).await;
+    world.pass(29);
+    assert_eq!(world.get(id).await.status, SandboxState::Stopping);
+    world.pass(1);
+    world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(world.node.state(id), None);
+}
+
+#[tokio::test]
+async fn deleting_works_from_every_state_and_leaves_nothing() {
+    let world = World::new(3).await;
+    let delete = async |id| world.control.delete(&world.caller, id).await.unwrap();
+    let running = world.running().await;
+    let paused = world.running().await;
+    world.control.pause(&world.caller, paused).await.unwrap();
+    let stopped = world.running().await;
+    world.control.stop(&world.caller, stopped).await.unwrap();
+    world.becomes(stopped, SandboxState::Stopped).await;
+    world.node.breaks(Fault::CreateHangs);
+    let provisioning = world.create().await.id;
+    let queued = world.create().await;
+    assert_eq!(queued.status, SandboxState::Queued);
+    for id in [queued.id, provisioning, running, paused, stopped] {
+        world.node.heals(Fault::CreateHangs);
+        let gone = delete(id).await;
+        assert_eq!(gone.status, SandboxState::Deleted);
+        assert_eq!(delete(id).await.status, SandboxState::Deleted);
+    }
+    assert_eq!(world.node.ids(), []);
+    let reason = world.get(running).await.failure_reason;
+    assert_eq!(reason, Some(FailureReason::SandboxDeleted));
+    let reason = world.get(stopped).await.failure_reason;
+    assert_eq!(reason, Some(FailureReason::SandboxStopped));
+}
+
+#[tokio::test]
+async fn a_failed_create_is_cleaned_away_and_its_place_is_free() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::CreateFails);
+    let id = world.create().await.id;
+    let failed = world.becomes(id, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::ProvisionFailed));
+    assert!(
+        failed
+            .failure_message
+            .unwrap()
+            .contains("could not be mounted")
+    );
+    assert_eq!(world.node.ids(), []);
+    world.node.heals(Fault::CreateFails);
+    world.running().await;
+}
+
+#[tokio::test]
+async fn a_create_that_takes_too_long_fails() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::CreateHangs);
+    let id = world.create().await.id;
+    eventually("the node began", || !world.node.ids().is_empty()).await;
+    world.pass(30);
+    // The node lets go of it once told to delete it.
+    eventually("it was taken away", || world.node.ids().is_empty()).await;
+    world.node.heals(Fault::CreateHangs);
+    let failed = world.becomes(id, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::ProvisionFailed));
+    assert!(failed.failure_message.unwrap().contains("30 s"));
+}
+
+#[tokio::test]
+async fn the_queue_is_first_come_first_served() {
+    let world = World::new(1).await;
+    let first = world.running().await;
+    let mut waiting = Vec::new();
+    for position in 1..=3 {
+        let queued = world.create().await;
+        assert_eq!(queued.status, SandboxState::Queued);
+        assert_eq!(queued.queue_position, Some(position));
+        waiting.push(queued.id);
+    }
+    world.control.stop(&world.caller, waiting[1]).await.unwrap();
+    assert_eq!(world.get(waiting[2]).await.queue_position, Some(2));
+    let mut order = vec![first];
+    for next in [waiting[0], waiting[2]] {
+        let last = *order.last().unwrap();
+        world.control.delete(&world.caller, last).await.unwrap();
+        world.becomes(next, SandboxState::Running).await;
+        order.push(next);
+    }
+    assert_eq!(world.node.started(), order);
+    assert_eq!(world.node.most_at_once(), 1);
+}
+
+#[tokio::test]
+async fn waiting_in_the_queue_has_an_end() {
+    let world = World::new(1).await;
+    world.running().await;
+    let waits = |seconds| CreateRequest {
+        queue_timeout_seconds: Some(seconds),
+        ..CreateRequest::default()
+    };
+    let short = world.create_with(waits(10)).await.id;
+    let long = world.create_with(waits(20)).await.id;
+    world.pass(10);
+    let failed = world.becomes(short, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::QueueTimeout));
+    assert_eq!(world.get(long).await.queue_position, Some(1));
+}
+
+#[tokio::test]
+async fn waiting_for_a_node_that_is_silent_ends_as_lack_of_capacity() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::Unreachable);
+    world.pass(15);
+    eventually("it is noticed", || {
+        !futures::executor::block_on(world.control.readiness()).nodes
+    })
+    .await;
+    let id = world.create().await.id;
+    assert_eq!(world.get(id).await.status, SandboxState::Queued);
+    world.pass(300);
+    let failed = world.becomes(id, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::CapacityTimeout));
+}
+
+#[tokio::test]
+async fn a_sandbox_whose_agent_dies_has_failed() {
+    let world = World::new(1).await;
+    let id = world.running().await;
+    world.node.crash(id);
+    let failed = world.becomes(id, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::AgentLost));
+    assert_eq!(failed.failure_message.as_deref(), Some("its agent died"));
+}
+
+#[tokio::test]
+async fn a_silent_node_makes_them_missing_then_lost() {
+    let world = World::new(2).await;
+    let id = world.running().await;
+    let frozen = world.running().await;
+    world.control.pause(&world.caller, frozen).await.unwrap();
+    let silence = async |seconds: i64| {
+        for _ in 0..seconds / 15 {
+            world.pass(15);
+            tokio::task::yield_now().await;
+        }
+    };
+    world.node.breaks(Fault::Unreachable);
+    world.pass(15);
+    eventually("it is noticed", || {
+        !futures::executor::block_on(world.control.readiness()).nodes
+    })
+    .await;
+    silence(30).await;
+    world.becomes(id, SandboxState::Missing).await;
+    world.becomes(frozen, SandboxState::Missing).await;
+    let late = world.control.ping(&world.caller, id).await;
+    assert_eq!(code(late), ErrorCode::NodeUnreachable);
+
+    world.node.heals(Fault::Unreachable);
+    world.pass(15);
+    world.becomes(id, SandboxState::Running).await;
+    world.becomes(frozen, SandboxState::Paused).await;
+
+    world.node.breaks(Fault::Unreachable);
+    world.pass(15);
+    eventually("it is noticed", || {
+        !futures::executor::block_on(world.control.readiness()).nodes
+    })
+    .await;
+    silence(300).await;
+    let lost = world.becomes(id, SandboxState::Failed).await;
+    assert_eq!(lost.failure_reason, Some(FailureReason::NodeLost));
+    world.node.heals(Fault::Unreachable);
+    world.pass(15);
+    eventually("what was lost is not left running", || {
+        world.node.ids().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn draining_refuses_new_work_and_leaves_what_runs() {
+    let world = World::new(2).await;
+    let id = world.running().await;
+    world.control.drain().await;
+    let readiness = world.control.readiness().await;
+    assert!(readiness.draining && !readiness.ready());
+    let refused = world
+        .control
+        .create(&world.caller, CreateRequest::default())
+        .await;
+    assert_eq!(code(refused), ErrorCode::ServiceUnavailable);
+    assert_eq!(world.node.state(id), Some(SandboxState::Running));
+}
+
+#[tokio::test]
+async fn draining_stops_everything_if_so_set() {
+    let settings = Settings {
+        on_drain: OnDrain::Stop,
+        ..Settings::default()
+    };
+    let world = World::with(1, settings).await;
+    let id = world.running().await;
+    let queued = world.create().await.id;
+    world.control.drain().await;
+    assert_eq!(world.get(id).await.status, SandboxState::Stopped);
+    assert_eq!(world.get(queued).await.status, SandboxState::Stopped);
+}
+
+#[tokio::test]
+async fn old_records_are_forgotten_and_young_ones_kept() {
+    const DAY: i64 = 24 * 3600;
+    let world = World::new(2).await;
+    let old = world.running().await;
+    world.control.delete(&world.caller, old).await.unwrap();
+    world.pass(20 * DAY);
+    let young = world.running().await;
+    world.control.delete(&world.caller, young).await.unwrap();
+    world.pass(11 * DAY);
+    let forgotten = async {
+        while world.control.get(&world.caller, old).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::world::PATIENCE, forgotten)
+        .await
+        .unwrap();
+    assert_eq!(world.get(young).await.status, SandboxState::Deleted);
+    eventually("journals too", || world.node.purged_before().is_some()).await;
+}

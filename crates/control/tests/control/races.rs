@@ -1,0 +1,192 @@
+//! Many things at once: never more than there is room for, never an illegal state, never anything left.
+
+use std::collections::HashSet;
+
+use futures::future::join_all;
+use proptest::prelude::*;
+use skerry_control::{CreateRequest, ForkRequest};
+use skerry_types::{ErrorCode, SandboxId, SandboxState};
+
+use crate::fake::Fault;
+use crate::world::{World, code, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_at_once_on_four_places() {
+    let world = World::new(4).await;
+    let made = join_all((0..50).map(|_| world.create())).await;
+    let ids: HashSet<SandboxId> = made.iter().map(|s| s.id).collect();
+    assert_eq!(ids.len(), 50);
+    let waiting = made.iter().filter(|s| s.status == SandboxState::Queued);
+    assert_eq!(waiting.count(), 46);
+    for sandbox in made {
+        world.becomes(sandbox.id, SandboxState::Running).await;
+        world
+            .control
+            .delete(&world.caller, sandbox.id)
+            .await
+            .unwrap();
+    }
+    assert_eq!(world.node.most_at_once(), 4);
+    assert_eq!(world.node.started().len(), 50);
+    assert_eq!(world.node.ids(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_quota_holds_in_a_race_and_is_freed() {
+    let world = World::new(100).await;
+    world.allow(|q| q.max_concurrent_sandboxes = 7).await;
+    let all = join_all((0..50).map(|_| {
+        world
+            .control
+            .create(&world.caller, CreateRequest::default())
+    }))
+    .await;
+    let (made, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+    assert_eq!((made.len(), refused.len()), (7, 43));
+    for error in refused {
+        assert_eq!(code(error), ErrorCode::QuotaExceeded);
+    }
+    let id = made[0].as_ref().unwrap().id;
+    world.becomes(id, SandboxState::Running).await;
+    let child = world
+        .control
+        .fork(&world.caller, id, ForkRequest::default())
+        .await;
+    assert_eq!(code(child), ErrorCode::QuotaExceeded);
+    world.control.delete(&world.caller, id).await.unwrap();
+    world.running().await;
+}
+
+#[tokio::test]
+async fn a_create_that_outlives_its_delete_is_taken_away() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::CreateHangs);
+    world.node.breaks(Fault::CreateOutlivesDelete);
+    let id = world.create().await.id;
+    eventually("the node began", || !world.node.ids().is_empty()).await;
+    let (control, caller) = (world.control.clone(), world.caller.clone());
+    let deleting = tokio::spawn(async move { control.delete(&caller, id).await });
+    eventually("the delete reached the node", || {
+        world.node.ids().is_empty()
+    })
+    .await;
+    world.node.heals(Fault::CreateHangs);
+    let gone = deleting.await.unwrap().unwrap();
+    assert_eq!(gone.status, SandboxState::Deleted);
+    assert_eq!(world.node.ids(), []);
+}
+
+/// What several callers do at once.
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Create,
+    Stop(usize),
+    Delete(usize),
+    Fork(usize),
+    Pause(usize),
+    Resume(usize),
+    Crash(usize),
+    Pass(u8),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => Just(Op::Create),
+        2 => any::<usize>().prop_map(Op::Stop),
+        2 => any::<usize>().prop_map(Op::Delete),
+        2 => any::<usize>().prop_map(Op::Fork),
+        1 => any::<usize>().prop_map(Op::Pause),
+        1 => any::<usize>().prop_map(Op::Resume),
+        1 => any::<usize>().prop_map(Op::Crash),
+        1 => (0..40u8).prop_map(Op::Pass),
+    ]
+}
+
+/// Does it; a refusal must be one of those that the contract names.
+async fn perform(world: &World, op: Op, known: &[SandboxId]) -> Option<SandboxId> {
+    let pick = |n: usize| known.get(n % known.len().max(1)).copied();
+    let (control, caller) = (&world.control, &world.caller);
+    let done = match op {
+        Op::Create => control.create(caller, CreateRequest::default()).await,
+        Op::Stop(n) => control.stop(caller, pick(n)?).await,
+        Op::Delete(n) => control.delete(caller, pick(n)?).await,
+        Op::Fork(n) => control.fork(caller, pick(n)?, ForkRequest::default()).await,
+        Op::Pause(n) => control.pause(caller, pick(n)?).await,
+        Op::Resume(n) => control.resume(caller, pick(n)?).await,
+        Op::Crash(n) => {
+            world.node.crash(pick(n)?);
+            return None;
+        }
+        Op::Pass(seconds) => {
+            world.pass(seconds.into());
+            return None;
+        }
+    };
+    match done {
+        Ok(sandbox) => Some(sandbox.id),
+        Err(error) => {
+            let status = error.code.status();
+            assert!([404, 409, 422, 503].contains(&status), "{op:?}: {error}");
+            None
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_done_at_once_record_and_node_agree_in_the_end(
+        rounds in prop::collection::vec(prop::collection::vec(op(), 1..8), 1..8)
+    ) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let world = World::new(3).await;
+            let mut known: Vec<SandboxId> = vec![world.running().await];
+            for round in rounds {
+                let done = join_all(round.iter().map(|&op| perform(&world, op, &known))).await;
+                known.extend(done.into_iter().flatten());
+                known.sort();
+                known.dedup();
+            }
+            settle(&world, &known).await;
+            assert!(world.node.most_at_once() <= 3);
+            for &id in &known {
+                world.control.delete(&world.caller, id).await.unwrap();
+            }
+            world.pass(15);
+            eventually("nothing is left", || world.node.ids().is_empty()).await;
+        });
+    }
+}
+
+/// Waits until everything that has an end of its own has come to it, then compares.
+async fn settle(world: &World, known: &[SandboxId]) {
+    for &id in known {
+        let agreed = async {
+            loop {
+                let recorded = world.get(id).await.status;
+                let on_node = world.node.state(id);
+                let same = match on_node {
+                    Some(state) => state == recorded,
+                    None => recorded.is_ended() || recorded == SandboxState::Queued,
+                };
+                if same {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(crate::world::PATIENCE, agreed).await;
+        assert!(
+            waited.is_ok(),
+            "{id}: on record {}, on its node {:?}",
+            world.get(id).await.status,
+            world.node.state(id)
+        );
+    }
+}

@@ -1,0 +1,159 @@
+//! A server that died at any point: at its next start store and node are brought into agreement.
+
+use std::collections::BTreeMap;
+
+use skerry_control::CreateRequest;
+use skerry_store::{Change, LOCAL_NODE};
+use skerry_types::{Action, FailureReason, SandboxId, SandboxState};
+
+use crate::world::{World, eventually};
+
+/// Makes one, then puts record and node into whatever a crash may leave.
+async fn left(world: &World, recorded: &[Action], on_node: Option<SandboxState>) -> SandboxId {
+    let tenant = world.caller.tenant;
+    let id = world.running().await;
+    match on_node {
+        Some(state) => world.node.plant(id, state),
+        None => world.node.lose(id),
+    }
+    for &action in recorded {
+        let at = jiff::Timestamp::now();
+        let change = Change::default();
+        world
+            .store
+            .act(&tenant, id, action, &change, at)
+            .await
+            .unwrap();
+    }
+    id
+}
+
+#[tokio::test]
+async fn record_and_node_agree_after_a_restart() {
+    use SandboxState as S;
+    let mut world = World::new(20).await;
+    let cases = [
+        (&[][..], Some(S::Running), S::Running, None),
+        (&[], Some(S::Paused), S::Paused, None),
+        (&[], Some(S::Stopped), S::Stopped, None),
+        (&[], Some(S::Failed), S::Failed, None),
+        (&[], None, S::Failed, Some(FailureReason::NodeLost)),
+        (&[Action::Pause], Some(S::Running), S::Running, None),
+        (
+            &[Action::Pause],
+            None,
+            S::Failed,
+            Some(FailureReason::NodeLost),
+        ),
+        (&[Action::Stop], Some(S::Stopped), S::Stopped, None),
+        (&[Action::Stop], Some(S::Running), S::Stopped, None),
+        (&[Action::Stop], None, S::Stopped, None),
+        (&[Action::Lose], Some(S::Running), S::Running, None),
+        (&[Action::Lose], None, S::Stopped, None),
+    ];
+    let mut made = Vec::new();
+    for (recorded, on_node, _, _) in cases {
+        made.push(left(&world, recorded, on_node).await);
+    }
+    world.restart().await;
+    for (id, (recorded, on_node, becomes, reason)) in made.into_iter().zip(cases) {
+        let now = world.becomes(id, becomes).await;
+        assert_eq!(now.failure_reason, reason, "{recorded:?} {on_node:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_being_made_is_found_or_has_failed() {
+    let mut world = World::new(3).await;
+    let tenant = world.caller.tenant;
+    let template = world.running().await;
+    let mut made = Vec::new();
+    for on_node in [
+        None,
+        Some(SandboxState::Running),
+        Some(SandboxState::Provisioning),
+    ] {
+        world.control.delete(&world.caller, template).await.unwrap();
+        let id = insert_provisioning(&world).await;
+        if let Some(state) = on_node {
+            world.node.plant(id, state);
+        }
+        made.push(id);
+    }
+    let _ = tenant;
+    world.restart().await;
+    let lost = world.becomes(made[0], SandboxState::Failed).await;
+    assert_eq!(lost.failure_reason, Some(FailureReason::ProvisionFailed));
+    world.becomes(made[1], SandboxState::Running).await;
+    assert_eq!(world.get(made[2]).await.status, SandboxState::Provisioning);
+    // Nobody finishes the third: it is cleaned away.
+    world.pass(30);
+    let stuck = world.becomes(made[2], SandboxState::Failed).await;
+    assert_eq!(stuck.failure_reason, Some(FailureReason::ProvisionFailed));
+    assert_eq!(world.node.state(made[2]), None);
+}
+
+async fn insert_provisioning(world: &World) -> SandboxId {
+    use skerry_store::{Network, NewSandbox, OnTimeout};
+    let new = NewSandbox {
+        id: SandboxId::new(),
+        name: None,
+        image: "base".into(),
+        profile: None,
+        resources: skerry_types::Resources::FREE_FORM,
+        driver: None,
+        privilege: None,
+        network: Network::None,
+        metadata: BTreeMap::new(),
+        env_names: Vec::new(),
+        ttl_seconds: 100,
+        idle_seconds: 0,
+        on_timeout: OnTimeout::Stop,
+        queue_timeout_seconds: 10,
+    };
+    use skerry_control::Clock;
+    let now = world.clock.now();
+    let row = world
+        .store
+        .create_sandbox(&world.caller.tenant, new, Some(LOCAL_NODE), now)
+        .await
+        .unwrap();
+    assert_eq!(row.state, SandboxState::Provisioning);
+    row.id
+}
+
+#[tokio::test]
+async fn the_queue_survives_but_not_the_values_of_an_environment() {
+    let mut world = World::new(1).await;
+    let first = world.running().await;
+    let plain = world.create().await.id;
+    let with_env = world
+        .create_with(CreateRequest {
+            env: BTreeMap::from([("A".into(), "1".into())]),
+            ..CreateRequest::default()
+        })
+        .await
+        .id;
+    world.restart().await;
+    let failed = world.becomes(with_env, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::ProvisionFailed));
+    assert!(failed.failure_message.unwrap().contains("environment"));
+    assert_eq!(world.get(plain).await.queue_position, Some(1));
+    world.control.delete(&world.caller, first).await.unwrap();
+    world.becomes(plain, SandboxState::Running).await;
+}
+
+#[tokio::test]
+async fn orphans_are_removed_and_the_ended_keep_what_they_left() {
+    let mut world = World::new(5).await;
+    let stopped = world.running().await;
+    world.control.stop(&world.caller, stopped).await.unwrap();
+    world.becomes(stopped, SandboxState::Stopped).await;
+    let deleted = world.running().await;
+    world.control.delete(&world.caller, deleted).await.unwrap();
+    let stranger = SandboxId::new();
+    world.node.plant(stranger, SandboxState::Running);
+    world.node.plant(deleted, SandboxState::Stopped);
+    world.restart().await;
+    eventually("orphans are gone", || world.node.ids() == [stopped]).await;
+}

@@ -1,0 +1,203 @@
+//! A world for one test: a store, a clock that stands still, a fake node, and control over them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use skerry_control::{
+    Caller, Control, CreateRequest, ImageCatalogue, ManualClock, Member, NodeFacts, Nodes, Offer,
+    Sandbox, Settings, Until,
+};
+use skerry_store::{LOCAL_NODE, Location, Org, Quotas, Store, System, Tenant};
+use skerry_types::{ErrorCode, OrgId, Result, SandboxId, SandboxState};
+use tempfile::TempDir;
+
+use crate::fake::FakeNode;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const SYSTEM: System = System::on_its_own_behalf();
+
+/// See the module.
+pub struct World {
+    pub control: Control,
+    pub store: Store,
+    pub node: Arc<FakeNode>,
+    pub clock: Arc<ManualClock>,
+    pub caller: Caller,
+    pub settings: Settings,
+    slots: u32,
+    dir: TempDir,
+}
+
+struct Images;
+
+#[async_trait]
+impl ImageCatalogue for Images {
+    async fn resolve(&self, reference: &str) -> Result<Option<String>> {
+        Ok(self.names().await?.into_iter().find(|n| n == reference))
+    }
+
+    async fn names(&self) -> Result<Vec<String>> {
+        Ok(vec!["base".into(), "python".into()])
+    }
+}
+
+impl World {
+    /// A store with the initial rows, and control over one node with so many slots.
+    pub async fn new(slots: u32) -> Self {
+        Self::with(slots, Settings::default()).await
+    }
+
+    pub async fn with(slots: u32, settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = match std::env::var("SKERRY_TEST_STORE").as_deref() {
+            Ok("postgres") => skerry_testkit::postgres::fresh_database()
+                .unwrap()
+                .expect("PostgreSQL is installed")
+                .parse()
+                .unwrap(),
+            _ => Location::Sqlite(dir.path().join("skerry.db")),
+        };
+        let store = Store::open(&location).await.unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::now()));
+        let node = FakeNode::new(clock.clone());
+        let settings = Settings {
+            clock: clock.clone(),
+            ..settings
+        };
+        let control = start(&store, &node, &settings, slots).await;
+        let secret = control
+            .ensure_local_key(&dir.path().join("key"))
+            .await
+            .unwrap();
+        let caller = control.authenticate(&secret).await.unwrap();
+        Self {
+            control,
+            store,
+            node,
+            clock,
+            caller,
+            settings,
+            slots,
+            dir,
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The daemon is killed and starts again: all that was in memory is gone.
+    pub async fn restart(&mut self) {
+        self.control.drain().await;
+        self.control = start(&self.store, &self.node, &self.settings, self.slots).await;
+    }
+
+    /// Time passes.
+    pub fn pass(&self, seconds: i64) {
+        self.clock.advance(SignedDuration::from_secs(seconds));
+    }
+
+    pub async fn create(&self) -> Sandbox {
+        self.create_with(CreateRequest::default()).await
+    }
+
+    pub async fn create_with(&self, request: CreateRequest) -> Sandbox {
+        self.control.create(&self.caller, request).await.unwrap()
+    }
+
+    /// One that runs.
+    pub async fn running(&self) -> SandboxId {
+        self.running_with(CreateRequest::default()).await
+    }
+
+    pub async fn running_with(&self, request: CreateRequest) -> SandboxId {
+        let id = self.create_with(request).await.id;
+        self.becomes(id, SandboxState::Running).await;
+        id
+    }
+
+    pub async fn get(&self, id: SandboxId) -> Sandbox {
+        self.control.get(&self.caller, id).await.unwrap()
+    }
+
+    /// Waits until it is in this state.
+    pub async fn becomes(&self, id: SandboxId, state: SandboxState) -> Sandbox {
+        let reached = async {
+            loop {
+                let now = self.get(id).await;
+                if now.status == state {
+                    return now;
+                }
+                let until = Until::Leaves(now.status);
+                let waited = self.control.wait_until(&self.caller, id, until, PATIENCE);
+                let next = waited.await.unwrap().status;
+                assert!(
+                    next == state || !next.is_ended(),
+                    "{id} became {next}, not {state}"
+                );
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.unwrap()
+    }
+
+    /// Another org, and a caller of it.
+    pub async fn stranger(&self, quotas: Quotas) -> Caller {
+        let org = Org {
+            id: OrgId::new(),
+            name: "Other".into(),
+            slug: "other".into(),
+            created_at: Timestamp::now(),
+        };
+        self.store.create_org(&SYSTEM, &org, quotas).await.unwrap();
+        Caller {
+            tenant: Tenant::of(org.id),
+            ..self.caller.clone()
+        }
+    }
+
+    pub async fn allow(&self, change: impl FnOnce(&mut Quotas)) {
+        let mut quotas = self.store.quotas(&self.caller.tenant).await.unwrap();
+        change(&mut quotas);
+        let org = self.caller.tenant.org();
+        self.store.set_quotas(&SYSTEM, org, quotas).await.unwrap();
+    }
+}
+
+async fn start(store: &Store, node: &Arc<FakeNode>, settings: &Settings, slots: u32) -> Control {
+    let member = Member {
+        facts: NodeFacts {
+            id: LOCAL_NODE,
+            name: "here".into(),
+            region: "local".into(),
+            slots,
+            offers: vec![Offer {
+                driver: "sim".into(),
+                isolation: "namespace".into(),
+            }],
+        },
+        handle: node.clone(),
+    };
+    let nodes = Nodes::new(vec![member]);
+    Control::start(store.clone(), nodes, Arc::new(Images), settings.clone())
+        .await
+        .unwrap()
+}
+
+/// Waits until something becomes true that nobody announces.
+pub async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let holds = async {
+        while !is() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, holds).await;
+    assert!(waited.is_ok(), "never: {what}");
+}
+
+/// The code of the error that this must be.
+pub fn code<T: std::fmt::Debug>(result: Result<T>) -> ErrorCode {
+    result.unwrap_err().code
+}
