@@ -37,8 +37,13 @@ impl Backend {
     pub(crate) fn tier(&self) -> Tier {
         match self {
             Self::Subvolumes { .. } => Tier::Btrfs,
-            Self::Folders { bytes: Bytes::Share, .. } => Tier::Reflink,
-            Self::Folders { bytes: Bytes::Copy, .. } => Tier::Copy,
+            Self::Folders {
+                bytes: Bytes::Share,
+                ..
+            } => Tier::Reflink,
+            Self::Folders {
+                bytes: Bytes::Copy, ..
+            } => Tier::Copy,
         }
     }
 
@@ -72,7 +77,11 @@ impl Backend {
             Self::Folders { bytes, .. } => {
                 let copy = self.make(parent, name)?;
                 mkdirat(&copy, "upper", Mode::RWXU)?;
-                copy_tree(&open_folder(source, "upper")?, &open_folder(&copy, "upper")?, *bytes)?;
+                copy_tree(
+                    &open_folder(source, "upper")?,
+                    &open_folder(&copy, "upper")?,
+                    *bytes,
+                )?;
                 Ok(copy)
             }
         }

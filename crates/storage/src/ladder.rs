@@ -52,8 +52,15 @@ pub(crate) fn choose(data: &Path, options: &Options) -> Result<Chosen, StorageEr
         Bytes::Copy
     };
     let reaper = layout.trash.try_clone().and_then(Reaper::start);
-    let reaper = reaper.map_err(|source| StorageError::Folder { path: data.join("trash"), source })?;
-    Ok(Chosen { backend: Backend::Folders { bytes, reaper }, layout, why_not_better: Some(why) })
+    let reaper = reaper.map_err(|source| StorageError::Folder {
+        path: data.join("trash"),
+        source,
+    })?;
+    Ok(Chosen {
+        backend: Backend::Folders { bytes, reaper },
+        layout,
+        why_not_better: Some(why),
+    })
 }
 
 /// Subvolumes in the data folder itself or in a pool; or the obstacle.
@@ -65,7 +72,11 @@ fn subvolumes(data: &Path, options: &Options) -> Result<Result<Chosen, String>, 
             // Whether this file system counts is its owner's choice: turning it on would change more than our folder.
             let quota = quota_is_on(&layout.staging);
             let backend = Backend::Subvolumes { quota, pool: None };
-            return Ok(Ok(Chosen { backend, layout, why_not_better: None }));
+            return Ok(Ok(Chosen {
+                backend,
+                layout,
+                why_not_better: None,
+            }));
         }
     }
     if let Some(obstacle) = pool::obstacle(data) {
@@ -73,8 +84,15 @@ fn subvolumes(data: &Path, options: &Options) -> Result<Result<Chosen, String>, 
     }
     let pool = Pool::open(data, options.max_bytes)?;
     let layout = Layout::open(pool.mount())?;
-    let backend = Backend::Subvolumes { quota: pool.enable_quota(), pool: Some(pool) };
-    Ok(Ok(Chosen { backend, layout, why_not_better: None }))
+    let backend = Backend::Subvolumes {
+        quota: pool.enable_quota(),
+        pool: Some(pool),
+    };
+    Ok(Ok(Chosen {
+        backend,
+        layout,
+        why_not_better: None,
+    }))
 }
 
 fn makes_subvolumes(staging: &File) -> bool {

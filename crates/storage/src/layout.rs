@@ -65,7 +65,12 @@ impl Layout {
         let staging = folder(&root.join("staging"))?;
         let trash = folder(&root.join("trash"))?;
         let root = root.to_owned();
-        Ok(Self { root, volumes, staging, trash })
+        Ok(Self {
+            root,
+            volumes,
+            staging,
+            trash,
+        })
     }
 
     pub(crate) fn volume(&self, id: SandboxId) -> Volume {
@@ -86,7 +91,13 @@ impl Layout {
     /// Makes a finished volume visible, by one rename.
     pub(crate) fn publish(&self, id: SandboxId) -> io::Result<Volume> {
         let name = id.label();
-        renameat_with(&self.staging, &name, &self.volumes, &name, RenameFlags::NOREPLACE)?;
+        renameat_with(
+            &self.staging,
+            &name,
+            &self.volumes,
+            &name,
+            RenameFlags::NOREPLACE,
+        )?;
         Ok(self.volume(id))
     }
 
@@ -94,7 +105,9 @@ impl Layout {
     pub(crate) fn ids(&self) -> io::Result<Vec<SandboxId>> {
         let mut ids = Vec::new();
         for name in names(&self.volumes)? {
-            let id = name.to_str().and_then(|name| name.parse::<SandboxId>().ok());
+            let id = name
+                .to_str()
+                .and_then(|name| name.parse::<SandboxId>().ok());
             ids.extend(id.filter(|id| *id.label() == *name));
         }
         Ok(ids)
@@ -142,5 +155,8 @@ pub(crate) fn folder(path: &Path) -> Result<File, StorageError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(File::from(openat(CWD, path, flags, Mode::empty())?))
     };
-    open().map_err(|source| StorageError::Folder { path: path.to_owned(), source })
+    open().map_err(|source| StorageError::Folder {
+        path: path.to_owned(),
+        source,
+    })
 }

@@ -18,6 +18,7 @@ mod walk;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, fstatvfs};
 use skerry_types::SandboxId;
@@ -31,6 +32,10 @@ pub use tier::{Facts, Tier};
 
 /// Kept free on the disk below for what running sandboxes were promised; no new volume is made below it.
 const RESERVE_BYTES: u64 = 256 << 20;
+
+/// A process that was killed may have children that keep its lock until they call exec: a second is enough for them.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// How to open the store.
 #[derive(Debug, Clone, Default)]
@@ -57,12 +62,25 @@ impl Storage {
     ///
     /// The pool is mounted in the mount namespace of the calling thread.
     pub fn open(data_dir: &Path, options: &Options) -> Result<Self, StorageError> {
-        let failed = |source| StorageError::Folder { path: data_dir.to_owned(), source };
+        let failed = |source| StorageError::Folder {
+            path: data_dir.to_owned(),
+            source,
+        };
         let data_dir = data_dir.canonicalize().map_err(failed)?;
         let data = File::open(&data_dir).map_err(failed)?;
         let lock = lock(&data_dir)?;
-        let ladder::Chosen { backend, layout, why_not_better } = ladder::choose(&data_dir, options)?;
-        let storage = Self { layout, backend, data, why_not_better, _lock: lock };
+        let ladder::Chosen {
+            backend,
+            layout,
+            why_not_better,
+        } = ladder::choose(&data_dir, options)?;
+        let storage = Self {
+            layout,
+            backend,
+            data,
+            why_not_better,
+            _lock: lock,
+        };
         storage.clear_staging();
         Ok(storage)
     }
@@ -117,10 +135,13 @@ impl Storage {
         owner: (u32, u32),
     ) -> Result<Volume, StorageError> {
         let failed = |source| StorageError::Fork { parent, source };
-        let source = self.layout.open_volume(parent).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => StorageError::Missing(parent),
-            _ => failed(e),
-        })?;
+        let source = self
+            .layout
+            .open_volume(parent)
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::NotFound => StorageError::Missing(parent),
+                _ => failed(e),
+            })?;
         self.stage(child, limit_bytes, owner, |name| {
             let copy = || {
                 let volume = self.backend.copy(&source, &self.layout.staging, name)?;
@@ -144,7 +165,10 @@ impl Storage {
 
     /// The volume of `id`, if it has one.
     pub fn get(&self, id: SandboxId) -> Option<Volume> {
-        self.layout.open_volume(id).ok().map(|_| self.layout.volume(id))
+        self.layout
+            .open_volume(id)
+            .ok()
+            .map(|_| self.layout.volume(id))
     }
 
     /// Takes a volume away; nothing happens if there is none. The space comes back in the background.
@@ -208,7 +232,10 @@ impl Storage {
             finish().map_err(|source| StorageError::Create { id, source })
         });
         if staged.is_err() {
-            drop(self.backend.remove(&self.layout.staging, name.as_ref(), &self.layout));
+            drop(
+                self.backend
+                    .remove(&self.layout.staging, name.as_ref(), &self.layout),
+            );
         }
         staged
     }
@@ -218,7 +245,10 @@ impl Storage {
         if free_bytes >= RESERVE_BYTES {
             return Ok(());
         }
-        Err(StorageError::DiskFull { free_bytes, reserve_bytes: RESERVE_BYTES })
+        Err(StorageError::DiskFull {
+            free_bytes,
+            reserve_bytes: RESERVE_BYTES,
+        })
     }
 
     /// Free bytes on the disk that holds the data folder.
@@ -241,9 +271,21 @@ impl Storage {
 /// The lock of a data folder, held until the file is closed.
 fn lock(data: &Path) -> Result<File, StorageError> {
     let path = data.join("storage.lock");
-    let file = File::options().write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|source| StorageError::Folder { path: path.clone(), source })?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| StorageError::InUse { path })?;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let file = file.map_err(|source| StorageError::Folder {
+        path: path.clone(),
+        source,
+    })?;
+    for attempt in 1.. {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(_) if attempt < LOCK_TRIES => std::thread::sleep(LOCK_PAUSE),
+            Err(_) => return Err(StorageError::InUse { path }),
+        }
+    }
     Ok(file)
 }

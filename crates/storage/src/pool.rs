@@ -46,7 +46,8 @@ pub(crate) struct Pool {
 pub(crate) fn obstacle(data: &Path) -> Option<String> {
     let kernel_has_btrfs = || {
         let list = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-        list.split_whitespace().any(|word| word == "btrfs") || Path::new("/sys/module/btrfs").exists()
+        list.split_whitespace().any(|word| word == "btrfs")
+            || Path::new("/sys/module/btrfs").exists()
     };
     if !rustix::process::geteuid().is_root() {
         Some("a btrfs pool needs root".into())
@@ -69,7 +70,10 @@ impl Pool {
             make_image(data, max_bytes)?;
         }
         let image = OpenOptions::new().read(true).write(true).open(&path);
-        let attach = |source| StorageError::Attach { path: path.clone(), source };
+        let attach = |source| StorageError::Attach {
+            path: path.clone(),
+            source,
+        };
         let image = image.map_err(attach)?;
         let device = LoopDevice::attach(&image).map_err(attach)?;
         let mount = data.join("pool");
@@ -82,7 +86,14 @@ impl Pool {
                 return Err(e);
             }
         };
-        let pool = Self { path, mount, root, image, device, max_bytes };
+        let pool = Self {
+            path,
+            mount,
+            root,
+            image,
+            device,
+            max_bytes,
+        };
         pool.check()?;
         pool.bound_dirty();
         if let Err(e) = pool.grow() {
@@ -98,32 +109,46 @@ impl Pool {
 
     /// Turns quotas on; false where this kernel has none.
     pub(crate) fn enable_quota(&self) -> bool {
-        [QuotaMode::Simple, QuotaMode::Classic].into_iter().any(|mode| {
-            let enabled = btrfs::enable_quota(self.root.as_fd(), mode);
-            enabled.is_ok_and(|()| quota_is_on(&self.root))
-        })
+        [QuotaMode::Simple, QuotaMode::Classic]
+            .into_iter()
+            .any(|mode| {
+                let enabled = btrfs::enable_quota(self.root.as_fd(), mode);
+                enabled.is_ok_and(|()| quota_is_on(&self.root))
+            })
     }
 
     /// Fails if the pool has lost data or the kernel has made it read-only.
     pub(crate) fn check(&self) -> Result<(), StorageError> {
-        let inspect = |source| StorageError::Inspect { path: self.path.clone(), source };
+        let inspect = |source| StorageError::Inspect {
+            path: self.path.clone(),
+            source,
+        };
         let errors = btrfs::device_errors(self.root.as_fd()).map_err(inspect)?;
         if errors.corruption > 0 || errors.generation > 0 {
-            return Err(StorageError::PoolDamaged { path: self.path.clone(), errors });
+            return Err(StorageError::PoolDamaged {
+                path: self.path.clone(),
+                errors,
+            });
         }
         if errors.write + errors.read + errors.flush > 0 {
             tracing::warn!(?errors, "the disk below the pool has failed before");
         }
         let stat = fstatvfs(&self.root).map_err(|e| inspect(e.into()))?;
         if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            return Err(StorageError::PoolBroken { path: self.path.clone(), source: Errno::ROFS.into() });
+            return Err(StorageError::PoolBroken {
+                path: self.path.clone(),
+                source: Errno::ROFS.into(),
+            });
         }
         Ok(())
     }
 
     /// Takes over what the disk has gained. Returns the size of the pool in bytes.
     pub(crate) fn grow(&self) -> Result<u64, StorageError> {
-        let grow = |source| StorageError::Grow { path: self.path.clone(), source };
+        let grow = |source| StorageError::Grow {
+            path: self.path.clone(),
+            source,
+        };
         let stat = self.image.metadata().map_err(grow)?;
         let disk = fstatvfs(&self.image).map_err(|e| grow(e.into()))?;
         let room = disk.f_bavail * disk.f_frsize + stat.blocks() * 512;
@@ -140,7 +165,9 @@ impl Pool {
     /// Keeps the unwritten bytes few, best effort: without it all works, but a fork right after a large write waits for the disk.
     fn bound_dirty(&self) {
         let bound = || -> io::Result<()> {
-            let bdi = Path::new("/sys/fs/btrfs").join(btrfs::fsid(self.root.as_fd())?).join("bdi");
+            let bdi = Path::new("/sys/fs/btrfs")
+                .join(btrfs::fsid(self.root.as_fd())?)
+                .join("bdi");
             fs::write(bdi.join("strict_limit"), "1")?;
             fs::write(bdi.join("max_bytes"), MAX_DIRTY_BYTES.to_string())
         };
@@ -160,8 +187,12 @@ impl Drop for Pool {
 
 /// True where the kernel counts and limits each subvolume of this file system.
 pub(crate) fn quota_is_on(root: &File) -> bool {
-    let Ok(fsid) = btrfs::fsid(root.as_fd()) else { return false };
-    let enabled = Path::new("/sys/fs/btrfs").join(fsid).join("qgroups/enabled");
+    let Ok(fsid) = btrfs::fsid(root.as_fd()) else {
+        return false;
+    };
+    let enabled = Path::new("/sys/fs/btrfs")
+        .join(fsid)
+        .join("qgroups/enabled");
     fs::read_to_string(enabled).is_ok_and(|text| text.trim() == "1")
 }
 
@@ -185,13 +216,21 @@ fn logical_size(room: u64, max_bytes: Option<u64>) -> u64 {
 fn make_image(data: &Path, max_bytes: Option<u64>) -> Result<(), StorageError> {
     let new = data.join("pool.img.new");
     let make = || {
-        let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let options = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new);
         let disk = statvfs(data)?;
         let file = options?;
         file.set_len(logical_size(disk.f_bavail * disk.f_frsize, max_bytes))?;
         Ok(file)
     };
-    let failed = |source| StorageError::PoolFile { path: new.clone(), source };
+    let failed = |source| StorageError::PoolFile {
+        path: new.clone(),
+        source,
+    };
     let file = make().map_err(failed)?;
     format(&new)?;
     let publish = || {
@@ -203,11 +242,22 @@ fn make_image(data: &Path, max_bytes: Option<u64>) -> Result<(), StorageError> {
 }
 
 fn format(image: &Path) -> Result<(), StorageError> {
-    let failed = |output: String| StorageError::Format { path: image.to_owned(), output };
+    let failed = |output: String| StorageError::Format {
+        path: image.to_owned(),
+        output,
+    };
     let tool = mkfs().ok_or_else(|| failed("not installed".into()))?;
     // One copy of the metadata: the pool holds what is disposable, and a second copy doubles each write.
     let output = Command::new(tool)
-        .args(["--quiet", "--force", "--nodiscard", "--metadata", "single", "--label", "skerry"])
+        .args([
+            "--quiet",
+            "--force",
+            "--nodiscard",
+            "--metadata",
+            "single",
+            "--label",
+            "skerry",
+        ])
         .arg(image)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
@@ -216,7 +266,9 @@ fn format(image: &Path) -> Result<(), StorageError> {
     if output.status.success() {
         return Ok(());
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    Err(failed(
+        String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    ))
 }
 
 /// Where mkfs.btrfs is; the folders for system tools are not on every user's path.
@@ -229,7 +281,10 @@ fn mkfs() -> Option<PathBuf> {
 
 /// Mounts the device, unless it is mounted there already.
 fn mount_at(device: &LoopDevice, at: &Path, image: &Path) -> Result<(), StorageError> {
-    let broken = |source: io::Error| StorageError::PoolBroken { path: image.to_owned(), source };
+    let broken = |source: io::Error| StorageError::PoolBroken {
+        path: image.to_owned(),
+        source,
+    };
     // `nosuid` is not for the pool to say: each sandbox's own mount decides.
     let flags = MountFlags::NOATIME | MountFlags::NODEV;
     match mount(device.path(), at, "btrfs", flags, MOUNT_OPTIONS) {
@@ -248,7 +303,11 @@ mod tests {
         const GIB: u64 = 1 << 30;
         assert_eq!(logical_size(100 * GIB, None), 90 * GIB);
         assert_eq!(logical_size(100 * GIB, Some(2 * GIB)), 2 * GIB);
-        assert_eq!(logical_size(0, None), GIB, "sparse: a full disk may get emptier");
+        assert_eq!(
+            logical_size(0, None),
+            GIB,
+            "sparse: a full disk may get emptier"
+        );
         assert_eq!(logical_size(100 * GIB, Some(1)), MIN_BYTES);
     }
 }

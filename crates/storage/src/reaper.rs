@@ -14,7 +14,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat_with, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, chmodat, openat, renameat_with, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -45,7 +46,11 @@ impl Reaper {
                     empty(&trash, &stopped);
                 }
             })?;
-        Ok(Self { wake: Some(wake), stop, thread: Some(thread) })
+        Ok(Self {
+            wake: Some(wake),
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Something is in the trash. A wake-up that waits already stands for this one too.
@@ -70,8 +75,19 @@ impl Drop for Reaper {
 pub(crate) fn bin(parent: &File, name: &OsStr, trash: &File) -> io::Result<()> {
     loop {
         let fresh = NEXT_NAME.fetch_add(1, Ordering::Relaxed).to_string();
-        match renameat_with(parent, name, trash, fresh, RenameFlags::NOREPLACE) {
+        match renameat_with(parent, name, trash, &fresh, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
+            // A folder that its owner closed cannot be moved by its owner either.
+            Err(Errno::ACCESS) => {
+                chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+                return Ok(renameat_with(
+                    parent,
+                    name,
+                    trash,
+                    fresh,
+                    RenameFlags::NOREPLACE,
+                )?);
+            }
             other => return Ok(other?),
         }
     }
@@ -91,7 +107,9 @@ fn empty(trash: &File, stop: &AtomicBool) {
             }
             match remove(trash, name, trash, stop) {
                 Ok(()) => removed = true,
-                Err(e) => tracing::warn!(error = %e, ?name, "cannot remove from the trash of the store"),
+                Err(e) => {
+                    tracing::warn!(error = %e, ?name, "cannot remove from the trash of the store")
+                }
             }
         }
         if !removed {
@@ -133,7 +151,7 @@ fn open_own(parent: &File, name: &OsStr) -> io::Result<File> {
     let open = || openat(parent, name, flags, Mode::empty());
     let folder: File = match open() {
         Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
             open()?.into()
         }
         other => other?.into(),

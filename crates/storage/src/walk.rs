@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, RawMode, SeekFrom, Stat, Timespec, Timestamps, Uid,
-    XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr, fsetxattr,
-    ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat, seek, statat,
-    symlinkat, utimensat,
+    XattrFlags, chmodat, chownat, copy_file_range, fchmod, fchown, fgetxattr, flistxattr,
+    fsetxattr, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat, readlinkat,
+    seek, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -36,7 +36,11 @@ pub(crate) enum Bytes {
 
 /// Makes `to`, an empty folder, equal to `from`.
 pub(crate) fn copy_tree(from: &File, to: &File, bytes: Bytes) -> io::Result<()> {
-    let mut walk = Walk { bytes, links: HashMap::new(), top: to };
+    let mut walk = Walk {
+        bytes,
+        links: HashMap::new(),
+        top: to,
+    };
     let stat = rustix::fs::fstat(from)?;
     walk.folder(from, to, &stat, &mut Vec::new())
 }
@@ -49,7 +53,9 @@ pub(crate) fn disk_bytes(folder: &File) -> io::Result<u64> {
 fn sum_blocks(folder: &File, depth: usize) -> io::Result<u64> {
     let mut bytes = 0;
     for name in names(folder)? {
-        let Ok(stat) = statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let Ok(stat) = statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
         bytes += stat.st_blocks.cast_unsigned() * 512;
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if is_folder && depth < MAX_DEPTH {
@@ -87,7 +93,9 @@ impl Walk<'_> {
     }
 
     fn entry(&mut self, from: &File, to: &File, at: &mut Vec<OsString>) -> io::Result<()> {
-        let Some(name) = at.last().cloned() else { return Ok(()) };
+        let Some(name) = at.last().cloned() else {
+            return Ok(());
+        };
         let stat = statat(from, &name, AtFlags::SYMLINK_NOFOLLOW)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
@@ -122,7 +130,9 @@ impl Walk<'_> {
 
 /// Gives `name` in `to` to the file that was copied to `first`, path components from `top`.
 fn link(top: &File, first: &[OsString], to: &File, name: &OsStr) -> io::Result<()> {
-    let Some((file, folders)) = first.split_last() else { return Ok(()) };
+    let Some((file, folders)) = first.split_last() else {
+        return Ok(());
+    };
     let mut folder = top.try_clone()?;
     for step in folders {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -183,13 +193,16 @@ fn copy_attributes(from: &File, to: &File, stat: &Stat) -> io::Result<()> {
 }
 
 fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
-    if flistxattr(from, &mut [0; 0])? == 0 {
-        return Ok(());
-    }
     let mut list = vec![0; XATTR_BYTES];
     let len = flistxattr(from, &mut list[..])?;
+    if len == 0 {
+        return Ok(());
+    }
     let mut value = vec![0; XATTR_BYTES];
-    for name in list[..len].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+    for name in list[..len]
+        .split(|b| *b == 0)
+        .filter(|name| !name.is_empty())
+    {
         let len = fgetxattr(from, name, &mut value[..])?;
         fsetxattr(to, name, &value[..len], XattrFlags::empty())?;
     }
@@ -213,15 +226,26 @@ fn copy_node(to: &File, name: &OsStr, stat: &Stat, kind: FileType) -> io::Result
 fn own_and_date(to: &File, name: &OsStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = owner(stat);
     chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-    Ok(utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
+    Ok(utimensat(
+        to,
+        name,
+        &times(stat),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 fn owner(stat: &Stat) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+    (
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )
 }
 
 fn times(stat: &Stat) -> Timestamps {
-    let at = |tv_sec, tv_nsec: u64| Timespec { tv_sec, tv_nsec: tv_nsec.cast_signed() };
+    let at = |tv_sec, tv_nsec: u64| Timespec {
+        tv_sec,
+        tv_nsec: tv_nsec.cast_signed(),
+    };
     Timestamps {
         last_access: at(stat.st_atime, stat.st_atime_nsec),
         last_modification: at(stat.st_mtime, stat.st_mtime_nsec),

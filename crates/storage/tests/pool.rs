@@ -11,7 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_pool, volume, with_own_mounts};
+use common::{
+    MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_pool, volume, with_own_mounts,
+};
 use nix::mount::{MsFlags, mount, umount};
 use skerry_storage::{Options, Storage, StorageError, Tier, Volume};
 use skerry_types::SandboxId;
@@ -25,7 +27,9 @@ const DATA: &str = "SKERRY_STORAGE_TEST_DATA";
 fn a_disk_filler_meets_its_own_limit_only() {
     with_own_mounts(|| {
         let data = TempDir::new().unwrap();
-        let Some(storage) = open_pool(data.path()) else { return };
+        let Some(storage) = open_pool(data.path()) else {
+            return;
+        };
         if !storage.facts().unwrap().disk_quota {
             eprintln!("SKIPPED: this kernel has no btrfs quotas");
             return;
@@ -34,12 +38,18 @@ fn a_disk_filler_meets_its_own_limit_only() {
         let first = storage.create(parent, 64 * MIB, me()).unwrap();
         let other = storage.create(other, 64 * MIB, me()).unwrap();
         let wrote = fill_overlay(&first, data.path());
-        assert!((32 * MIB..=64 * MIB).contains(&wrote), "parent wrote {wrote}");
+        assert!(
+            (32 * MIB..=64 * MIB).contains(&wrote),
+            "parent wrote {wrote}"
+        );
         fs::write(other.upper().join("file"), vec![1; 8 << 20]).unwrap();
 
         let forked = storage.fork(parent, child, 32 * MIB, me()).unwrap();
         let wrote = fill_overlay(&forked, data.path());
-        assert!((16 * MIB..=32 * MIB).contains(&wrote), "child wrote {wrote}");
+        assert!(
+            (16 * MIB..=32 * MIB).contains(&wrote),
+            "child wrote {wrote}"
+        );
         storage.settle(child).unwrap();
         let used = storage.usage(child).unwrap();
         assert!((16 * MIB..=32 * MIB).contains(&used), "child uses {used}");
@@ -53,7 +63,9 @@ fn a_disk_filler_meets_its_own_limit_only() {
 fn a_restart_meets_the_pool_that_a_sandbox_still_holds() {
     let data = TempDir::new().unwrap();
     with_own_mounts(|| {
-        let Some(storage) = open_pool(data.path()) else { return };
+        let Some(storage) = open_pool(data.path()) else {
+            return;
+        };
         let (id, upper) = volume(&storage);
         // The file keeps the first mount alive, as a running sandbox does.
         let mut held = File::create(upper.join("log")).unwrap();
@@ -75,9 +87,16 @@ fn a_restart_meets_the_pool_that_a_sandbox_still_holds() {
 fn volumes_are_whole_whenever_the_process_is_killed() {
     let data = TempDir::new().unwrap();
     for steps in [1, 7, 40, 150] {
-        let mut busy = role("busy", data.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut busy = role("busy", data.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(busy.stdout.take().unwrap()).lines();
-        let said: Vec<String> = lines.map(Result::unwrap).filter(|l| l.starts_with("step")).take(steps).collect();
+        let said: Vec<String> = lines
+            .map(Result::unwrap)
+            .filter(|l| l.starts_with("step"))
+            .take(steps)
+            .collect();
         busy.kill().unwrap();
         busy.wait().unwrap();
         if said.is_empty() {
@@ -88,7 +107,13 @@ fn volumes_are_whole_whenever_the_process_is_killed() {
             let storage = open_pool(data.path()).unwrap();
             for id in storage.list().unwrap() {
                 let volume = storage.get(id).unwrap();
-                assert_eq!(fs::read(volume.upper().join("whole")).unwrap_or_default().len() % 4096, 0);
+                assert_eq!(
+                    fs::read(volume.upper().join("whole"))
+                        .unwrap_or_default()
+                        .len()
+                        % 4096,
+                    0
+                );
                 assert_eq!(fs::read_dir(volume.work()).unwrap().count(), 0);
                 storage.destroy(id).unwrap();
             }
@@ -105,13 +130,18 @@ fn volumes_are_whole_whenever_the_process_is_killed() {
 fn the_pool_grows_and_gives_back() {
     with_own_mounts(|| {
         let data = TempDir::new().unwrap();
-        let Some(storage) = open_pool(data.path()) else { return };
+        let Some(storage) = open_pool(data.path()) else {
+            return;
+        };
         let image = data.path().join("pool.img");
         let (id, upper) = volume(&storage);
         assert_eq!(storage.facts().unwrap().total_bytes, POOL_BYTES);
         drop(storage);
 
-        let options = Options { max_bytes: Some(2 * POOL_BYTES), prefer: None };
+        let options = Options {
+            max_bytes: Some(2 * POOL_BYTES),
+            prefer: None,
+        };
         let storage = Storage::open(data.path(), &options).unwrap();
         assert_eq!(storage.facts().unwrap().total_bytes, 2 * POOL_BYTES);
         let blocks = || fs::metadata(&image).unwrap().blocks() * 512;
@@ -122,7 +152,11 @@ fn the_pool_grows_and_gives_back() {
         storage.destroy(id).unwrap();
         let deadline = Instant::now() + Duration::from_secs(120);
         while blocks() > empty + 50 * MIB {
-            assert!(Instant::now() < deadline, "{} bytes are not given back", blocks() - empty);
+            assert!(
+                Instant::now() < deadline,
+                "{} bytes are not given back",
+                blocks() - empty
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     });
@@ -140,7 +174,10 @@ fn a_broken_pool_is_named_and_left_alone_and_a_half_made_one_is_finished() {
         let garbage = vec![0xA5; 1 << 20];
         fs::write(&image, &garbage).unwrap();
         let opened = Storage::open(data.path(), &Options::default());
-        assert!(matches!(opened, Err(StorageError::PoolBroken { .. })), "{opened:?}");
+        assert!(
+            matches!(opened, Err(StorageError::PoolBroken { .. })),
+            "{opened:?}"
+        );
         assert!(fs::read(&image).unwrap() == garbage);
         assert_nothing_attached(data.path());
     });
@@ -165,7 +202,9 @@ fn an_ordinary_user_gets_the_last_rung_and_the_reason() {
 /// Not a test of its own: what the processes do that the tests above start.
 #[test]
 fn role_of_a_started_process() {
-    let Ok(role) = std::env::var(ROLE) else { return };
+    let Ok(role) = std::env::var(ROLE) else {
+        return;
+    };
     let data = std::env::var(DATA).unwrap();
     match role.as_str() {
         "busy" => drop(with_own_mounts(|| keep_busy(Path::new(&data)))),
@@ -174,13 +213,17 @@ fn role_of_a_started_process() {
 }
 
 fn keep_busy(data: &Path) {
-    let Some(storage) = open_pool(data) else { return };
+    let Some(storage) = open_pool(data) else {
+        return;
+    };
     for step in 0.. {
         let (id, upper) = volume(&storage);
         fs::write(upper.join("whole"), vec![1; 4096]).unwrap();
         let child = SandboxId::new();
         storage.fork(id, child, MIB, me()).unwrap();
-        storage.destroy(if step % 2 == 0 { id } else { child }).unwrap();
+        storage
+            .destroy(if step % 2 == 0 { id } else { child })
+            .unwrap();
         println!("\nstep {step}");
     }
 }
@@ -193,7 +236,12 @@ fn be_rootless(data: &Path) {
     let (id, upper) = volume(&storage);
     fs::create_dir(upper.join("closed")).unwrap();
     fs::write(upper.join("closed/file"), "secret").unwrap();
-    let closed = || fs::set_permissions(upper.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0));
+    let closed = || {
+        fs::set_permissions(
+            upper.join("closed"),
+            std::os::unix::fs::PermissionsExt::from_mode(0),
+        )
+    };
     closed().unwrap();
     let child = storage.fork(id, SandboxId::new(), MIB, me()).unwrap();
     for folder in [upper.join("closed"), child.upper().join("closed")] {
@@ -223,15 +271,30 @@ fn fill_overlay(volume: &Volume, data: &Path) -> u64 {
     fs::create_dir_all(&lower).unwrap();
     fs::create_dir_all(&merged).unwrap();
     let (upper, work) = (volume.upper(), volume.work());
-    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-    mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.display(),
+        upper.display(),
+        work.display()
+    );
+    mount(
+        Some("overlay"),
+        &merged,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .unwrap();
     let name = format!("fill{}", fs::read_dir(&merged).unwrap().count());
     let name = if name == "fill0" { "fill" } else { &name };
     let mut file = File::create(merged.join(name)).unwrap();
     let chunk: Vec<u8> = (0..MIB).map(|i| (i * i % 251) as u8).collect();
     let mut wrote = 0;
     let end = loop {
-        match file.write_all(&chunk).and_then(|()| rustix::fs::fsync(file.as_fd()).map_err(Into::into)) {
+        match file
+            .write_all(&chunk)
+            .and_then(|()| rustix::fs::fsync(file.as_fd()).map_err(Into::into))
+        {
             Ok(()) => wrote += MIB,
             Err(e) => break e,
         }

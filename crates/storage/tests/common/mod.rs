@@ -35,7 +35,10 @@ pub fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
     with_own_mounts(|| on_pool(&body));
     with_own_mounts(|| on_reflink(&body));
     let data = TempDir::new().unwrap();
-    let options = Options { prefer: Some(Tier::Copy), ..Options::default() };
+    let options = Options {
+        prefer: Some(Tier::Copy),
+        ..Options::default()
+    };
     let storage = Storage::open(data.path(), &options).unwrap();
     assert_eq!(storage.tier(), Tier::Copy);
     body(&storage);
@@ -43,12 +46,18 @@ pub fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
 
 /// A store in a pool, or nothing where there can be none.
 pub fn open_pool(data: &Path) -> Option<Storage> {
-    let options = Options { max_bytes: Some(POOL_BYTES), prefer: None };
+    let options = Options {
+        max_bytes: Some(POOL_BYTES),
+        prefer: None,
+    };
     let storage = Storage::open(data, &options).unwrap();
     if storage.tier() == Tier::Btrfs {
         return Some(storage);
     }
-    eprintln!("SKIPPED the btrfs pool: {}", storage.facts().unwrap().why_not_better.unwrap());
+    eprintln!(
+        "SKIPPED the btrfs pool: {}",
+        storage.facts().unwrap().why_not_better.unwrap()
+    );
     None
 }
 
@@ -64,17 +73,35 @@ fn on_pool(body: &(impl Fn(&Storage) + Send + Sync)) {
 fn on_reflink(body: &(impl Fn(&Storage) + Send + Sync)) {
     let folder = TempDir::new().unwrap();
     let (image, data) = (folder.path().join("xfs.img"), folder.path().join("data"));
-    let file = File::options().read(true).write(true).create_new(true).open(&image).unwrap();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&image)
+        .unwrap();
     file.set_len(POOL_BYTES).unwrap();
-    let made = Command::new("/usr/sbin/mkfs.xfs").arg("-q").arg(&image).status();
+    let made = Command::new("/usr/sbin/mkfs.xfs")
+        .arg("-q")
+        .arg(&image)
+        .status();
     if !made.is_ok_and(|status| status.success()) {
         eprintln!("SKIPPED the reflink tier: no mkfs.xfs");
         return;
     }
     let device = LoopDevice::attach(&file).unwrap();
     fs::create_dir(&data).unwrap();
-    mount(Some(device.path()), &data, Some("xfs"), MsFlags::empty(), None::<&str>).unwrap();
-    let options = Options { prefer: Some(Tier::Reflink), ..Options::default() };
+    mount(
+        Some(device.path()),
+        &data,
+        Some("xfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
+    let options = Options {
+        prefer: Some(Tier::Reflink),
+        ..Options::default()
+    };
     let storage = Storage::open(&data, &options).unwrap();
     assert_eq!(storage.tier(), Tier::Reflink);
     body(&storage);
@@ -86,8 +113,11 @@ fn on_reflink(body: &(impl Fn(&Storage) + Send + Sync)) {
 pub fn attached(data: &Path) -> usize {
     let image = data.canonicalize().unwrap().join("pool.img");
     let devices = fs::read_dir("/sys/block").unwrap().flatten();
-    let backing = devices.filter_map(|d| fs::read_to_string(d.path().join("loop/backing_file")).ok());
-    backing.filter(|file| Path::new(file.trim()) == image).count()
+    let backing =
+        devices.filter_map(|d| fs::read_to_string(d.path().join("loop/backing_file")).ok());
+    backing
+        .filter(|file| Path::new(file.trim()) == image)
+        .count()
 }
 
 pub fn assert_nothing_attached(data: &Path) {
@@ -98,7 +128,10 @@ pub fn assert_nothing_attached(data: &Path) {
 
 /// This user and group: who owns volumes in tests.
 pub fn me() -> (u32, u32) {
-    (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    )
 }
 
 /// A new volume with room; its id and upper folder.
