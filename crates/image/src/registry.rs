@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{self, Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,8 +104,13 @@ impl Images {
             bytes,
             format!("getting {name}"),
         );
-        stream::iter(layers.iter().zip(&manifest.layers))
+        // Made before the stream: a closure that lives in it would keep this future from being `Send`.
+        let downloads: Vec<_> = layers
+            .iter()
+            .zip(&manifest.layers)
             .map(|(layer, blob)| job.layer(layer, source.download(&self.inner, blob, &meter)))
+            .collect();
+        stream::iter(downloads)
             .buffer_unordered(PARALLEL)
             .try_collect::<()>()
             .await?;
@@ -258,7 +263,7 @@ impl Source {
             let chunk = match chunk {
                 Ok(chunk) => chunk,
                 // The client checks at the end too, but our own checks below tell more.
-                Err(e) if e.get_ref().is_some_and(|inner| inner.is::<DigestError>()) => break,
+                Err(e) if is_digest_error(&e) => break,
                 Err(e) => return Err(self.failed("a blob")(e.into())),
             };
             length += chunk.len() as u64;
@@ -275,6 +280,12 @@ impl Source {
         }
         check_digest(what, expected, &hex(&hash.finalize()))
     }
+}
+
+fn is_digest_error(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<DigestError>)
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::{Instance, Spec};
+use skerry_image::Image;
 use skerry_proto::node::Map;
 use skerry_types::SandboxId;
 
@@ -17,12 +18,10 @@ pub(crate) struct Meta {
     pub(crate) spec: Spec,
     /// Which driver.
     pub(crate) driver: String,
-    /// The image, as asked and as found.
-    pub(crate) image: String,
-    pub(crate) image_digest: String,
-    /// The image's defaults for commands.
+    /// The image it was made from, as it was then.
+    pub(crate) image: Image,
+    /// As whom commands run that do not say.
     pub(crate) user: String,
-    pub(crate) workdir: String,
     /// The environment of everything in it: the image's, then the sandbox's.
     pub(crate) env: Map,
     /// The parent it was forked from.

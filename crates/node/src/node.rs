@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use skerry_driver::{Driver, DriverError};
-use skerry_image::Images;
+use skerry_image::{Hold, Images};
 use skerry_journal::{Journal, JournalError};
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
 
@@ -115,7 +115,11 @@ impl Node {
             driver.destroy(id).await?;
         }
         tracing::info!(sandbox = %id, state = %shared.history.read().state, "taken up");
-        self.insert(id, self.start_actor(shared, driver, meta));
+        let image = self.images.hold(&meta.image);
+        if let Err(error) = &image {
+            tracing::warn!(sandbox = %id, %error, "its image is not whole any more");
+        }
+        self.insert(id, self.start_actor(shared, driver, meta, image.ok()));
         Ok(())
     }
 
@@ -137,8 +141,10 @@ impl Node {
         shared: Arc<Shared>,
         driver: Arc<dyn Driver>,
         meta: Meta,
+        image: Option<Hold>,
     ) -> Handle {
         actor::start(Parts {
+            image,
             shared,
             driver,
             layout: self.layout.clone(),

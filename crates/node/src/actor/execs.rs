@@ -143,7 +143,12 @@ impl Actor {
             exec_id: Bytes::copy_from_slice(&request.id.bytes()),
             argv,
             env: env(&self.merged_env(request.env)),
-            cwd: bytes(request.cwd.as_deref().unwrap_or(&self.meta.workdir)),
+            cwd: bytes(
+                request
+                    .cwd
+                    .as_deref()
+                    .unwrap_or(&self.meta.image.config.workdir),
+            ),
             user: request.user.unwrap_or_else(|| self.meta.user.clone()),
             tty: request.tty.map(tty),
             stdin: request.stdin,

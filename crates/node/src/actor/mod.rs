@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use skerry_driver::{Driver, DriverError};
+use skerry_image::Hold;
 use skerry_journal::{Journal, JournalError};
 use skerry_proto::agent::FromAgent;
 use skerry_proto::node::SandboxReport;
@@ -108,6 +109,7 @@ pub(crate) struct Parts {
     pub(crate) layout: Layout,
     pub(crate) meta: Meta,
     pub(crate) reports: Reports,
+    pub(crate) image: Option<Hold>,
 }
 
 /// See the module.
@@ -117,6 +119,8 @@ struct Actor {
     layout: Layout,
     meta: Meta,
     reports: Reports,
+    /// Its layers stay as long as the sandbox is not deleted.
+    _image: Option<Hold>,
     mailbox: mpsc::Receiver<Command>,
     link: Link,
     /// Resolves when the sandbox's processes are gone; never, once that was seen.
@@ -159,6 +163,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         layout: parts.layout,
         meta: parts.meta,
         reports: parts.reports,
+        _image: parts.image,
         mailbox,
         kill_at: None,
         live: HashMap::new(),

@@ -22,7 +22,12 @@ impl Actor {
             session_id: Bytes::copy_from_slice(&request.id.bytes()),
             shell: bytes(request.shell.as_deref().unwrap_or_default()),
             env: env(&self.merged_env(request.env)),
-            cwd: bytes(request.cwd.as_deref().unwrap_or(&self.meta.workdir)),
+            cwd: bytes(
+                request
+                    .cwd
+                    .as_deref()
+                    .unwrap_or(&self.meta.image.config.workdir),
+            ),
             user: request.user.unwrap_or_else(|| self.meta.user.clone()),
         }));
         let opening = self.opening.entry(request.id).or_default();

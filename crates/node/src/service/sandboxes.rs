@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use skerry_driver::{Bind, Driver, DriverError, Instance, NetworkMode, Privilege, Rootfs, Spec};
-use skerry_image::{Image, Kind};
+use skerry_image::{Hold, Image, Kind};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, SandboxFacts, SandboxReport, SandboxStats, Sandboxes,
 };
@@ -24,11 +24,12 @@ impl Sandboxes for Node {
     async fn create(&self, request: CreateSandbox) -> Result<SandboxReport> {
         let driver = self.driver(request.driver.as_deref())?;
         let image = self.images.resolve(&request.image)?;
+        let hold = self.images.hold(&image)?;
         let meta = meta_of(&request, &image, driver.as_ref())?;
         let shared = self.begin(request.id, &meta, None)?;
         let started = Instant::now();
         let made = driver.create(&meta.spec).await;
-        self.finish(shared, driver, meta, made, started).await
+        self.finish(shared, driver, meta, hold, made, started).await
     }
 
     async fn fork(&self, request: ForkSandbox) -> Result<SandboxReport> {
@@ -41,12 +42,15 @@ impl Sandboxes for Node {
             return Err(parent.driver.capabilities().unsupported("fork").into());
         }
         let meta = self.child_meta(&request)?;
+        let hold = self.images.hold(&meta.image)?;
         let at_seq = parent.shared.journal.last_seq();
         let shared = self.begin(request.id, &meta, Some(at_seq))?;
         let started = Instant::now();
         let driver = Arc::clone(&parent.driver);
         let made = driver.fork(request.parent, &meta.spec).await;
-        let report = self.finish(shared, driver, meta, made, started).await?;
+        let report = self
+            .finish(shared, driver, meta, hold, made, started)
+            .await?;
         let forked = Event::SandboxForked {
             fork_sandbox_id: request.id,
         };
@@ -127,8 +131,8 @@ impl Node {
             .map_err(|e| Error::internal(format!("cannot write meta.json: {e}")))?;
         let shared = self.open_shared(id)?;
         let created = Event::SandboxCreated {
-            image: meta.image.clone(),
-            image_digest: meta.image_digest.clone(),
+            image: meta.image.reference.clone(),
+            image_digest: meta.image.digest.clone(),
             env_names: meta.env.keys().cloned().collect(),
             forked_from: meta.forked_from,
             forked_at_seq,
@@ -143,6 +147,7 @@ impl Node {
         shared: Arc<Shared>,
         driver: Arc<dyn Driver>,
         mut meta: Meta,
+        image: Hold,
         made: std::result::Result<Instance, DriverError>,
         started: Instant,
     ) -> Result<SandboxReport> {
@@ -169,7 +174,7 @@ impl Node {
             driver.destroy(id).await?;
         }
         let report = shared.report();
-        self.insert(id, self.start_actor(shared, driver, meta));
+        self.insert(id, self.start_actor(shared, driver, meta, Some(image)));
         self.reports.tell(report.clone());
         outcome.map(|()| report)
     }
@@ -213,10 +218,8 @@ fn meta_of(request: &CreateSandbox, image: &Image, driver: &dyn Driver) -> Resul
             hostname: hostname(request.id, request.name.as_deref()),
         },
         driver: driver.capabilities().driver.clone(),
-        image: image.reference.clone(),
-        image_digest: image.digest.clone(),
+        image: image.clone(),
         user,
-        workdir: image.config.workdir.clone(),
         env,
         forked_from: None,
         instance: None,
@@ -290,7 +293,7 @@ fn facts(instance: &Instance, meta: &Meta) -> SandboxFacts {
         storage: facts.storage.clone(),
         disk_quota: facts.disk_quota,
         limits: facts.limits,
-        image_digest: meta.image_digest.clone(),
+        image_digest: meta.image.digest.clone(),
         fork: meta.forked_from.map(|_| "files".to_owned()),
     }
 }

@@ -1,0 +1,69 @@
+//! The folder of everything that a server keeps, and what lies where in it.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(crate) struct DataDir(PathBuf);
+
+impl DataDir {
+    /// The folder asked for, or the usual one: `/var/lib/skerry` for root, `$XDG_DATA_HOME/skerry` for others.
+    pub(crate) fn choose(asked: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(path) = asked {
+            return Ok(Self(std::path::absolute(path)?));
+        }
+        if rustix::process::geteuid().is_root() {
+            return Ok(Self(PathBuf::from("/var/lib/skerry")));
+        }
+        let var = |name| std::env::var_os(name).map(PathBuf::from);
+        let home = || Some(var("HOME")?.join(".local/share"));
+        let share = var("XDG_DATA_HOME")
+            .filter(|p| p.is_absolute())
+            .or_else(home)
+            .context("neither HOME nor XDG_DATA_HOME is set; say --data-dir")?;
+        Ok(Self(share.join("skerry")))
+    }
+
+    /// Makes it, closed to everyone else.
+    pub(crate) fn create(&self) -> anyhow::Result<()> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        made.and_then(|()| std::fs::set_permissions(&self.0, Permissions::from_mode(0o700)))
+            .with_context(|| format!("cannot use the data folder {}", self.0.display()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The key that the CLI on this machine finds by itself.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        self.0.join("key")
+    }
+
+    /// Where the server listens.
+    pub(crate) fn url_file(&self) -> PathBuf {
+        self.0.join("url")
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.0.join("skerry.db")
+    }
+
+    pub(crate) fn network(&self) -> PathBuf {
+        self.0.join("network")
+    }
+
+    /// The content of a small file of it; `None` if it is not there.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<String>> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim().to_owned())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Processes that a server starts from its own program file.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// See the module.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// Makes the namespaces of sandboxes
+    Spawner,
+    /// Owns their networks
+    Gateway {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// The command that runs one of them.
+pub(crate) fn command(name: &str) -> io::Result<Vec<OsString>> {
+    let program = std::env::current_exe()?;
+    Ok(vec![program.into(), "internal".into(), name.into()])
+}
+
+pub(crate) fn main(internal: Internal) -> ExitCode {
+    match internal {
+        Internal::Spawner => skerry_driver_ns::spawner::main(),
+        Internal::Gateway { args } => match skerry_net::gateway::main(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => crate::cli::report(&error.into()),
+        },
+    }
+}

@@ -1,0 +1,126 @@
+//! What this machine gives to a node: storage, network, images and a driver over them.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use skerry_agent_bin::AGENT;
+use skerry_control::{Member, NodeFacts, Offer};
+use skerry_driver::Driver;
+use skerry_driver_ns::{NsDriver, Options as NsOptions};
+use skerry_image::Images;
+use skerry_net::{Config, Network, Options as NetOptions};
+use skerry_node::Node;
+use skerry_storage::Storage;
+use skerry_store::LOCAL_NODE;
+
+use crate::data_dir::DataDir;
+use crate::internal;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) network: Option<Network>,
+    pub(crate) images: Arc<Images>,
+    pub(crate) driver: Arc<dyn Driver>,
+}
+
+/// Moves this process, which has one thread yet, into a mount namespace of its own that still sees what the host mounts later.
+pub(crate) fn enter_private_mounts() -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)
+        .context("cannot keep mounts private")
+}
+
+impl Machine {
+    pub(crate) async fn open(data_dir: &DataDir, egress_allow: &[IpNet]) -> anyhow::Result<Self> {
+        let path = data_dir.path().to_owned();
+        let storage = tokio::task::spawn_blocking(move || Storage::open(&path, &Default::default()))
+            .await?
+            .context("cannot open the storage")?;
+        let storage = Arc::new(storage);
+        let network = start_network(data_dir, egress_allow).await;
+        let images = Arc::new(Images::open(data_dir.path())?);
+        let driver = NsDriver::new(NsOptions {
+            data_dir: data_dir.path().to_owned(),
+            agent: AGENT,
+            spawner_command: internal::command("spawner")?,
+            storage: Arc::clone(&storage),
+            network: network.clone(),
+            cgroup_parent: cgroup_parent(data_dir)?,
+            first_id: NsOptions::FIRST_ID,
+        })
+        .await?;
+        Ok(Self {
+            storage,
+            network,
+            images,
+            driver: Arc::new(driver),
+        })
+    }
+
+    pub(crate) fn has_nat(&self) -> bool {
+        self.driver.capabilities().nat
+    }
+
+    /// The node of this machine, as control knows it.
+    pub(crate) fn member(&self, node: Arc<Node>, slots: u32) -> Member {
+        let capabilities = self.driver.capabilities();
+        Member {
+            facts: NodeFacts {
+                id: LOCAL_NODE,
+                name: "local".to_owned(),
+                region: "local".to_owned(),
+                slots,
+                offers: vec![Offer {
+                    driver: capabilities.driver.clone(),
+                    isolation: capabilities.isolation.as_str().to_owned(),
+                }],
+            },
+            handle: node,
+        }
+    }
+
+    /// Ends what nothing needs any more: with no sandbox left, the gateway goes too.
+    pub(crate) async fn close(&self) {
+        let Some(network) = &self.network else { return };
+        if network.list().await.is_ok_and(|held| held.is_empty())
+            && let Err(error) = network.stop().await
+        {
+            tracing::debug!(%error, "the gateway ends later by itself");
+        }
+    }
+}
+
+/// Without a network sandboxes still work; the driver says what they miss.
+async fn start_network(data_dir: &DataDir, egress_allow: &[IpNet]) -> Option<Network> {
+    let options = NetOptions {
+        command: internal::command("gateway").ok()?,
+        dir: data_dir.network(),
+        config: Config {
+            egress_allow: egress_allow.to_vec(),
+            ..Config::default()
+        },
+    };
+    match Network::start(options).await {
+        Ok(network) => Some(network),
+        Err(error) => {
+            tracing::warn!(%error, "sandboxes have no network");
+            None
+        }
+    }
+}
+
+/// One group per data folder, so that two servers on one machine never meet.
+fn cgroup_parent(data_dir: &DataDir) -> anyhow::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(data_dir.path())?;
+    Ok(format!("skerry/{:x}-{:x}", meta.dev(), meta.ino()))
+}

@@ -1,0 +1,124 @@
+//! `skerry up`: control and node in one process, with SQLite and no other service.
+
+mod images;
+mod machine;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use ipnet::IpNet;
+use skerry_control::{Control, Nodes, Settings};
+use skerry_http::App;
+use skerry_node::{Node, Options};
+use skerry_store::{Location, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::data_dir::DataDir;
+use crate::{Global, env, log};
+
+pub(crate) use machine::Machine;
+
+/// Run a server on this machine
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  skerry up\n  skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry")]
+pub(crate) struct UpArgs {
+    /// Where to listen
+    #[arg(long, env = env::LISTEN, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// `postgres://…` or the path of an SQLite file; one in the data folder unless said
+    #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true)]
+    database: Option<String>,
+    /// Networks that sandboxes may reach although they are private
+    #[arg(long, env = env::EGRESS_ALLOW, value_name = "CIDR", value_delimiter = ',')]
+    egress_allow: Vec<IpNet>,
+    /// Sandboxes that run at once
+    #[arg(long, env = env::SLOTS, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    slots: u32,
+    /// Host names to answer to, beside loopback names
+    #[arg(long, env = env::DOMAINS, value_name = "NAME", value_delimiter = ',')]
+    domains: Vec<String>,
+    /// Origins whose pages may call this server
+    #[arg(long, env = env::ORIGINS, value_name = "ORIGIN", value_delimiter = ',')]
+    origins: Vec<String>,
+}
+
+pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
+    let data_dir = DataDir::choose(global.data_dir.as_deref())?;
+    data_dir.create()?;
+    log::start();
+    // While there is one thread: what a server mounts is its own, and is gone when it is.
+    machine::enter_private_mounts()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(data_dir, args))
+}
+
+async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let machine = Machine::open(&data_dir, &args.egress_allow).await?;
+    let node = Node::start(Options {
+        data_dir: data_dir.path().to_owned(),
+        drivers: vec![machine.driver.clone()],
+        images: Arc::clone(&machine.images),
+    })
+    .await?;
+    let location = match &args.database {
+        Some(url) => url.parse()?,
+        None => Location::Sqlite(data_dir.database()),
+    };
+    let store = Store::open(&location)
+        .await
+        .context("cannot open the database")?;
+    let images = Arc::new(images::Service(Arc::clone(&machine.images)));
+    let nodes = Nodes::new(vec![machine.member(node, args.slots)]);
+    let control = Control::start(store, nodes, images.clone(), settings(&machine)).await?;
+    control.ensure_local_key(&data_dir.key_file()).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    std::fs::write(data_dir.url_file(), &url)?;
+    tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
+    let http = skerry_http::Settings {
+        domains: args.domains,
+        origins: args.origins,
+    };
+    let app = App::new(control.clone(), images, http);
+    let ending = on_end(control.clone())?;
+    skerry_http::serve_tcp(listener, app, ending).await;
+    drop(std::fs::remove_file(data_dir.url_file()));
+    machine.close().await;
+    tracing::info!("ended; sandboxes run on");
+    Ok(())
+}
+
+fn settings(machine: &Machine) -> Settings {
+    Settings {
+        default_image: "host".to_owned(),
+        default_network: if machine.has_nat() { "nat" } else { "none" }.to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// Cancelled on SIGTERM or SIGINT, once control took nothing new and what was in progress is done.
+fn on_end(control: Control) -> anyhow::Result<CancellationToken> {
+    let token = CancellationToken::new();
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let ending = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("ending");
+        control.drain().await;
+        ending.cancel();
+    });
+    Ok(token)
+}
