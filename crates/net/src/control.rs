@@ -22,6 +22,9 @@ use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::wire::{Facts, GENERATION, NetworkKind, Reply, Request, Wire};
 
+/// How often the gateway looks whether its folder is still there.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// Everything that the tasks of a gateway share.
 pub(crate) struct Gateway {
     pub(crate) config: Config,
@@ -44,7 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) stop: CancellationToken,
 }
 
-/// Answers until the gateway is told to stop or has been idle for long enough.
+/// Answers until the gateway is told to stop or is of no use any more.
 pub(crate) async fn serve(gateway: Arc<Gateway>, listener: UnixListener) -> io::Result<()> {
     loop {
         tokio::select! {
@@ -54,7 +57,7 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: UnixListener) -> io::
                 gateway.daemons.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(Arc::clone(&gateway).converse(Wire::new(stream)));
             }
-            () = gateway.idle() => {
+            () = gateway.useless() => {
                 gateway.unlisten();
                 return Ok(());
             }
@@ -64,14 +67,18 @@ pub(crate) async fn serve(gateway: Arc<Gateway>, listener: UnixListener) -> io::
 }
 
 impl Gateway {
-    /// Resolves when there was neither a daemon nor a sandbox for the whole lingering time.
-    async fn idle(&self) {
+    /// Resolves when there was neither a daemon nor a sandbox for the whole lingering time, or when
+    /// the folder is gone, so that no daemon can come any more.
+    async fn useless(&self) {
         let linger = Duration::from_secs(self.config.linger_seconds);
         loop {
             let idle = self.daemons.load(Ordering::Relaxed) == 0 && self.registry.is_empty();
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(linger), if idle => return,
+                () = tokio::time::sleep(LOOK) => if !self.socket.exists() {
+                    return;
+                },
             }
         }
     }

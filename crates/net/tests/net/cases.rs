@@ -12,8 +12,8 @@ use skerry_types::SandboxId;
 use tokio::sync::mpsc;
 
 use crate::world::{
-    ANSWER, ECHO, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, SOURCE, connect,
-    inside, options, question, reach, read_frame, run, talk, with_network, write_frame,
+    ANSWER, ECHO, Folder, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, SOURCE,
+    connect, inside, options, question, reach, read_frame, run, talk, with_network, write_frame,
 };
 
 type Case = fn();
@@ -56,6 +56,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         connections_survive_the_daemon,
     ),
     ("an_unused_gateway_leaves", an_unused_gateway_leaves),
+    (
+        "a_gateway_without_its_folder_leaves",
+        a_gateway_without_its_folder_leaves,
+    ),
     (
         "without_nft_there_is_no_way_out",
         without_nft_there_is_no_way_out,
@@ -383,7 +387,7 @@ fn start(role: &str, args: &[&str], change: impl FnOnce(&mut Command)) -> (Child
 }
 
 fn connections_survive_the_daemon() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let sandbox = SandboxId::new();
     let args = [dir.path().to_str().unwrap(), &sandbox.to_string()];
     let (mut daemon, said) = start("daemon", &args, |_| {});
@@ -410,7 +414,7 @@ fn connections_survive_the_daemon() {
 }
 
 fn an_unused_gateway_leaves() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let mut options = options(dir.path());
     options.config.linger_seconds = 0;
     run(async {
@@ -421,11 +425,22 @@ fn an_unused_gateway_leaves() {
         drop(network);
         gateway.wait_for_end();
     });
-    assert!(!dir.path().join("net/gateway.sock").exists());
+    assert!(!dir.socket().exists());
+}
+
+fn a_gateway_without_its_folder_leaves() {
+    let dir = Folder::new();
+    run(async {
+        let network = Network::start(options(dir.path())).await.unwrap();
+        let _sandbox = nat(&network).await;
+        let gateway = Process::open(network.facts().await.unwrap().pid);
+        std::fs::remove_dir_all(dir.path().join("net")).unwrap();
+        gateway.wait_for_end();
+    });
 }
 
 fn without_nft_there_is_no_way_out() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let fake = dir.path().join("nft");
     std::fs::write(&fake, "#!/bin/sh\necho 'no such thing' >&2\nexit 1\n").unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -445,7 +460,7 @@ fn without_nft_there_is_no_way_out() {
 }
 
 fn a_gateway_that_cannot_start_says_why() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     let mut options = options(dir.path());
     options.command = ["sh", "-c", "echo no right to it >&2; exit 1"]
         .map(Into::into)
@@ -459,7 +474,7 @@ fn a_gateway_that_cannot_start_says_why() {
 }
 
 fn a_new_daemon_brings_its_rules() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     run(async {
         let mut options = options(dir.path());
         let before = Network::start(options.clone()).await.unwrap();
@@ -476,7 +491,7 @@ fn a_new_daemon_brings_its_rules() {
 
 fn an_ordinary_user_has_all_of_it() {
     const NOBODY: u32 = 65_534;
-    let dir = tempfile::tempdir().unwrap();
+    let dir = Folder::new();
     std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let args = [dir.path().to_str().unwrap()];
     let (mut user, said) = start("ordinary-user", &args, |command| {

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns, unshare};
 use skerry_net::{Config, Network, Options};
 use skerry_sys::netlink::{LOOPBACK, Netlink, Route};
+use tempfile::TempDir;
 
 /// A server on the internet, in a range that the tests allow.
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
@@ -196,6 +198,32 @@ pub(crate) fn write_frame(stream: &mut TcpStream, message: &[u8]) -> io::Result<
     stream.write_all(message)
 }
 
+/// A folder for a network, whose gateway ends with it even when the test fails.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("net/gateway.sock")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Ok(mut gateway) = UnixStream::connect(self.socket()) {
+            gateway.write_all(b"\"stop\"\n").ok();
+            gateway.read_to_end(&mut Vec::new()).ok();
+        }
+    }
+}
+
 /// Options for a network in this folder, with the public server allowed.
 pub(crate) fn options(dir: &Path) -> Options {
     let resolv_conf = dir.join("resolv.conf");
@@ -219,7 +247,7 @@ pub(crate) fn with_network<F: Future<Output = ()>>(
     case: impl FnOnce(Network) -> F,
 ) {
     run(async {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Folder::new();
         let mut options = options(dir.path());
         change(&mut options);
         let network = Network::start(options).await.unwrap();
@@ -227,7 +255,7 @@ pub(crate) fn with_network<F: Future<Output = ()>>(
         let gateway = Process::open(network.facts().await.unwrap().pid);
         network.stop().await.unwrap();
         gateway.wait_for_end();
-        assert!(!dir.path().join("net/gateway.sock").exists());
+        assert!(!dir.socket().exists());
         let mut interfaces = nix::ifaddrs::getifaddrs().unwrap();
         let foreign = interfaces.find(|i| !["lo", "uplink"].contains(&&*i.interface_name));
         assert!(foreign.is_none(), "{foreign:?}");
