@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// Runs the program in `fd` instead of this one. Returns only if that failed.
@@ -33,13 +33,14 @@ pub fn exec(fd: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> io::Result<Inf
 
 /// Puts `fds` at the numbers 0, 1, 2 … for the next program, and closes everything else when it starts.
 ///
-/// None of `fds` may have one of these numbers already.
+/// What had these numbers before is lost.
 pub fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // First out of the way of each other.
+    let first_free = fds.len() as RawFd;
+    let above = |fd: &BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, first_free);
+    let fds: Vec<OwnedFd> = fds.iter().map(above).collect::<Result<_, _>>()?;
     for (number, fd) in fds.iter().enumerate() {
-        if (fd.as_raw_fd() as usize) < fds.len() {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        // SAFETY: plain numbers. What had the number before is one of the standard streams, or free.
+        // SAFETY: plain numbers, and the caller knows that what had them is lost.
         if unsafe { libc::dup2(fd.as_raw_fd(), number as RawFd) } < 0 {
             return Err(io::Error::last_os_error());
         }

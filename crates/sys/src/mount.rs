@@ -111,3 +111,9 @@ pub fn enter_root() -> io::Result<()> {
     unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
 }
+
+/// Gives the calling thread, and what it starts from now on, a mount namespace of its own, from which nothing shows on the host.
+pub fn own_namespace() -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    make_private()
+}

@@ -93,6 +93,11 @@ impl Cgroups {
         }
     }
 
+    /// Gives the folder itself back, if there is no group in it.
+    pub fn close(self) -> io::Result<()> {
+        self.parents.iter().try_for_each(|p| files::remove(p))
+    }
+
     /// The names of all groups, those half made or half removed included.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();

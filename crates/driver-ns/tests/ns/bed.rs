@@ -1,0 +1,160 @@
+//! A driver over a fresh folder, and the proof that it leaves nothing behind.
+
+use std::ffi::OsString;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use skerry_driver::{Bind, Driver, Instance, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver_ns::{NsDriver, Options};
+use skerry_storage::Storage;
+use skerry_sys::cgroup::Cgroups;
+use skerry_sys::mount;
+use skerry_types::{Resources, SandboxId};
+use tempfile::TempDir;
+
+use crate::agent::Agent;
+
+pub(crate) struct Bed {
+    folder: TempDir,
+    pub(crate) cgroup_parent: String,
+    pub(crate) storage: Arc<Storage>,
+    made: Mutex<Vec<SandboxId>>,
+}
+
+/// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
+    if is_root() {
+        mount::own_namespace().unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_all().build().unwrap();
+    runtime.block_on(body(Bed::new()));
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+impl Bed {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        make_image(&folder.path().join("image"));
+        let data = folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        // In a cgroup of its own, since the tests of one run share a process.
+        let name = folder.path().file_name().unwrap().to_str().unwrap();
+        let cgroup_parent = format!("skerry/test-{name}");
+        let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
+        Self {
+            folder,
+            cgroup_parent,
+            storage: Arc::new(storage),
+            made: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) async fn driver(&self) -> NsDriver {
+        self.driver_with(env!("CARGO_BIN_EXE_skerry-ns-spawner").as_ref()).await
+    }
+
+    pub(crate) async fn driver_with(&self, spawner: &Path) -> NsDriver {
+        let options = Options {
+            data_dir: self.data(),
+            agent: skerry_agent_bin::AGENT,
+            spawner_command: vec![OsString::from(spawner)],
+            storage: Arc::clone(&self.storage),
+            network: None,
+            cgroup_parent: self.cgroup_parent.clone(),
+            first_id: Options::FIRST_ID,
+        };
+        NsDriver::new(options).await.unwrap()
+    }
+
+    pub(crate) fn spec(&self) -> Spec {
+        let id = SandboxId::new();
+        self.made.lock().push(id);
+        Spec {
+            id,
+            resources: Resources::FREE_FORM,
+            rootfs: Rootfs {
+                layers: vec![self.path("image")],
+                binds: vec![Bind {
+                    source: "/usr".into(),
+                    target: "/usr".into(),
+                }],
+            },
+            privilege: Privilege::Restricted,
+            network: NetworkMode::None,
+            hostname: "island".to_owned(),
+        }
+    }
+
+    pub(crate) fn spec_root(&self) -> Spec {
+        Spec {
+            privilege: Privilege::Root,
+            ..self.spec()
+        }
+    }
+
+    /// Nothing of any sandbox is left: no record, volume, control group or process.
+    #[track_caller]
+    pub(crate) fn assert_clean(&self) {
+        let records = fs::read_dir(self.data().join("run")).unwrap();
+        assert_eq!(records.count(), 0, "a record is left");
+        assert_eq!(self.storage.list().unwrap(), [], "a volume is left");
+        assert_eq!(self.groups(), Vec::<String>::new(), "a control group is left");
+        assert_eq!(self.agents(), Vec::<String>::new(), "an agent is left");
+    }
+
+    fn groups(&self) -> Vec<String> {
+        Cgroups::open(&self.cgroup_parent).map_or(Vec::new(), |groups| groups.names().unwrap())
+    }
+
+    /// Agents of sandboxes that this bed made; the machine may run others.
+    fn agents(&self) -> Vec<String> {
+        let names = self.made.lock().iter().map(|id| format!("skerry-agent:{}", id.label())).collect::<Vec<_>>();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.map(|entry| fs::read(entry.path().join("cmdline")).unwrap_or_default());
+        let first = lines.map(|line| String::from_utf8_lossy(&line).split('\0').next().unwrap_or("").to_owned());
+        first.filter(|name| names.contains(name)).collect()
+    }
+}
+
+pub(crate) async fn create(driver: &NsDriver, spec: &Spec) -> (Instance, Agent) {
+    let made = driver.create(spec).await.unwrap();
+    let link = driver.connect(spec.id).await.unwrap();
+    (made, Agent::new(link).await)
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        if let Ok(groups) = Cgroups::open(&self.cgroup_parent) {
+            drop(groups.close());
+        }
+    }
+}
+
+/// The machine's `/usr` goes below it.
+fn make_image(image: &Path) {
+    for name in ["usr", "tmp", "etc", "proc", "sys", "dev", "root", "home/user"] {
+        fs::create_dir_all(image.join(name)).unwrap();
+    }
+    for name in ["bin", "lib", "lib64", "sbin"] {
+        symlink(format!("usr/{name}"), image.join(name)).unwrap();
+    }
+    fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n").unwrap();
+    fs::write(image.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
+    symlink("/etc/passwd", image.join("etc/hostname")).unwrap();
+}

@@ -1,0 +1,1 @@
+//! Spawners and daemons that die at any moment.

@@ -1,0 +1,1 @@
+//! What a program inside tries, and must not get.
