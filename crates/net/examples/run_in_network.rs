@@ -1,4 +1,4 @@
-//! Runs a command in a sandbox's network: `run ALLOWED,NETWORKS COMMAND…`, as root.
+//! Runs a command in a sandbox's network: `run_in_network ALLOWED,NETWORKS COMMAND…`, as root.
 #![expect(clippy::print_stderr, reason = "an example reports on its terminal")]
 
 use std::error::Error;
