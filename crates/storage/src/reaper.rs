@@ -108,7 +108,7 @@ fn empty(trash: &File, stop: &AtomicBool) {
             match remove(trash, name, trash, stop) {
                 Ok(()) => removed = true,
                 Err(e) => {
-                    tracing::warn!(error = %e, ?name, "cannot remove from the trash of the store")
+                    tracing::warn!(error = %e, ?name, "cannot remove from the trash of the store");
                 }
             }
         }

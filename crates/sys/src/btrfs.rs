@@ -174,8 +174,14 @@ pub fn fsid(file: BorrowedFd<'_>) -> io::Result<String> {
     };
     // SAFETY: `args` lives through the call and has the layout the request number states.
     unsafe { ioc_fs_info(file.as_raw_fd(), &raw mut args) }?;
-    let hex: String = args.fsid.iter().map(|b| format!("{b:02x}")).collect();
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+    let hex = format!("{:032x}", u128::from_be_bytes(args.fsid));
+    let parts = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ];
     Ok(parts.join("-"))
 }
 

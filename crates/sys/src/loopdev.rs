@@ -55,7 +55,11 @@ nix::ioctl_none_bad!(loop_ctl_get_free, 0x4C82);
 
 /// True where this process may make loop devices.
 pub fn available() -> bool {
-    OpenOptions::new().read(true).write(true).open(CONTROL).is_ok()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .is_ok()
 }
 
 impl LoopDevice {

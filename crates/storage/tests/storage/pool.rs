@@ -1,7 +1,5 @@
 //! What holds for the btrfs pool: limits, restarts, kills, growth and giving back.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -11,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{
+use crate::common::{
     MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_pool, volume, with_own_mounts,
 };
 use nix::mount::{MsFlags, mount, umount};
@@ -150,7 +148,7 @@ fn the_pool_grows_and_gives_back() {
         storage.settle(id).unwrap();
         assert!(blocks() > empty + 450 * MIB);
         storage.destroy(id).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(120);
+        let deadline = Instant::now() + Duration::from_mins(2);
         while blocks() > empty + 50 * MIB {
             assert!(
                 Instant::now() < deadline,
@@ -239,7 +237,7 @@ fn be_rootless(data: &Path) {
     let closed = || {
         fs::set_permissions(
             upper.join("closed"),
-            std::os::unix::fs::PermissionsExt::from_mode(0),
+            std::os::unix::fs::PermissionsExt::from_mode(0o000),
         )
     };
     closed().unwrap();
@@ -260,7 +258,7 @@ fn role(role: &str, data: &Path) -> Command {
 
 fn role_of(binary: &Path, role: &str, data: &Path) -> Command {
     let mut command = Command::new(binary);
-    command.args(["--exact", "role_of_a_started_process", "--nocapture"]);
+    command.args(["--exact", "pool::role_of_a_started_process", "--nocapture"]);
     command.env(ROLE, role).env(DATA, data);
     command
 }

@@ -11,11 +11,11 @@ use skerry_sys::loopdev::LoopDevice;
 use skerry_types::SandboxId;
 use tempfile::TempDir;
 
-pub const MIB: u64 = 1 << 20;
-pub const POOL_BYTES: u64 = 1024 * MIB;
+pub(crate) const MIB: u64 = 1 << 20;
+pub(crate) const POOL_BYTES: u64 = 1024 * MIB;
 
 /// Runs `body` in a thread whose mounts the machine does not see; false, loudly, where that is not allowed.
-pub fn with_own_mounts<T: Send>(body: impl FnOnce() -> T + Send) -> Option<T> {
+pub(crate) fn with_own_mounts<T: Send>(body: impl FnOnce() -> T + Send) -> Option<T> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: needs root, to mount in a namespace of its own");
         return None;
@@ -31,7 +31,7 @@ pub fn with_own_mounts<T: Send>(body: impl FnOnce() -> T + Send) -> Option<T> {
 }
 
 /// Runs `body` with a store on each rung that this machine has, and says which ones it has not.
-pub fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
+pub(crate) fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
     with_own_mounts(|| on_pool(&body));
     with_own_mounts(|| on_reflink(&body));
     let data = TempDir::new().unwrap();
@@ -45,7 +45,7 @@ pub fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
 }
 
 /// A store in a pool, or nothing where there can be none.
-pub fn open_pool(data: &Path) -> Option<Storage> {
+pub(crate) fn open_pool(data: &Path) -> Option<Storage> {
     let options = Options {
         max_bytes: Some(POOL_BYTES),
         prefer: None,
@@ -110,7 +110,7 @@ fn on_reflink(body: &(impl Fn(&Storage) + Send + Sync)) {
 }
 
 /// The loop devices on `data`'s pool, by what the kernel says of all.
-pub fn attached(data: &Path) -> usize {
+pub(crate) fn attached(data: &Path) -> usize {
     let image = data.canonicalize().unwrap().join("pool.img");
     let devices = fs::read_dir("/sys/block").unwrap().flatten();
     let backing =
@@ -120,14 +120,14 @@ pub fn attached(data: &Path) -> usize {
         .count()
 }
 
-pub fn assert_nothing_attached(data: &Path) {
+pub(crate) fn assert_nothing_attached(data: &Path) {
     assert_eq!(attached(data), 0, "a loop device is left");
     let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     assert!(!mounts.contains(data.to_str().unwrap()), "a mount is left");
 }
 
 /// This user and group: who owns volumes in tests.
-pub fn me() -> (u32, u32) {
+pub(crate) fn me() -> (u32, u32) {
     (
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
@@ -135,7 +135,7 @@ pub fn me() -> (u32, u32) {
 }
 
 /// A new volume with room; its id and upper folder.
-pub fn volume(storage: &Storage) -> (SandboxId, PathBuf) {
+pub(crate) fn volume(storage: &Storage) -> (SandboxId, PathBuf) {
     let id = SandboxId::new();
     (id, storage.create(id, 512 * MIB, me()).unwrap().upper())
 }

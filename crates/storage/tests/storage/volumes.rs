@@ -1,13 +1,11 @@
 //! What holds for volumes on every rung of the ladder.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use common::{MIB, me, on_each_tier, volume};
+use crate::common::{MIB, me, on_each_tier, volume};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use skerry_storage::{Options, Storage, StorageError, Tier};
 use skerry_types::SandboxId;
