@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skerry_control::{Caller, Control, Need, Scope};
 use skerry_proto::node::Node;
@@ -11,12 +12,24 @@ use tokio_util::sync::CancellationToken;
 use crate::ImageService;
 
 /// What an operator may decide about the edge.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Host names it answers to, beside loopback names, `*.localhost` and addresses. Names below them count too.
     pub domains: Vec<String>,
     /// Origins whose pages may call it, as browsers write them: `https://example.org`.
     pub origins: Vec<String>,
+    /// The head of a request, a JSON body, and each further piece of a longer one have to be here by then.
+    pub patience: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            origins: Vec::new(),
+            patience: Duration::from_secs(30),
+        }
+    }
 }
 
 /// What every request can reach. Cheap to clone; every clone is the same one.

@@ -10,22 +10,25 @@ use futures::{Stream, StreamExt};
 use skerry_proto::node::ByteStream;
 use skerry_types::{Error, ErrorCode, Result};
 
-/// The next bytes of a body have to be here by then.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::App;
 
 /// A request's body of at most `most` bytes. Refused at once when its head says more, broken off with an error when it turns out so.
-pub(crate) fn upload(headers: &HeaderMap, body: Body, most: u64) -> Result<ByteStream> {
+pub(crate) fn upload(app: &App, headers: &HeaderMap, body: Body, most: u64) -> Result<ByteStream> {
     let said = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if said.is_some_and(|said| said > most) {
         return Err(too_large(most));
     }
-    Ok(bounded(body.into_data_stream(), most))
+    Ok(bounded(
+        app.settings.patience,
+        body.into_data_stream(),
+        most,
+    ))
 }
 
-/// Chunks of at most `most` bytes in all, none of which lets us wait for too long.
-pub(crate) fn bounded<S, E>(source: S, most: u64) -> ByteStream
+/// Chunks of at most `most` bytes in all, each of which comes within `patience`.
+pub(crate) fn bounded<S, E>(patience: Duration, source: S, most: u64) -> ByteStream
 where
     S: Stream<Item = Result<Bytes, E>> + Send + Unpin + 'static,
     E: Send + 'static,
@@ -33,7 +36,7 @@ where
     let left = most;
     futures::stream::unfold(Some((source, left)), move |state| async move {
         let (mut source, left) = state?;
-        let next = tokio::time::timeout(IDLE_TIMEOUT, source.next()).await;
+        let next = tokio::time::timeout(patience, source.next()).await;
         let error = match next {
             Ok(None) => return None,
             Ok(Some(Ok(chunk))) => match left.checked_sub(chunk.len() as u64) {

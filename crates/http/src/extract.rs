@@ -1,7 +1,5 @@
 //! Parts of a request as types. Each says which field it could not read.
 
-use std::time::Duration;
-
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::{HeaderName, header, request::Parts};
@@ -10,10 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use skerry_types::{Error, ErrorCode, limits};
 
+use crate::App;
 use crate::error::Failure;
-
-/// A whole JSON body has to be here by then.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A JSON body, in or out.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,26 +21,26 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
         require_json(&request)?;
-        parse(&whole_body(request).await?).map(Self)
+        parse(&whole_body(request, app).await?).map(Self)
     }
 }
 
 /// No body at all is fine where every field may be left out.
-impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> OptionalFromRequest<App> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Failure> {
+    async fn from_request(request: Request, app: &App) -> Result<Option<Self>, Failure> {
         let has_type = request.headers().contains_key(header::CONTENT_TYPE);
         if has_type {
-            let json = <Self as FromRequest<S>>::from_request(request, state).await?;
+            let json = <Self as FromRequest<App>>::from_request(request, app).await?;
             return Ok(Some(json));
         }
-        let body = whole_body(request).await?;
+        let body = whole_body(request, app).await?;
         if body.is_empty() {
             return Ok(None);
         }
@@ -71,10 +67,10 @@ fn not_json() -> Failure {
         .into()
 }
 
-async fn whole_body(request: Request) -> Result<Bytes, Failure> {
+async fn whole_body(request: Request, app: &App) -> Result<Bytes, Failure> {
     let body: Body = request.into_body();
     let read = axum::body::to_bytes(body, limits::MAX_JSON_BYTES);
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+    match tokio::time::timeout(app.settings.patience, read).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(broken_body(&error)),
         Err(_) => Err(Failure::new(

@@ -129,7 +129,7 @@ mod tests {
     fn names_that_an_attacker_can_point_at_us_are_not_ours() {
         let settings = Settings {
             domains: vec!["boxes.example".into()],
-            origins: Vec::new(),
+            ..Settings::default()
         };
         for ours in [
             "localhost",

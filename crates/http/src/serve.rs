@@ -19,8 +19,6 @@ use tower::ServiceExt;
 
 use crate::App;
 
-/// The head of a request, and the time between two, may take this long.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The head of a request may be this large.
 const HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -42,6 +40,7 @@ pub async fn serve_tcp(listener: TcpListener, app: App, shutdown: CancellationTo
 
 /// Serves on any listener, such as a Unix socket. See [`serve_tcp`].
 pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: CancellationToken) {
+    let patience = app.settings.patience;
     let router = crate::router(app.clone());
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tracker = TaskTracker::new();
@@ -49,7 +48,7 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
         let Ok(slot) = slots.clone().acquire_owned().await else {
             break;
         };
-        let connection = connection(io, router.clone(), app.draining.clone());
+        let connection = connection(io, router.clone(), patience, app.draining.clone());
         tracker.spawn(async move {
             connection.await;
             drop(slot);
@@ -65,7 +64,7 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
         tokio::select! {
             _ = &mut done => break,
             Some(io) = accept(&mut listener, &never), if late.len() < MAX_CONNECTIONS => {
-                late.spawn(connection(io, router.clone(), never.clone()));
+                late.spawn(connection(io, router.clone(), patience, never.clone()));
             }
             Some(_) = late.join_next() => {}
         }
@@ -81,7 +80,7 @@ async fn accept<L: Listener>(listener: &mut L, stop: &CancellationToken) -> Opti
 }
 
 /// Serves one connection. Once `ending` is cancelled it ends after the request in progress.
-async fn connection<I>(io: I, router: Router, ending: CancellationToken)
+async fn connection<I>(io: I, router: Router, patience: Duration, ending: CancellationToken)
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -90,7 +89,7 @@ where
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(patience)
             .max_buf_size(HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))

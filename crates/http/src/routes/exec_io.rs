@@ -200,7 +200,7 @@ async fn write_exec_stdin(
     let node = app
         .node(&caller, Scope::ExecCreate, id, Need::Running)
         .await?;
-    let mut content = body::upload(&headers, content, limits::MAX_FILE_BYTES)?;
+    let mut content = body::upload(&app, &headers, content, limits::MAX_FILE_BYTES)?;
     while let Some(chunk) = content.next().await {
         node.exec_stdin(id, exec, chunk?, false).await?;
     }

@@ -109,7 +109,7 @@ async fn import_image(
     content: Body,
 ) -> Answer<(StatusCode, Json<Image>)> {
     caller.require(Scope::SandboxCreate)?;
-    let archive = body::upload(&headers, content, limits::MAX_ARCHIVE_BYTES)?;
+    let archive = body::upload(&app, &headers, content, limits::MAX_ARCHIVE_BYTES)?;
     let image = app.images.import(reference, archive).await?;
     Ok((StatusCode::CREATED, Json(image)))
 }

@@ -1,5 +1,7 @@
 //! Files and archives, in and out.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{Extension, FromRequest, Request, State};
@@ -191,11 +193,11 @@ async fn write_files(
     let path = check::path(&query.path)?;
     let user = query.user.as_deref();
     let written = if query.batch {
-        let content = body::upload(&headers, content, limits::MAX_ARCHIVE_BYTES)?;
+        let content = body::upload(&app, &headers, content, limits::MAX_ARCHIVE_BYTES)?;
         node.write_tar(id, path, user, content).await?
     } else {
         let mode = query.mode.as_deref().map(octal).transpose()?;
-        let content = body::upload(&headers, content, limits::MAX_FILE_BYTES)?;
+        let content = body::upload(&app, &headers, content, limits::MAX_FILE_BYTES)?;
         let entry = node.write_file(id, path, mode, user, content).await?;
         entry.size_bytes
     };
@@ -260,7 +262,8 @@ async fn upload_form(
             ("path", None) => path = Some(text(field).await?),
             ("file", Some(path)) => {
                 let path = check::path(path)?;
-                pass_on(&*node, id, path, field).await?;
+                let content = (field, app.settings.patience);
+                pass_on(&*node, id, path, content).await?;
                 return Ok(StatusCode::NO_CONTENT);
             }
             ("file", None) => return Err(Error::validation("path: must come before file").into()),
@@ -289,7 +292,12 @@ async fn text(mut field: Field<'_>) -> Answer<String> {
 }
 
 /// Writes a field's content to a file. The field lives as long as the form, the content stream for ever, hence the channel between them.
-async fn pass_on(node: &dyn Node, id: SandboxId, path: &str, mut field: Field<'_>) -> Result<()> {
+async fn pass_on(
+    node: &dyn Node,
+    id: SandboxId,
+    path: &str,
+    (mut field, patience): (Field<'_>, Duration),
+) -> Result<()> {
     let (send, receive) = mpsc::channel(QUEUE);
     let pump = async move {
         loop {
@@ -304,7 +312,7 @@ async fn pass_on(node: &dyn Node, id: SandboxId, path: &str, mut field: Field<'_
             }
         }
     };
-    let content = body::bounded(parts(receive), limits::MAX_FILE_BYTES);
+    let content = body::bounded(patience, parts(receive), limits::MAX_FILE_BYTES);
     let (written, ()) = tokio::join!(node.write_file(id, path, None, None, content), pump);
     written.map(drop)
 }

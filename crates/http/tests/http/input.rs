@@ -1,0 +1,466 @@
+//! Input that cannot be: the one envelope, the right code, the field by name, and nothing changed.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use reqwest::multipart::Form;
+use serde_json::{Value, json};
+use skerry_types::ExecEnd;
+
+use crate::world::{World, send};
+
+#[tokio::test]
+async fn what_is_wrong_is_named() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let exec = format!("{s}/exec");
+    let cases: [(&str, &str, Value, &str, &str); 20] = [
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"imgae": "base"}),
+            "validation_error",
+            "imgae",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"env": {"A": 1}}),
+            "validation_error",
+            "env.A",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"vcpus": -1}),
+            "validation_error",
+            "vcpus",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"vcpus": 1000}),
+            "validation_error",
+            "vcpus",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"image": "base", "template": "base"}),
+            "validation_error",
+            "template",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"image": "nothing"}),
+            "validation_error",
+            "nothing",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes?wait=301",
+            json!({}),
+            "validation_error",
+            "wait",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes?wiat=1",
+            json!({}),
+            "validation_error",
+            "wiat",
+        ),
+        ("POST", &exec, json!({}), "validation_error", "cmd"),
+        ("POST", &exec, json!({"cmd": []}), "validation_error", "cmd"),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x", "timeout_seconds": 301}),
+            "validation_error",
+            "timeout_seconds",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x", "timeout_seconds": 7201, "wait": false}),
+            "validation_error",
+            "timeout_seconds",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x", "timeout_seconds": 0}),
+            "validation_error",
+            "timeout_seconds",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x", "cwd": "relative"}),
+            "validation_error",
+            "cwd",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x", "env": {"A=B": "secret"}}),
+            "validation_error",
+            "env.A=B",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": "x".repeat(200_000)}),
+            "validation_error",
+            "cmd",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?limit=0",
+            json!({}),
+            "validation_error",
+            "limit",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?limit=many",
+            json!({}),
+            "validation_error",
+            "limit",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?status=fine",
+            json!({}),
+            "validation_error",
+            "status",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?cursor=x",
+            json!({}),
+            "validation_error",
+            "cursor",
+        ),
+    ];
+    for (method, path, body, code, field) in cases {
+        let request = world.request(method, path);
+        let request = if method == "GET" {
+            request
+        } else {
+            request.json(&body)
+        };
+        let answer = send(request).await;
+        assert_eq!(answer.code(), code, "{path} {body}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(
+            message.contains(field),
+            "{path}: `{message}` does not name {field}"
+        );
+        assert!(!message.contains("secret"), "values of env may be secrets");
+    }
+    let execs = world.get(&format!("{s}/execs")).await.json();
+    assert_eq!(execs["execs"], json!([]), "nothing ran");
+    let list = world.get("/v1/sandboxes").await.json();
+    assert_eq!(
+        list["sandboxes"].as_array().unwrap().len(),
+        1,
+        "nothing was made"
+    );
+}
+
+#[tokio::test]
+async fn every_kind_of_failure_has_the_envelope() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let json_type = ("content-type", "application/json");
+    let post = |path: &str, body: Vec<u8>| {
+        world
+            .request("POST", path)
+            .header(json_type.0, json_type.1)
+            .body(body)
+    };
+    let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
+    let large = format!("{{\"name\":\"{}\"}}", "x".repeat(2_000_000)).into_bytes();
+    let cases = [
+        (world.request("GET", "/v1/nothing"), 404, "not_found"),
+        (world.request("GET", "/"), 404, "not_found"),
+        (
+            world.request("PATCH", "/v1/sandboxes"),
+            405,
+            "method_not_allowed",
+        ),
+        (
+            world.request("GET", "/v1/sandboxes/sb_short"),
+            404,
+            "not_found",
+        ),
+        (
+            world.request("GET", &s.replace("sb_", "ex_")),
+            404,
+            "not_found",
+        ),
+        (
+            world.request("GET", &format!("{s}/exec/{}", &s[14..])),
+            404,
+            "not_found",
+        ),
+        (post("/v1/sandboxes", b"{".to_vec()), 400, "bad_request"),
+        (post("/v1/sandboxes", b"{} {}".to_vec()), 400, "bad_request"),
+        (post("/v1/sandboxes", vec![0xff, 0xfe]), 400, "bad_request"),
+        (
+            post("/v1/sandboxes", b"[]".to_vec()),
+            400,
+            "validation_error",
+        ),
+        (post("/v1/sandboxes", deep), 400, "validation_error"),
+        (post("/v1/sandboxes", large), 413, "too_large"),
+        (
+            world.request("GET", &format!("{s}/files")),
+            400,
+            "validation_error",
+        ),
+        (
+            world.request("GET", &format!("{s}/files?path=a")),
+            400,
+            "validation_error",
+        ),
+        (
+            world.request("GET", &format!("{s}/files?path=/%00")),
+            400,
+            "validation_error",
+        ),
+        (
+            world.request("GET", &format!("{s}/files?path=/nothing")),
+            404,
+            "not_found",
+        ),
+        (
+            world.request("DELETE", &format!("{s}/files?path=/../.")),
+            400,
+            "validation_error",
+        ),
+        (
+            world.request("GET", &format!("{s}/stream?after=x")),
+            400,
+            "validation_error",
+        ),
+        (
+            world
+                .request("GET", &format!("{s}/stream"))
+                .header("last-event-id", "x"),
+            400,
+            "validation_error",
+        ),
+        (
+            world.request("POST", &format!("{s}/files/write")).body("x"),
+            415,
+            "unsupported_media_type",
+        ),
+        (
+            world
+                .request("POST", &format!("{s}/files/write"))
+                .multipart(Form::new().text("file", "x")),
+            400,
+            "validation_error",
+        ),
+    ];
+    for (request, status, code) in cases {
+        let request = request.build().unwrap();
+        let what = format!("{} {}", request.method(), request.url().path());
+        let answer = send(reqwest::RequestBuilder::from_parts(
+            reqwest::Client::new(),
+            request,
+        ))
+        .await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{what}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_the_server_lives() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    world.node.panics.store(true, Ordering::SeqCst);
+    let answer = world.get(&format!("{s}/files/stat?path=/a")).await;
+    assert_eq!(
+        (answer.status, answer.code()),
+        (500, "internal_error".into())
+    );
+    assert_eq!(world.get(&s).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_does_not_run_takes_no_work() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let ran = world
+        .post(&format!("{s}/exec"), json!({"cmd": "echo hello"}))
+        .await
+        .json();
+    assert_eq!(
+        world.post(&format!("{s}/stop"), json!({})).await.status,
+        202
+    );
+    let ended = world.get(&format!("{s}/wait?until=ended")).await.json();
+    assert_eq!(ended["status"], "stopped");
+    for path in ["exec", "sessions", "pty"] {
+        let answer = world
+            .post(&format!("{s}/{path}"), json!({"cmd": "x"}))
+            .await;
+        let answer = if path == "sessions" {
+            world.post(&format!("{s}/{path}"), json!({})).await
+        } else {
+            answer
+        };
+        assert_eq!(
+            (answer.status, answer.code()),
+            (409, "sandbox_not_running".into()),
+            "{path}"
+        );
+    }
+    assert_eq!(
+        world.post(&format!("{s}/stop"), json!({})).await.status,
+        200,
+        "again"
+    );
+    let wait = world.get(&format!("{s}/wait")).await;
+    assert_eq!(
+        (wait.status, wait.code()),
+        (409, "sandbox_not_running".into())
+    );
+    // What it did can still be read, after it was deleted too.
+    assert_eq!(
+        send(world.request("DELETE", &s)).await.json()["status"],
+        "deleted"
+    );
+    let log = format!("{s}/exec/{}/log", ran["exec_id"].as_str().unwrap());
+    assert_eq!(world.get(&log).await.body, "hello\n");
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_there_is_a_normal_answer() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let answer = world
+        .post(&format!("{s}/exec"), json!({"cmd": ["nothing"]}))
+        .await;
+    let body = answer.json();
+    assert_eq!((answer.status, &body["exit_code"]), (200, &json!(127)));
+    assert_eq!(body["end"]["kind"], "failed_to_start");
+    assert!(body["end"]["reason"].as_str().unwrap().contains("nothing"));
+    assert_eq!(body["status"], "failed");
+}
+
+#[tokio::test]
+async fn an_answer_has_a_megabyte_and_the_log_has_all() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let chunk = Bytes::from(vec![b'x'; 1 << 20]);
+    world.node.script(
+        "much",
+        vec![chunk.clone(), chunk.clone(), chunk],
+        Some(ExecEnd::OomKilled),
+    );
+    let body = world
+        .post(&format!("{s}/exec"), json!({"cmd": "much"}))
+        .await
+        .json();
+    assert_eq!(body["stdout"].as_str().unwrap().len(), 1 << 20);
+    assert_eq!(
+        (&body["stdout_truncated"], &body["stderr_truncated"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(
+        (&body["exit_code"], &body["end"]["kind"]),
+        (&json!(137), &json!("oom_killed"))
+    );
+    let log = format!("{s}/exec/{}/log", body["exec_id"].as_str().unwrap());
+    assert_eq!(world.get(&log).await.body.len(), 3 << 20);
+    let part = world.get(&format!("{log}?offset=1048570&limit=10")).await;
+    assert_eq!(part.body, "x".repeat(10));
+    let none = world.get(&format!("{log}?stream=stderr")).await;
+    assert_eq!(none.body, "");
+    let past = world.get(&format!("{log}?offset=3145727")).await;
+    assert_eq!(past.body, "x");
+}
+
+#[tokio::test]
+async fn the_same_key_makes_one_sandbox() {
+    let world = World::new().await;
+    let once = |body: Value| {
+        let request = world
+            .request("POST", "/v1/sandboxes")
+            .header("idempotency-key", "one");
+        send(request.json(&body))
+    };
+    let (first, second) = tokio::join!(once(json!({"name": "a"})), once(json!({"name": "a"})));
+    assert_eq!((first.status, second.status), (201, 201));
+    assert_eq!(first.json()["sandbox_id"], second.json()["sandbox_id"]);
+    let replayed = [&first, &second].map(|answer| answer.header("idempotency-replayed") == "true");
+    assert_ne!(replayed[0], replayed[1], "one was done, one was told");
+    let other = once(json!({"name": "b"})).await;
+    assert_eq!((other.status, other.code()), (409, "conflict".into()));
+    let long = world
+        .request("POST", "/v1/sandboxes")
+        .header("idempotency-key", "k".repeat(65));
+    assert_eq!(send(long.json(&json!({}))).await.code(), "validation_error");
+    let list = world.get("/v1/sandboxes").await.json();
+    assert_eq!(list["sandboxes"].as_array().unwrap().len(), 1);
+    // A failure is told, not kept.
+    let bad = async || {
+        let request = world
+            .request("POST", "/v1/sandboxes")
+            .header("idempotency-key", "bad");
+        send(request.json(&json!({"image": "nothing"}))).await
+    };
+    assert_eq!(bad().await.code(), "validation_error");
+    assert_eq!(bad().await.code(), "validation_error");
+}
+
+#[tokio::test]
+async fn files_come_back_as_they_went() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    for size in [0, 1, 65_535, 65_537, 3 << 20] {
+        let data: Vec<u8> = (0..size).map(|at| (at * 7 % 251) as u8).collect();
+        let path = format!("{s}/files?path=/data/%C3%A4%20b");
+        let put = send(world.request("PUT", &path).body(data.clone()))
+            .await
+            .json();
+        assert_eq!(
+            put,
+            json!({"path": "/data/ä b", "bytes_written": size, "batch": false})
+        );
+        let got = world.get(&path).await;
+        assert_eq!(
+            got.header("content-disposition"),
+            "attachment; filename=\"__b\""
+        );
+        assert_eq!(got.header("x-content-type-options"), "nosniff");
+        assert!(got.body == data, "{size} bytes");
+    }
+    let form = Form::new().text("path", "/form").text("file", "content");
+    let sent = world
+        .request("POST", &format!("{s}/files/write"))
+        .multipart(form);
+    assert_eq!(send(sent).await.status, 204);
+    let read = world
+        .post(&format!("{s}/files/read"), json!({"path": "/form"}))
+        .await;
+    assert_eq!(read.body, "content");
+    let said = world.request("PUT", &format!("{s}/files?path=/large"));
+    let said = said
+        .header("content-length", (6u64 << 30).to_string())
+        .body("");
+    let _refused_or_reset = said.send().await;
+    assert_eq!(
+        world.get(&format!("{s}/files?path=/large")).await.status,
+        404
+    );
+}

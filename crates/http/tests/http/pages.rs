@@ -1,0 +1,137 @@
+//! Pages of lists: no gap, no double, whatever happens in between.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// Reads all pages of `limit`; `between` runs after the first.
+async fn pages(
+    world: &World,
+    path: &str,
+    list: &str,
+    limit: u32,
+    between: impl AsyncFnOnce(),
+) -> Vec<Vec<Value>> {
+    let mut pages = Vec::new();
+    let mut between = Some(between);
+    let mut cursor = Value::Null;
+    loop {
+        let mut url = format!("{path}limit={limit}");
+        if let Some(cursor) = cursor.as_str() {
+            url += &format!("&cursor={cursor}");
+        }
+        let page = world.get(&url).await.json();
+        pages.push(
+            page[list]
+                .as_array()
+                .unwrap_or_else(|| panic!("{page}"))
+                .clone(),
+        );
+        if let Some(between) = between.take() {
+            between().await;
+        }
+        cursor = page["next_cursor"].clone();
+        if cursor.is_null() {
+            return pages;
+        }
+    }
+}
+
+fn sizes(pages: &[Vec<Value>]) -> Vec<usize> {
+    pages.iter().map(Vec::len).collect()
+}
+
+fn distinct(pages: &[Vec<Value>], key: &str) -> usize {
+    let keys = pages.iter().flatten().map(|item| item[key].to_string());
+    keys.collect::<BTreeSet<_>>().len()
+}
+
+#[tokio::test]
+async fn sandboxes_by_fifty_while_more_are_made() {
+    let world = World::new().await;
+    for _ in 0..120 {
+        world.sandbox().await;
+    }
+    let pages = pages(&world, "/v1/sandboxes?", "sandboxes", 50, async || {
+        world.sandbox().await;
+    })
+    .await;
+    assert_eq!(sizes(&pages), [50, 50, 20]);
+    assert_eq!(distinct(&pages, "sandbox_id"), 120);
+}
+
+#[tokio::test]
+async fn execs_events_and_files() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let id = s.rsplit('/').next().unwrap().parse().unwrap();
+    for at in 0..7 {
+        world.start(&s, "hold").await;
+        world.node.happens(id, "test.event");
+        let put = world.request("PUT", &format!("{s}/files?path=/f{at}"));
+        assert_eq!(put.body("x").send().await.unwrap().status(), 200);
+    }
+    for (path, list, key) in [
+        ("execs?", "execs", "number"),
+        ("events?", "events", "seq"),
+        ("files?path=/&list=true&", "files", "path"),
+    ] {
+        let pages = pages(&world, &format!("{s}/{path}"), list, 3, async || {}).await;
+        let count = pages.iter().map(Vec::len).sum::<usize>();
+        assert!(count >= 7 && distinct(&pages, key) == count, "{path}");
+        assert!(
+            sizes(&pages[..pages.len() - 1])
+                .iter()
+                .all(|size| *size == 3),
+            "{path}"
+        );
+    }
+    let held = world
+        .get(&format!("{s}/execs?status=running&limit=200"))
+        .await
+        .json();
+    assert_eq!(held["execs"].as_array().unwrap().len(), 7);
+    let done = world.get(&format!("{s}/execs?status=done")).await.json();
+    assert_eq!(
+        (&done["execs"], &done["next_cursor"]),
+        (&json!([]), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn lists_narrow_by_what_they_are_asked() {
+    let world = World::new().await;
+    let make = async |body: Value| {
+        let made = world.post("/v1/sandboxes", body).await.json();
+        made["sandbox_id"].as_str().unwrap().to_owned()
+    };
+    let a = make(json!({"metadata": {"team": "a", "x": "1"}})).await;
+    let b = make(json!({"name": "bee", "metadata": {"team": "b"}})).await;
+    let forked = world
+        .post(&format!("/v1/sandboxes/{a}/fork"), json!({}))
+        .await
+        .json();
+    let child = forked["sandbox_id"].as_str().unwrap();
+    let list = async |query: &str| {
+        let page = world.get(&format!("/v1/sandboxes?{query}")).await.json();
+        let found = page["sandboxes"].as_array().unwrap().clone();
+        let ids = found
+            .iter()
+            .map(|s| s["sandbox_id"].as_str().unwrap().to_owned());
+        ids.collect::<Vec<_>>()
+    };
+    assert_eq!(list("metadata=team=b").await, [b.as_str()]);
+    assert_eq!(list("name=bee&status=running,paused").await, [b.as_str()]);
+    assert_eq!(list(&format!("forked_from={a}")).await, [child]);
+    assert!(list("status=deleted").await.is_empty());
+    let tree = world
+        .get(&format!("/v1/sandboxes/{child}/forks"))
+        .await
+        .json();
+    assert_eq!(
+        (&tree["root"], &tree["tree"][0]["children"]),
+        (&json!(a), &json!([child]))
+    );
+}

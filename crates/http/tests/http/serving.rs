@@ -1,0 +1,144 @@
+//! Connections: slow ones, hostile ones, and the end of the server.
+
+use std::time::Duration;
+
+use serde_json::json;
+use skerry_http::Settings;
+use skerry_types::ExecEnd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::world::{World, send};
+
+/// Sends bytes and reads until the server closes.
+async fn raw(world: &World, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(&world.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset after the answer is as good as a close.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_are_cut_off() {
+    let world = World::new().await;
+    assert!(
+        raw(&world, b"\x16\x03\x01 tls?\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400")
+    );
+    let many = "X-A: b\r\n".repeat(200);
+    let head = format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
+    assert!(
+        raw(&world, head.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431")
+    );
+    let long = format!(
+        "GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n",
+        "x".repeat(200_000)
+    );
+    assert!(
+        raw(&world, long.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431")
+    );
+    let none = raw(&world, b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    assert!(none.starts_with("HTTP/1.1 421"), "{none}");
+    let two =
+        "GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    assert!(
+        raw(&world, two.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 421")
+    );
+}
+
+#[tokio::test]
+async fn clients_that_dawdle_are_let_go() {
+    let settings = Settings {
+        patience: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let s = world.sandbox().await;
+    assert_eq!(raw(&world, b"").await, "");
+    let head = raw(&world, b"GET /health HTTP/1.1\r\nHost: local").await;
+    assert!(!head.contains("200 OK"), "{head}");
+    for request in ["POST /v1/sandboxes", &format!("PUT {s}/files?path=/part")] {
+        let request = format!(
+            "{request} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+            world.key
+        );
+        let body = raw(&world, request.as_bytes()).await;
+        assert!(body.contains("request_timeout"), "{body}");
+    }
+    assert_eq!(
+        world.get(&format!("{s}/files?path=/part")).await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn the_end_lets_work_finish_and_takes_no_more() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    // Two things under way: an exec that is waited for, and a stream that is followed.
+    let exec = world.start(&s, "hold").await;
+    let mut stream = world
+        .request("GET", &format!("{s}/exec/{exec}/stream"))
+        .send()
+        .await
+        .unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let waiting = world
+        .request("POST", &format!("{s}/exec"))
+        .json(&json!({"cmd": "hold"}));
+    let waiting = tokio::spawn(send(waiting));
+    let second = loop {
+        let list = world.get(&format!("{s}/execs")).await.json();
+        if let Some(exec) = list["execs"].get(1) {
+            break exec["exec_id"].as_str().unwrap().to_owned();
+        }
+    };
+    world.shutdown.cancel();
+    assert!(
+        stream.chunk().await.unwrap().is_none(),
+        "streams end, their readers resume elsewhere"
+    );
+    let ready = send(world.bare("GET", "/readyz")).await;
+    assert_eq!((ready.status, &ready.json()["ready"]), (503, &json!(false)));
+    assert_eq!(send(world.bare("GET", "/health")).await.status, 200);
+    let refused = world.post("/v1/sandboxes", json!({})).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (503, "service_unavailable".into())
+    );
+    assert_eq!(refused.header("connection"), "close");
+    assert_ne!(refused.header("retry-after"), "");
+    world
+        .node
+        .ends(second.parse().unwrap(), ExecEnd::Exited { code: 0 });
+    assert_eq!(waiting.await.unwrap().json()["exit_code"], 0);
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_the_same() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("http");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let shutdown = world.shutdown.clone();
+    let server = tokio::spawn(skerry_http::serve(listener, world.app.clone(), shutdown));
+    let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    world.shutdown.cancel();
+    server.await.unwrap();
+}

@@ -1,0 +1,109 @@
+//! What the server shows of itself: the document, the pages, the routes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::operations::documented;
+use crate::world::{World, send};
+
+/// Renewed by `SKERRY_UPDATE=1 cargo test -p skerry-http`.
+#[test]
+fn the_document_is_the_one_checked_in() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../openapi/v1.json");
+    let now = skerry_http::openapi().to_pretty_json().unwrap() + "\n";
+    if std::env::var_os("SKERRY_UPDATE").is_some() {
+        std::fs::write(&path, &now).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        now == kept,
+        "openapi/v1.json is old: SKERRY_UPDATE=1 cargo test -p skerry-http"
+    );
+}
+
+#[test]
+fn the_document_stands_on_its_own() {
+    let document = serde_json::to_value(skerry_http::openapi()).unwrap();
+    assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+    let text = document.to_string();
+    let schemas = &document["components"]["schemas"];
+    for reference in text.split("\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas[name].is_object(), "{name} is not there");
+    }
+    let ids = document["paths"].as_object().unwrap().values();
+    let ids = ids.flat_map(|item| item.as_object().unwrap().values());
+    let ids: Vec<_> = ids.map(|o| o["operationId"].as_str().unwrap()).collect();
+    assert_eq!(
+        ids.iter().collect::<BTreeSet<_>>().len(),
+        ids.len(),
+        "{ids:?}"
+    );
+}
+
+/// The router tells its routes only to a debugger, so that is what is read here.
+#[tokio::test]
+async fn the_router_and_the_document_have_the_same_routes() {
+    let world = World::new().await;
+    let shown = format!("{:?}", skerry_http::router(world.app.clone()));
+    let ids = shown.split("route_id_to_path: {").nth(1).unwrap();
+    let ids = ids.split('}').next().map(|_| ids).unwrap();
+    let mut routes = BTreeSet::new();
+    for part in ids.split("RouteId(").skip(1) {
+        let Some((_, rest)) = part.split_once("): \"") else {
+            continue;
+        };
+        routes.insert(rest.split('"').next().unwrap().to_owned());
+    }
+    let pages = [
+        "/docs",
+        "/docs/",
+        "/docs/{*rest}",
+        "/llms.txt",
+        "/openapi.json",
+    ];
+    for page in pages {
+        assert!(routes.remove(page), "{page}");
+    }
+    let operations = documented();
+    let paths = operations
+        .iter()
+        .map(|o| o.split(' ').nth(1).unwrap().to_owned());
+    let paths: BTreeSet<String> = paths.collect();
+    assert_eq!(routes, paths);
+    // No route has a method that is not documented.
+    for path in &paths {
+        let concrete = path.replace(['{', '}'], "");
+        for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "TRACE"] {
+            let status = send(world.request(method, &concrete)).await.status;
+            let there = operations.contains(&format!("{method} {path}"));
+            assert_eq!(status != 405, there, "{method} {path} gave {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_are_open_and_load_nothing_from_elsewhere() {
+    let world = World::new().await;
+    let docs = send(world.bare("GET", "/docs/")).await;
+    assert_eq!(docs.status, 200);
+    assert!(docs.header("content-type").starts_with("text/html"));
+    let html = String::from_utf8(docs.body.to_vec()).unwrap();
+    assert!(!html.contains("//"), "only our own paths: {html}");
+    for asset in html
+        .split(['"', '\''])
+        .filter(|part| part.starts_with("./"))
+    {
+        let path = format!("/docs/{}", &asset[2..]);
+        assert_eq!(send(world.bare("GET", &path)).await.status, 200, "{path}");
+    }
+    let document = send(world.bare("GET", "/openapi.json")).await.json();
+    assert_eq!(
+        document,
+        serde_json::to_value(skerry_http::openapi()).unwrap()
+    );
+    let text = send(world.bare("GET", "/llms.txt")).await;
+    assert!(text.header("content-type").starts_with("text/plain"));
+    let text = String::from_utf8(text.body.to_vec()).unwrap();
+    assert!(text.contains("POST /v1/sandboxes"));
+}
