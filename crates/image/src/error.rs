@@ -31,6 +31,12 @@ pub enum ImageError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The image was removed before it could be held.
+    #[error("the image `{reference}` has been removed")]
+    Gone {
+        /// The name it had.
+        reference: String,
+    },
     /// The image is needed by something that lives.
     #[error("the image `{reference}` is in use: {by}")]
     InUse {
@@ -185,6 +191,7 @@ impl ImageError {
             | Self::Malformed { .. }
             | Self::Unpack { .. } => ErrorCode::ValidationError,
             Self::InUse { .. } => ErrorCode::Conflict,
+            Self::Gone { .. } => ErrorCode::Gone,
             Self::Platform { .. } | Self::Base(_) => ErrorCode::Unsupported,
             Self::Registry { .. } | Self::RegistrySilent { .. } => ErrorCode::ServiceUnavailable,
             Self::Io { .. } | Self::Record { .. } | Self::Task(_) => ErrorCode::InternalError,

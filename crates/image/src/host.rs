@@ -8,18 +8,25 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use crate::digest::hex;
+use crate::digest::hex_of;
 use crate::error::{ImageError, Result};
 use crate::image::{Bind, Config};
 
 /// The user programs run as when ids can be mapped, and its home.
 pub(crate) const USER_ID: u32 = 1000;
 /// Changes whenever the skeleton does, so that old ones are made anew.
-const VERSION: &[u8] = b"skeleton 1";
+const VERSION: &str = "skeleton 1";
 /// No public file of `/etc` is larger.
 const MAX_PUBLIC_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the skeleton copies from; a change shows in these.
+const WATCHED: [&str; 5] = [
+    "/bin",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf.d",
+    "/etc/ssl/certs",
+];
 
 /// Links of a merged `/usr`, or folders to bind where the machine has not merged them.
 const USR_LINKS: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -112,27 +119,23 @@ const FILES: &[(&str, &str)] = &[
     ("etc/timezone", "Etc/UTC\n"),
 ];
 
-/// Changes when something that the skeleton copies has changed on the host.
-pub(crate) fn fingerprint(ids_mapped: bool) -> String {
-    let watched = [
-        "/etc/alternatives",
-        "/etc/ld.so.cache",
-        "/etc/ld.so.conf.d",
-        "/etc/ssl/certs",
-        "/bin",
-    ];
-    let mut hash = Sha256::new();
-    hash.update(VERSION);
-    hash.update([u8::from(ids_mapped)]);
-    for path in watched {
-        if let Ok(meta) = fs::symlink_metadata(path) {
-            hash.update(meta.mtime().to_le_bytes());
-            hash.update(meta.mtime_nsec().to_le_bytes());
-            hash.update(meta.ino().to_le_bytes());
-        }
-        hash.update([0]);
+/// When each of [`WATCHED`] was last changed, and which file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp([Option<(i64, i64, u64)>; WATCHED.len()]);
+
+impl Stamp {
+    /// Changes when something that the skeleton copies has changed on the host.
+    pub(crate) fn now() -> Self {
+        Self(WATCHED.map(|path| {
+            let meta = fs::symlink_metadata(path).ok()?;
+            Some((meta.mtime(), meta.mtime_nsec(), meta.ino()))
+        }))
     }
-    hex(&hash.finalize())
+
+    /// The name of the skeleton that is right for this state of the host.
+    pub(crate) fn layer_name(&self, ids_mapped: bool) -> String {
+        hex_of(format!("{VERSION} {ids_mapped} {:?}", self.0).as_bytes())
+    }
 }
 
 /// What a sandbox on `host` mounts over the skeleton.

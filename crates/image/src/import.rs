@@ -43,13 +43,12 @@ impl Images {
             })
             .await?;
         let layout = Layout::open(tree.path(), &what)?;
-        match find(&layout, &what)? {
-            Some(parts) => {
-                self.import_parts(layout, parts, name, &what, progress)
-                    .await
-            }
-            None => self.import_tree(tree, digest, name, &what, progress).await,
+        if let Some(parts) = find(&layout, &what)? {
+            return self
+                .import_parts(layout, parts, name, &what, progress)
+                .await;
         }
+        self.import_tree(tree, digest, name, &what, progress).await
     }
 
     /// Takes an image from an OCI layout, an unpacked `docker save` or a root file system in a folder.
@@ -63,21 +62,18 @@ impl Images {
         let folder = path.as_ref().to_owned();
         let what = folder.display().to_string();
         let layout = Layout::open(&folder, &what)?;
-        match find(&layout, &what)? {
-            Some(parts) => {
-                self.import_parts(layout, parts, name, &what, progress)
-                    .await
-            }
-            None => {
-                progress.report(Phase::Unpacking, 0, 0, format!("copying {what}"));
-                let (tree, digest) = self
-                    .unpack_tree(what.clone(), move |budget, inner, target| {
-                        copy(&folder, target, inner, budget)
-                    })
-                    .await?;
-                self.import_tree(tree, digest, name, &what, progress).await
-            }
+        if let Some(parts) = find(&layout, &what)? {
+            return self
+                .import_parts(layout, parts, name, &what, progress)
+                .await;
         }
+        progress.report(Phase::Unpacking, 0, 0, format!("copying {what}"));
+        let (tree, digest) = self
+            .unpack_tree(what.clone(), move |budget, inner, target| {
+                copy(&folder, target, inner, budget)
+            })
+            .await?;
+        self.import_tree(tree, digest, name, &what, progress).await
     }
 
     /// Fills a new folder on a thread of its own, which stops when the future is dropped.

@@ -154,7 +154,7 @@ impl Source {
     }
 
     fn failed(&self, what: &str) -> impl FnOnce(OciDistributionError) -> ImageError {
-        let what = format!("{what} of {}", self.image.whole());
+        let what = format!("{what} {}", self.image.whole());
         move |source| ImageError::Registry {
             what,
             source: Box::new(source),
@@ -198,7 +198,7 @@ impl Source {
         let (bytes, _) = tokio::time::timeout(MANIFEST_TIMEOUT, fetch)
             .await
             .map_err(|_| ImageError::RegistrySilent { what: what.clone() })?
-            .map_err(self.failed("the manifest"))?;
+            .map_err(self.failed("the manifest of"))?;
         let actual = hex_of(&bytes);
         if let Some(digest) = image.digest() {
             check_digest(&what, sha256_of(digest)?, &actual)?;
@@ -251,7 +251,7 @@ impl Source {
             .client
             .pull_blob_stream(&self.image, &wanted)
             .await
-            .map_err(self.failed("a blob"))?;
+            .map_err(self.failed("a blob of"))?;
         let mut hash = Sha256::new();
         let mut length = 0;
         let size_error = |actual| ImageError::Size {
@@ -264,7 +264,7 @@ impl Source {
                 Ok(chunk) => chunk,
                 // The client checks at the end too, but our own checks below tell more.
                 Err(e) if is_digest_error(&e) => break,
-                Err(e) => return Err(self.failed("a blob")(e.into())),
+                Err(e) => return Err(self.failed("a blob of")(e.into())),
             };
             length += chunk.len() as u64;
             if length > descriptor.size {

@@ -10,14 +10,15 @@ use parking_lot::Mutex;
 use skerry_types::ImageId;
 
 use crate::error::{ImageError, Result};
+use crate::host::{self, Stamp};
 use crate::image::{Image, Kind};
+use crate::index;
 use crate::layers::{Folders, tree_bytes};
 use crate::progress::Progress;
 use crate::reference::{self, BASE, HOST};
 use crate::registry::Auth;
 use crate::turns::Turns;
 use crate::unpack::Limits;
-use crate::{host, index};
 
 /// All images of this machine. Cheap to clone; one process owns the folder.
 #[derive(Clone)]
@@ -32,12 +33,16 @@ pub(crate) struct Inner {
     pub(crate) ids_mapped: bool,
     /// Whoever makes a layer or an image takes a turn on its name.
     pub(crate) turns: Turns,
+    /// Taken to write a record, which waits for the disk; nobody who only reads waits for it.
+    writing: Mutex<()>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     images: BTreeMap<String, Arc<Image>>,
+    /// `host`, as long as the host looks like this.
+    host: Option<(Stamp, Arc<Image>)>,
     /// How many hold each image.
     held: HashMap<ImageId, usize>,
     /// How many need each layer to stay, by holding an image or by making one.
@@ -67,6 +72,7 @@ impl Images {
                 limits,
                 ids_mapped: rustix::process::geteuid().is_root(),
                 turns: Turns::default(),
+                writing: Mutex::new(()),
                 state: Mutex::new(State {
                     images,
                     ..State::default()
@@ -116,13 +122,20 @@ impl Images {
 
     /// Keeps the image from being removed, and its layers on disk, until the hold is dropped.
     ///
-    /// Also for an image written down earlier, whose name may mean something else by now.
-    pub fn hold(&self, image: &Image) -> Hold {
+    /// Also for an image written down earlier, whose name may mean something else by now. Fails when its
+    /// layers are gone, so that a hold is proof of the layers.
+    pub fn hold(&self, image: &Image) -> Result<Hold> {
         *self.inner.state.lock().held.entry(image.id).or_default() += 1;
-        Hold {
+        let hold = Hold {
             id: image.id,
             pin: self.inner.clone().pin(image.layers.clone()),
+        };
+        if has_layers(image) {
+            return Ok(hold);
         }
+        Err(ImageError::Gone {
+            reference: image.reference.clone(),
+        })
     }
 
     /// Forgets the image, and removes the layers that no other needs.
@@ -144,6 +157,7 @@ impl Images {
             return refuse(by);
         }
         {
+            let _writing = self.inner.writing.lock();
             let mut state = self.inner.state.lock();
             let holders = state.holders(image.id);
             if holders > 0 {
@@ -151,6 +165,7 @@ impl Images {
             }
             index::remove(&self.inner.folders.index, &image.reference)?;
             state.images.remove(&image.reference);
+            state.host.take_if(|(_, host)| host.id == image.id);
         }
         self.collect().map(drop)
     }
@@ -168,8 +183,20 @@ impl Images {
 
     fn resolve_host(&self) -> Result<Arc<Image>> {
         let inner = &self.inner;
-        let content = host::fingerprint(inner.ids_mapped);
-        let layer = inner.folders.layer(&content);
+        let stamp = Stamp::now();
+        if let Some((of, image)) = &inner.state.lock().host
+            && *of == stamp
+        {
+            return Ok(image.clone());
+        }
+        let image = self.make_host(&stamp.layer_name(inner.ids_mapped))?;
+        inner.state.lock().host = Some((stamp, image.clone()));
+        Ok(image)
+    }
+
+    fn make_host(&self, content: &str) -> Result<Arc<Image>> {
+        let inner = &self.inner;
+        let layer = inner.folders.layer(content);
         if let Some(image) = inner.state.lock().images.get(HOST)
             && image.layers == [layer.as_path()]
         {
@@ -178,7 +205,7 @@ impl Images {
         let _pin = inner.clone().pin(vec![layer.clone()]);
         let tree = inner.folders.work_folder()?;
         host::build(tree.path(), inner.ids_mapped)?;
-        inner.folders.keep(tree, &content)?;
+        inner.folders.keep(tree, content)?;
         inner.enter(Image {
             id: ImageId::new(),
             reference: HOST.to_owned(),
@@ -205,15 +232,16 @@ impl Inner {
     /// Makes the image known, durably; the same content under the same name stays the image it was.
     pub(crate) fn enter(&self, image: Image) -> Result<Arc<Image>> {
         self.folders.sync()?;
-        let mut state = self.state.lock();
-        if let Some(old) = state.images.get(&image.reference)
+        let _writing = self.writing.lock();
+        if let Some(old) = self.state.lock().images.get(&image.reference)
             && (&old.digest, &old.layers) == (&image.digest, &image.layers)
         {
             return Ok(old.clone());
         }
         index::write(&self.folders.index, &image)?;
         let image = Arc::new(image);
-        state.images.insert(image.reference.clone(), image.clone());
+        let name = image.reference.clone();
+        self.state.lock().images.insert(name, image.clone());
         Ok(image)
     }
 

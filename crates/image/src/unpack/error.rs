@@ -59,6 +59,9 @@ pub enum UnpackError {
         /// The type byte of its header.
         kind: u8,
     },
+    /// A sparse file in a notation that image tools do not write.
+    #[error("`{0}` is a sparse file in an unknown notation")]
+    Sparse(String),
     /// An owner that no Linux system knows.
     #[error("`{0}` belongs to an impossible user or group")]
     Owner(String),

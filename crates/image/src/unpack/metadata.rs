@@ -18,7 +18,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub(super) fn read<R: Read>(entry: &mut Entry<'_, R>, path: &EntryPath) -> Result<Self> {
-        let xattrs = read_xattrs(entry)?;
+        let xattrs = read_xattrs(entry, path)?;
         let header = entry.header();
         let id = |raw: u64| match u32::try_from(raw) {
             Ok(id) if id != u32::MAX => Ok(id),
@@ -48,18 +48,21 @@ impl Metadata {
 }
 
 /// File capabilities and what users set; all else could mean something to our own overlays or to the host.
-fn read_xattrs<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<(String, Vec<u8>)>> {
+fn read_xattrs<R: Read>(
+    entry: &mut Entry<'_, R>,
+    path: &EntryPath,
+) -> Result<Vec<(String, Vec<u8>)>> {
     let mut xattrs = Vec::new();
     let Some(extensions) = entry.pax_extensions()? else {
         return Ok(xattrs);
     };
     for extension in extensions {
         let extension = extension?;
-        let Some(name) = extension
-            .key()
-            .ok()
-            .and_then(|key| key.strip_prefix("SCHILY.xattr."))
-        else {
+        let key = extension.key().unwrap_or_default();
+        if key.starts_with("GNU.sparse.") {
+            return Err(UnpackError::Sparse(path.to_string()));
+        }
+        let Some(name) = key.strip_prefix("SCHILY.xattr.") else {
             continue;
         };
         let users = name.starts_with("user.") && !name.starts_with("user.overlay.");

@@ -6,12 +6,14 @@ use std::process::Command;
 use crate::common::Store;
 use skerry_image::{BASE, Kind, Progress};
 
-/// Runs a command in the layer, in namespaces of its own so that nothing of the host is mounted over.
+/// Runs a command in the layer with devices and a resolver, mounted where only the command sees them.
 fn run_inside(layer: &Path, script: &str) -> String {
+    let mounts = "mount --rbind /dev \"$0/dev\" && mount --bind /etc/resolv.conf \"$0/etc/resolv.conf\" \
+                  && exec chroot \"$0\" /bin/bash -c \"$1\"";
     let output = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork", "chroot"])
+        .args(["--mount", "--pid", "--fork", "sh", "-c", mounts])
         .arg(layer)
-        .args(["/bin/bash", "-c", script])
+        .arg(script)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
@@ -84,4 +86,8 @@ async fn base_is_a_debian_with_a_user_who_may_do_all() {
 
     let again = store.images.build_base(Progress::none()).await.unwrap();
     assert_eq!(again.id, image.id, "nothing is built twice");
+    run_inside(
+        layer,
+        "apt-get -qq update && apt-get -qq install --yes hello && hello",
+    );
 }

@@ -53,8 +53,9 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
-    let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-    format!("sha256:{hex}")
+    digest.iter().fold("sha256:".to_owned(), |text, byte| {
+        format!("{text}{byte:02x}")
+    })
 }
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -93,6 +93,8 @@ refuses! {
         base().raw(EntryType::Regular, b"usr", b"");
     unknown_kinds: UnpackError::Unsupported { .. } =
         base().raw(EntryType::new(b'Z'), b"usr/z", b"");
+    sparse_files_in_disguise: UnpackError::Sparse(_) =
+        base().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"9999999999")]).file("usr/b", b"");
     names_too_long: UnpackError::PathTooLong(_) =
         base().pax(&[("path", &[b'n'; 300])]).raw(EntryType::Regular, b"x", b"");
     paths_too_long: UnpackError::PathTooLong(_) =

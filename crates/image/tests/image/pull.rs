@@ -141,7 +141,7 @@ fn image() -> TestImage {
         .file("etc/kept", b"kept");
     let upper = Tar::new()
         .file("etc/.wh.gone", b"")
-        .file("bin/tool", &[b'x'; 100_000])
+        .file("bin/tool", &b"x".repeat(100_000))
         .hardlink("bin/tool2", "bin/tool");
     TestImage::new(vec![lower.done(), upper.done()])
 }

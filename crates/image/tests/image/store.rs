@@ -134,8 +134,8 @@ async fn removal_waits_for_holders_and_spares_shared_layers() {
     let two = add(&store, "two", b"2").await;
     assert_eq!(store.layers().len(), 3);
 
-    let hold = store.images.hold(&one);
-    let second = store.images.hold(&one);
+    let hold = store.images.hold(&one).unwrap();
+    let second = store.images.hold(&one).unwrap();
     assert_eq!(store.images.inspect("one").unwrap().1, 2);
     drop(second);
     let refused = store.images.remove("one", |_| None);
@@ -153,6 +153,11 @@ async fn removal_waits_for_holders_and_spares_shared_layers() {
     assert_eq!(store.layers().len(), 2);
     store.images.remove("two", |_| None).unwrap();
     assert_eq!(store.layers().len(), 0);
+    let late = store.images.hold(&two);
+    assert!(
+        matches!(late, Err(ImageError::Gone { .. })),
+        "a hold is proof of the layers"
+    );
 }
 
 /// Its name means something else by now, but a sandbox still runs on the old content.
@@ -160,7 +165,7 @@ async fn removal_waits_for_holders_and_spares_shared_layers() {
 async fn held_layers_stay_when_their_name_moves_on() {
     let store = Store::new();
     let old = add(&store, "app", b"1").await;
-    let hold = store.images.hold(&old);
+    let hold = store.images.hold(&old).unwrap();
     let new = add(&store, "app", b"2").await;
     assert_ne!(old.id, new.id);
     assert_eq!(store.images.collect().unwrap(), 0);
@@ -220,4 +225,14 @@ fn a_crash_is_cleared_away_at_start() {
     fs::create_dir_all(&left).unwrap();
     let _reopened = Images::open(store.folder.path()).unwrap();
     assert_eq!(store.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn host_comes_back_when_it_is_removed() {
+    let store = Store::new();
+    let first = store.images.resolve(HOST).unwrap();
+    store.images.remove(HOST, |_| None).unwrap();
+    let second = store.images.resolve(HOST).unwrap();
+    assert!(second.layers[0].join("etc/passwd").exists());
+    assert_ne!(first.id, second.id);
 }
