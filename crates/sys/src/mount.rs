@@ -109,7 +109,12 @@ pub fn make_private() -> io::Result<()> {
 pub fn enter_root() -> io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;
-    Ok(rustix::process::chdir("/")?)
+    rustix::process::chdir("/")?;
+    let (root, above) = (rustix::fs::stat("/")?, rustix::fs::stat("/..")?);
+    if (root.st_dev, root.st_ino) != (above.st_dev, above.st_ino) {
+        return Err(io::Error::other("the old root is still there"));
+    }
+    Ok(())
 }
 
 /// Gives the calling thread, and what it starts from now on, a mount namespace of its own, from which nothing shows on the host.

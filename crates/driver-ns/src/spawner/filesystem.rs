@@ -84,11 +84,14 @@ pub(super) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result
 }
 
 /// Mounts layers and volume side by side in a nameless folder, where short names keep the options short, and overlays them.
+///
+/// The folder goes away with the host's root. It must not lie on that root itself: then only it would.
 fn overlay(request: &Request, trees: &Trees) -> Result<OwnedFd, Failure> {
     let stage = || -> io::Result<()> {
         let options = [("mode", Some("700")), ("size", Some("64k"))];
         let stage = mount::new("tmpfs", &options, Attributes::NONE)?;
-        mount::attach(stage.as_fd(), Path::new("/"))?;
+        // Anywhere but over the root: a root that is covered is no longer the one that a pivot lets go of.
+        mount::attach(stage.as_fd(), Path::new("/sys"))?;
         rustix::process::fchdir(&stage)?;
         // The lowest of all is empty: an image may have no layer, an overlay must.
         fs::create_dir("empty")?;

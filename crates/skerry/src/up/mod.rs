@@ -87,6 +87,7 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
     let http = skerry_http::Settings {
         domains: args.domains,
         origins: args.origins,
+        ..skerry_http::Settings::default()
     };
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
