@@ -14,25 +14,30 @@ use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::mount;
 use skerry_types::{Resources, SandboxId};
-use tempfile::TempDir;
 
 use crate::agent::Agent;
 
 pub(crate) struct Bed {
-    folder: TempDir,
-    pub(crate) cgroup_parent: String,
     pub(crate) storage: Arc<Storage>,
+    folder: PathBuf,
+    pub(crate) cgroup_parent: String,
     made: Mutex<Vec<SandboxId>>,
 }
 
-/// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+/// Runs a test over a new folder.
 pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    test_in(folder.path(), body);
+}
+
+/// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+pub(crate) fn test_in<F: Future<Output = ()>>(folder: &Path, body: impl FnOnce(Bed) -> F) {
     if is_root() {
         mount::own_namespace().unwrap();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = { runtime }.enable_all().build().unwrap();
-    runtime.block_on(body(Bed::new()));
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async { body(Bed::at(folder)).await });
 }
 
 pub(crate) fn is_root() -> bool {
@@ -40,29 +45,29 @@ pub(crate) fn is_root() -> bool {
 }
 
 impl Bed {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        make_image(&folder.path().join("image"));
-        let data = folder.path().join("data");
-        fs::create_dir(&data).unwrap();
-        // In a cgroup of its own, since the tests of one run share a process.
-        let name = folder.path().file_name().unwrap().to_str().unwrap();
-        let cgroup_parent = format!("skerry/test-{name}");
+    fn at(folder: &Path) -> Self {
+        let data = folder.join("data");
+        if !data.exists() {
+            make_image(&folder.join("image"));
+            fs::create_dir(&data).unwrap();
+        }
+        // In a control group of its own, since the tests of one run share a process.
+        let name = folder.file_name().unwrap().to_str().unwrap();
         let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
         Self {
-            folder,
-            cgroup_parent,
             storage: Arc::new(storage),
+            folder: folder.to_owned(),
+            cgroup_parent: format!("skerry/test-{name}"),
             made: Mutex::default(),
         }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.join("data")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     pub(crate) async fn driver(&self) -> NsDriver {
@@ -73,7 +78,8 @@ impl Bed {
         let options = Options {
             data_dir: self.data(),
             agent: skerry_agent_bin::AGENT,
-            spawner_command: vec![OsString::from(spawner)],
+            // The folder means nothing to the spawner; it tells whose it is.
+            spawner_command: vec![OsString::from(spawner), self.data().into()],
             storage: Arc::clone(&self.storage),
             network: None,
             cgroup_parent: self.cgroup_parent.clone(),

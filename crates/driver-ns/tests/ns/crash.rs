@@ -1,1 +1,148 @@
 //! Spawners and daemons that die at any moment.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+use std::{fs, process};
+
+use skerry_driver::{Driver, DriverError};
+
+use crate::bed::{Bed, create, test, test_in};
+
+/// The driver puts the folder on the spawner's command line, and nobody else does.
+fn kill_spawner_of(bed: &Bed) {
+    let marker = bed.data();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).split('\0').nth(1) == marker.to_str() {
+            kill(entry.file_name().to_str().unwrap().parse().unwrap());
+        }
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    drop(nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL));
+}
+
+#[test]
+fn sandboxes_outlive_the_spawner_and_the_next_request_starts_another() {
+    test(async |bed| {
+        let driver = bed.driver().await;
+        let (before, after) = (bed.spec(), bed.spec());
+        let (_, mut agent) = create(&driver, &before).await;
+        kill_spawner_of(&bed);
+        assert_eq!(agent.sh("echo here").await.ok(), "here\n");
+        create(&driver, &after).await;
+        driver.destroy(before.id).await.unwrap();
+        driver.destroy(after.id).await.unwrap();
+        bed.assert_clean();
+    });
+}
+
+/// A program in the spawner's place that takes the request and dies of it, `deaths` times; then it is the real one.
+fn doomed_spawner(bed: &Bed, deaths: u32) -> std::path::PathBuf {
+    let path = bed.path("doomed");
+    let count = bed.path("deaths");
+    fs::write(&count, "").unwrap();
+    let script = format!(
+        "#!/bin/sh\nif [ $(/usr/bin/wc -c < {count}) -lt {deaths} ]; then printf x >> {count}; \
+         exec /usr/bin/python3 -I -c 'import socket; socket.socket(fileno=0).recv(1)'; fi\nexec {real} \"$@\"\n",
+        count = count.display(),
+        real = env!("CARGO_BIN_EXE_skerry-ns-spawner"),
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_request_that_killed_the_spawner_is_made_once_more_and_not_for_ever() {
+    test(async |bed| {
+        let driver = bed.driver_with(&doomed_spawner(&bed, 1)).await;
+        let spec = bed.spec();
+        let (_, mut agent) = create(&driver, &spec).await;
+        assert_eq!(agent.sh("echo made").await.ok(), "made\n");
+        driver.destroy(spec.id).await.unwrap();
+        drop(driver);
+
+        let driver = bed.driver_with(&doomed_spawner(&bed, 100)).await;
+        let error = driver.create(&bed.spec()).await.unwrap_err();
+        assert!(matches!(error, DriverError::Step { .. }), "{error}");
+        bed.assert_clean();
+    });
+}
+
+#[test]
+fn a_caller_that_stops_waiting_leaves_what_destroy_takes_away() {
+    test(async |bed| {
+        let driver = bed.driver().await;
+        for patience in (0..40).map(|n| Duration::from_micros(n * 150)) {
+            let spec = bed.spec();
+            drop(tokio::time::timeout(patience, driver.create(&spec)).await);
+            driver.destroy(spec.id).await.unwrap();
+        }
+        // A request under way when its caller went is finished before this one.
+        let last = bed.spec();
+        create(&driver, &last).await;
+        driver.destroy(last.id).await.unwrap();
+        for id in driver.list().await.unwrap() {
+            driver.destroy(id).await.unwrap();
+        }
+        bed.assert_clean();
+    });
+}
+
+/// What a daemon does until it is killed. Runs only as the child of the test below.
+#[test]
+#[ignore = "the victim of `nothing_is_left_after_a_daemon_was_killed_at_any_moment`"]
+fn victim() {
+    let Some(data) = std::env::var_os("SKERRY_TEST_VICTIM") else {
+        return;
+    };
+    test_in(Path::new(&data), async |bed| {
+        let driver = bed.driver().await;
+        loop {
+            let (parent, child) = (bed.spec(), bed.spec());
+            create(&driver, &parent).await;
+            driver.fork(parent.id, &child).await.unwrap();
+            driver.destroy(parent.id).await.unwrap();
+            driver.kill(child.id).await.unwrap();
+            driver.destroy(child.id).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn nothing_is_left_after_a_daemon_was_killed_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let mut victim = process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::victim", "--ignored", "--nocapture"])
+            .env("SKERRY_TEST_VICTIM", folder.path())
+            .stdout(process::Stdio::null())
+            .stderr(process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for_a_record(folder.path());
+        // Spread over the whole cycle; whatever moment it hits, the outcome must be the same.
+        std::thread::sleep(Duration::from_micros(round * 1_777));
+        kill(victim.id());
+        victim.wait().unwrap();
+        test_in(folder.path(), async |bed| {
+            let driver = bed.driver().await;
+            for id in driver.list().await.unwrap() {
+                drop(driver.adopt(id).await.unwrap());
+                driver.destroy(id).await.unwrap();
+            }
+            bed.assert_clean();
+        });
+    }
+}
+
+fn wait_for_a_record(folder: &Path) {
+    let records = folder.join("data/run");
+    while fs::read_dir(&records).map_or(0, Iterator::count) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
