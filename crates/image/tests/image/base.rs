@@ -8,7 +8,7 @@ use skerry_image::{BASE, Kind, Progress};
 
 /// Runs a command in the layer with devices and a resolver, mounted where only the command sees them.
 fn run_inside(layer: &Path, script: &str) -> String {
-    let mounts = "mount --rbind /dev \"$0/dev\" && mount --bind /etc/resolv.conf \"$0/etc/resolv.conf\" \
+    let mounts = "mount --rbind /dev \"$0/dev\" && mount -t proc proc \"$0/proc\" && mount --bind /etc/resolv.conf \"$0/etc/resolv.conf\" \
                   && exec chroot \"$0\" /bin/bash -c \"$1\"";
     let output = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "sh", "-c", mounts])

@@ -242,38 +242,39 @@ async fn logins_are_exchanged_and_refused() {
     }
 }
 
-#[tokio::test]
-async fn blobs_that_are_not_what_was_promised_are_refused() {
+#[test]
+fn blobs_that_are_not_what_was_promised_are_refused() {
     let image = image();
-    let upper = sha256(&image.layers[1]);
     let cut = image.layers[1][..image.layers[1].len() / 2].to_vec();
     let mut longer = image.layers[1].clone();
     longer.extend_from_slice(&[0; 10]);
     let mut changed = image.layers[1].clone();
     *changed.last_mut().unwrap() ^= 1;
     for (what, bytes) in [("cut", cut), ("longer", longer), ("changed", changed)] {
-        let (fake, name) = FakeRegistry::holding(&image).start().await;
-        fake.blobs.lock().insert(upper.clone(), bytes);
         let store = Store::new();
-        let error = store
-            .images
-            .pull(&name, Auth::Anonymous, Progress::none())
-            .await
-            .unwrap_err();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let error = runtime.block_on(pull_changed(&store, &image, bytes));
         let as_expected = match what {
             "changed" => matches!(error, ImageError::Digest { .. }),
             _ => matches!(error, ImageError::Size { .. }),
         };
         assert!(as_expected, "{what}: {error:?}");
-        assert!(store.images.resolve(&name).is_err());
+        // Waits for the thread that may have unpacked the other layer.
+        drop(runtime);
         assert_eq!(store.leftovers(), Vec::<String>::new());
-        fake.blobs.lock().extend(image.blobs());
-        let again = store
-            .images
-            .pull(&name, Auth::Anonymous, Progress::none())
-            .await;
-        assert!(again.is_ok(), "a bad answer does not stick");
     }
+}
+
+/// Pulls with these bytes in place of the upper layer, which fails, and then with the right ones.
+async fn pull_changed(store: &Store, image: &TestImage, upper: Vec<u8>) -> ImageError {
+    let (fake, name) = FakeRegistry::holding(image).start().await;
+    fake.blobs.lock().insert(sha256(&image.layers[1]), upper);
+    let pull = || store.images.pull(&name, Auth::Anonymous, Progress::none());
+    let error = pull().await.unwrap_err();
+    assert!(store.images.resolve(&name).is_err());
+    fake.blobs.lock().extend(image.blobs());
+    assert!(pull().await.is_ok(), "a bad answer does not stick");
+    error
 }
 
 /// Its compressed digest is right, but what it unpacks to is not what the config says.
@@ -337,26 +338,30 @@ async fn an_image_for_other_machines_is_named_as_such() {
     assert!(matches!(error, ImageError::Platform { .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn an_abandoned_pull_leaves_only_what_the_next_can_use() {
-    let image = image();
-    let (fake, name) = FakeRegistry::holding(&image).start().await;
-    *fake.stuck.lock() = Some(sha256(&image.layers[1]));
+#[test]
+fn an_abandoned_pull_leaves_only_what_the_next_can_use() {
     let store = Store::new();
-    tokio::select! {
-        result = store.images.pull(&name, Auth::Anonymous, Progress::none()) => panic!("{result:?}"),
-        () = fake.sent_half.notified() => {}
-    }
-    *fake.stuck.lock() = None;
-    let got = store
-        .images
-        .pull(&name, Auth::Anonymous, Progress::none())
-        .await
-        .unwrap();
-    assert_eq!(got.layers.len(), 2);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let name = runtime.block_on(pull_twice(&store, &image()));
+    // Waits for threads of the abandoned pull.
+    drop(runtime);
     assert_eq!(store.leftovers(), Vec::<String>::new());
     store.images.remove(&name, |_| None).unwrap();
     assert_eq!(store.layers(), Vec::<String>::new());
+}
+
+/// Once abandoned in the middle of the upper layer, and once to the end.
+async fn pull_twice(store: &Store, image: &TestImage) -> String {
+    let (fake, name) = FakeRegistry::holding(image).start().await;
+    *fake.stuck.lock() = Some(sha256(&image.layers[1]));
+    let pull = || store.images.pull(&name, Auth::Anonymous, Progress::none());
+    tokio::select! {
+        result = pull() => panic!("{result:?}"),
+        () = fake.sent_half.notified() => {}
+    }
+    *fake.stuck.lock() = None;
+    assert_eq!(pull().await.unwrap().layers.len(), 2);
+    name
 }
 
 /// A slip of the pen must not become a request to somebody's registry.
