@@ -14,9 +14,11 @@ use crate::seccomp::Filters;
 
 const MAX_OPEN_FILES: u64 = 65_536;
 
+/// Worth nothing where there is one id only, and then not given, so that the agent does not try.
+const BECOME: CapabilitySet = CapabilitySet::SETUID.union(CapabilitySet::SETGID);
+
 /// What the agent needs to become users, to signal them and to keep their files, and to give all that up in what it starts.
-const RESTRICTED: CapabilitySet = CapabilitySet::SETUID
-    .union(CapabilitySet::SETGID)
+const RESTRICTED: CapabilitySet = BECOME
     .union(CapabilitySet::SETPCAP)
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::CHOWN)
@@ -47,13 +49,14 @@ pub(super) fn limit(request: &Request) -> io::Result<()> {
 }
 
 /// Gives up everything that the level does not have. The next program, run by uid 0, gets what is left of the bounding set and no more.
-pub(super) fn confine(privilege: Privilege, filters: &Filters) -> Result<(), Failure> {
-    let kept = match privilege {
-        Privilege::Restricted => RESTRICTED,
-        Privilege::Root => ROOT,
+pub(super) fn confine(request: &Request, filters: &Filters) -> Result<(), Failure> {
+    let kept = match (request.privilege, request.first_id) {
+        (Privilege::Restricted, None) => RESTRICTED.difference(BECOME),
+        (Privilege::Restricted, Some(_)) => RESTRICTED,
+        (Privilege::Root, _) => ROOT,
     };
     drop_from_bounding_set(kept).map_err(Failure::at("give up capabilities"))?;
-    if privilege == Privilege::Restricted {
+    if request.privilege == Privilege::Restricted {
         set_no_new_privs(true).map_err(Failure::at("set no_new_privs"))?;
     }
     filters

@@ -70,25 +70,35 @@ fn a_later_daemon_takes_up_what_runs_and_only_that() {
     });
 }
 
+/// Both files hold the same number, but for the moment between the two writes.
+const WRITER: &str = "
+import os
+a, b = (os.open(path, os.O_RDWR | os.O_CREAT) for path in ('/a', '/b'))
+number = 0
+while True:
+    number += 1
+    os.pwrite(a, b'%09d' % number, 0)
+    os.pwrite(b, b'%09d' % number, 0)
+";
+
 #[test]
 fn a_fork_has_the_files_of_one_instant_and_then_its_own() {
     test(async |bed| {
         let driver = bed.driver().await;
         let (parent, child) = (bed.spec(), bed.spec());
         let (_, mut agent) = create(&driver, &parent).await;
-        // Both files always hold the same number, unless seen between the two writes of one process stopped there.
-        let writer = "i=0; while :; do i=$((i+1)); echo $i > /a; echo $i > /b; done";
         agent.sh("echo parent > /who; chmod 4711 /who").await.ok();
-        agent.start("", &["/bin/sh", "-c", writer]).await;
+        agent.start("", &["/usr/bin/python3", "-I", "-c", WRITER]).await;
+        agent.sh("while ! [ -s /b ]; do :; done").await.ok();
         driver.fork(parent.id, &child).await.unwrap();
         let mut forked = Agent::new(driver.connect(child.id).await.unwrap()).await;
         assert_eq!(forked.sh("cat /who; stat -c %a:%u /who").await.ok(), "parent\n4711:0\n");
-        let ahead = forked.sh("echo $(($(cat /a) - $(cat /b)))").await.ok();
+        let ahead = forked.python("print(int(open('/a').read()) - int(open('/b').read()))").await.ok();
         assert!(["0\n", "1\n"].contains(&ahead.as_str()), "not one instant: {ahead}");
         let before = agent.sh("cat /a").await.ok();
         forked.sh("echo child > /who").await.ok();
         assert_eq!(agent.sh("cat /who").await.ok(), "parent\n");
-        let next = format!("while [ \"$(cat /a)\" = {} ]; do :; done", before.trim());
+        let next = format!("while [ $(cat /a) = {} ]; do :; done", before.trim());
         agent.sh(&next).await.ok();
         let missing = driver.fork(bed.spec().id, &bed.spec()).await;
         assert!(matches!(missing, Err(DriverError::NotFound(_))), "{missing:?}");
