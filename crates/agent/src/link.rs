@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
@@ -30,8 +31,6 @@ pub(crate) enum Links {
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("the node closed it")]
-    Closed,
     #[error("the node sent more data than it may")]
     Rules,
     #[error(transparent)]
@@ -88,11 +87,15 @@ async fn serve(agent: &Rc<Agent>, stream: UnixStream) {
     agent.linked();
     let _unlink = Unlink(agent);
     let (reader, writer) = stream.into_split();
-    // Which of the two fails first, and how, makes no difference: the node will say what it still wants.
-    let _: Result<(), LinkError> = tokio::select! {
-        end = read(agent, reader) => end,
-        end = write(&agent.outbox, writer) => end,
-    };
+    let mut reading = pin!(read(agent, reader));
+    tokio::select! {
+        _ = &mut reading => {}
+        _ = write(&agent.outbox, writer) => {
+            // The node listens no more, but its last words may still be on their way.
+            agent.outbox.close();
+            let _: Result<(), LinkError> = reading.await;
+        }
+    }
 }
 
 /// However a link ends, also by being dropped for the next.
@@ -114,7 +117,7 @@ async fn read(agent: &Rc<Agent>, mut reader: OwnedReadHalf) -> Result<(), LinkEr
             agent.outbox.has_room().await;
         }
         if reader.read_buf(&mut buffer).await? == 0 {
-            return Err(LinkError::Closed);
+            return Ok(());
         }
     }
 }
