@@ -1,0 +1,35 @@
+# Every target sets up what it needs. Nothing is downloaded but Rust crates and, as root on Debian, Debian packages.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all bench install setup
+
+PREFIX ?= /usr/local
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: ## Build, then fork a sandbox to try three fixes of a broken project at once
+	@scripts/setup.sh run
+	cargo build --release --package skerry
+	examples/demo/demo.sh
+
+test: ## Check the code and run the tests; under 20 minutes from nothing
+	@scripts/setup.sh test
+	cargo xtask check
+	cargo test --workspace --no-fail-fast
+
+test-all: ## Everything `test` does, then the long suites
+	@scripts/setup.sh test
+	cargo xtask check
+	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
+
+bench: ## Measure, against other runtimes in the same run; writes bench/results
+	@scripts/setup.sh bench
+	cargo run --release --package skerry-bench
+
+install: ## Install the one binary to PREFIX/bin (/usr/local/bin unless said)
+	@scripts/setup.sh run
+	cargo build --release --package skerry
+	install -D -m 0755 "$${CARGO_TARGET_DIR:-target}/release/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry"
+
+setup: ## Install what running, testing and measuring need
+	@scripts/setup.sh bench

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Makes sure that what `run`, `test` or `bench` needs is there: installs it as root on Debian, and says what is missing elsewhere.
+set -eu
+
+purpose=${1:-run}
+
+# command:package, what a machine needs to build; without these nothing works.
+needed="cc:gcc make:make"
+# What makes sandboxes better, and what they lack without it.
+wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstrap"
+case $purpose in
+test) wanted="$wanted setpriv:util-linux python3:python3 pg_ctlcluster:postgresql" ;;
+bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
+esac
+
+missing() {
+    for pair in $1; do
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || printf '%s ' "${pair#*:}"
+    done
+}
+
+command -v cargo >/dev/null 2>&1 || {
+    echo "error: Rust is missing: install the stable toolchain, 1.95 or newer (rustup), and try again" >&2
+    exit 1
+}
+
+packages=$(missing "$needed $wanted")
+[ -n "$packages" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing Debian packages: $packages" >&2
+    log=$(mktemp)
+    # shellcheck disable=SC2086 # a list of words
+    if { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
+        rm -f "$log"
+        exit 0
+    fi
+    echo "warning: they could not be installed; the end of the log:" >&2
+    tail -n 5 "$log" >&2
+    rm -f "$log"
+fi
+
+packages=$(missing "$needed")
+if [ -n "$packages" ]; then
+    echo "error: missing: $packages(Debian's names). Install them, then try again." >&2
+    exit 1
+fi
+echo "note: not installed: $(missing "$wanted")(Debian's names). Everything runs without them; \`skerry doctor\` says what is lacking." >&2
