@@ -64,15 +64,6 @@ pub struct CreateSandbox {
     /// The least isolation wanted: `none`, `namespace`, `application_kernel` or `vm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
-    /// Where it shall run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    /// Ports it will listen on, for the record.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<u16>,
-    /// The project it belongs to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
     /// How long it may wait for a place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_timeout_seconds: Option<u64>,
@@ -119,16 +110,8 @@ pub struct Sandbox {
     pub metadata: Map,
     /// `none` or `nat`.
     pub network: String,
-    /// Where it runs.
-    pub region: String,
-    /// Ports it said it would listen on.
-    pub ports: Vec<u16>,
-    /// The project it belongs to.
-    pub project: Option<String>,
     /// The driver that was asked for.
     pub driver: Option<String>,
-    /// The least isolation that was asked for.
-    pub isolation: Option<String>,
     /// The privilege level that was asked for.
     pub privilege: Option<String>,
     /// How long it may wait for a place.

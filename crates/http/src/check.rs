@@ -1,7 +1,7 @@
 //! Input that is wrong whatever it is for. What depends on who asks is checked in control.
 
 use skerry_api::{Map, Signal};
-use skerry_types::{Error, Result, limits};
+use skerry_types::{Error, ErrorCode, Result, limits};
 
 /// A path in a sandbox.
 pub(crate) fn path(path: &str) -> Result<&str> {
@@ -105,10 +105,12 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32> {
     }
 }
 
+/// The error for a cursor that no page of ours ended with.
+pub(crate) fn bad_cursor() -> Error {
+    Error::new(ErrorCode::BadRequest, "cursor: not one of ours")
+}
+
 /// A cursor that is a number.
 pub(crate) fn number_cursor(cursor: Option<&str>) -> Result<u64> {
-    cursor.map_or(Ok(0), |text| {
-        text.parse()
-            .map_err(|_| Error::validation("cursor: not one of ours"))
-    })
+    cursor.map_or(Ok(0), |text| text.parse().map_err(|_| bad_cursor()))
 }

@@ -19,13 +19,12 @@ pub(crate) fn create(request: api::CreateSandbox) -> control::CreateRequest {
         queue_timeout_seconds: request.queue_timeout_seconds,
         metadata: request.metadata,
         name: request.name,
-        region: request.region,
         network: request.network,
-        ports: request.ports,
-        project: request.project,
         driver: request.driver,
         isolation: request.isolation,
         privilege: request.privilege,
+        // Nothing here has regions, ports or projects yet.
+        ..control::CreateRequest::default()
     }
 }
 
@@ -59,11 +58,7 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         env_names: sandbox.env_names,
         metadata: sandbox.metadata,
         network: sandbox.network,
-        region: sandbox.region,
-        ports: sandbox.ports,
-        project: sandbox.project,
         driver: sandbox.driver,
-        isolation: sandbox.isolation,
         privilege: sandbox.privilege,
         queue_timeout_seconds: sandbox.queue_timeout_seconds,
         ttl_seconds: sandbox.ttl_seconds,

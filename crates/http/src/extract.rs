@@ -96,6 +96,10 @@ fn broken_body(error: &axum::Error) -> Failure {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    // A list would fill the fields in their order, which no client can mean.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::validation("the body must be a JSON object").into());
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let code = if error.inner().is_data() {

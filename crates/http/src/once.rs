@@ -1,11 +1,10 @@
 //! `Idempotency-Key`: a mutation that creates is done once, however often it is asked for.
 
-use std::future::Future;
-
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use serde::Serialize;
 use skerry_control::{Caller, Reply};
 use skerry_types::{Error, ErrorCode};
@@ -48,17 +47,13 @@ fn valid(key: &HeaderValue) -> Result<&str, Failure> {
 
 impl Once {
     /// Does `work`, or gives the answer that it had before. `body` is the request's body, which belongs to its identity.
-    pub(crate) async fn run<T, F>(
+    pub(crate) async fn run<T: Serialize + 'static>(
         mut self,
         app: &App,
         caller: &Caller,
         body: &impl Serialize,
-        work: F,
-    ) -> Answer<Response>
-    where
-        T: Serialize,
-        F: Future<Output = Answer<(StatusCode, T)>> + Send + 'static,
-    {
+        work: BoxFuture<'static, Answer<(StatusCode, T)>>,
+    ) -> Answer<Response> {
         let Some(key) = self.key.take() else {
             let (status, value) = work.await?;
             return Ok((status, axum::Json(value)).into_response());

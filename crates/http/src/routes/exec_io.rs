@@ -98,6 +98,7 @@ async fn attach_exec(
 struct LogRange {
     /// Both streams in their order unless given.
     #[serde(default)]
+    #[param(inline)]
     stream: LogStream,
     /// Bytes to leave out at the start.
     #[serde(default)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use skerry_api::{Command, Exec, ExecPage, ExecResult, RunExec};
 use skerry_control::{Caller, Need, Scope};
@@ -75,7 +76,8 @@ async fn run_exec(
     let work = async move {
         let ran = run(node, id, start, wait).await?;
         Ok((ran.status(), ran))
-    };
+    }
+    .boxed();
     once.run(&app, &caller, &request, work).await
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn list(node: &dyn Node, id: SandboxId, query: Listing) -> Resu
         )));
     }
     let after = query.cursor.as_deref().map_or(Ok(""), check::path);
-    let after = after.map_err(|_| Error::validation("cursor: not one of ours"))?;
+    let after = after.map_err(|_| check::bad_cursor())?;
     let (entries, more) = node.list_files(id, path, depth, after, limit).await?;
     let last = entries.last().map(|entry| entry.path.clone());
     Ok(FilePage {

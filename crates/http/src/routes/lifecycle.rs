@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use futures::FutureExt;
 use serde::Deserialize;
 use skerry_api::{ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout};
 use skerry_control::{Caller, ForkRequest, Need, Scope, TimeoutRequest, Until};
@@ -57,6 +58,7 @@ async fn fork_sandbox(
             let child = app.control.fork(&caller, id, request).await?;
             Ok((StatusCode::CREATED, convert::sandbox(child)))
         }
+        .boxed()
     };
     once.run(&app, &caller, &request, work).await
 }

@@ -3,7 +3,7 @@
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use skerry_api::{Command, Exec, OpenPty, TerminalSize};
 use skerry_control::{Caller, Need, Scope};
 use skerry_proto::node::{StartExec, TtySize};
@@ -52,7 +52,8 @@ async fn open_pty(
     let work = async move {
         let record = node.start_exec(id, start).await?;
         Ok((StatusCode::CREATED, convert::exec(record)))
-    };
+    }
+    .boxed();
     once.run(&app, &caller, &request, work).await
 }
 

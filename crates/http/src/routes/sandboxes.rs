@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use futures::FutureExt;
 use serde::Deserialize;
 use skerry_api::{CreateSandbox, DeletedSandbox, Sandbox, SandboxPage, StoppedSandbox};
 use skerry_control::{Caller, ListQuery, Scope, Until};
@@ -64,6 +65,7 @@ async fn create_sandbox(
             let made = settle(&app, &caller, made, wait).await?;
             Ok((StatusCode::CREATED, convert::sandbox(made)))
         }
+        .boxed()
     };
     once.run(&app, &caller, &request, work).await
 }
@@ -105,10 +107,6 @@ struct Filter {
     image: Option<String>,
     /// Only forks of this sandbox.
     forked_from: Option<String>,
-    /// Only of this project.
-    project: Option<String>,
-    /// Only with this name.
-    name: Option<String>,
     /// Only with these notes: `key=value`, with commas between them.
     metadata: Option<String>,
     /// `next_cursor` of the page before.
@@ -129,13 +127,12 @@ impl Filter {
                     Error::validation(format!("forked_from: {error}"))
                 },
             )?,
-            project: self.project,
-            name: self.name,
             metadata: parts(self.metadata.as_deref())
                 .map(pair)
                 .collect::<Result<_>>()?,
             cursor: self.cursor,
             limit: self.limit,
+            ..ListQuery::default()
         })
     }
 }

@@ -4,6 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::BytesMut;
+use futures::FutureExt;
 use skerry_api as api;
 use skerry_api::{OpenSession, RunInSession, Session, SessionInput, SessionList};
 use skerry_control::{Caller, Need, Scope};
@@ -59,7 +60,8 @@ async fn open_session(
     let work = async move {
         let opened = node.open_session(id, open).await?;
         Ok((StatusCode::CREATED, convert::session(opened)))
-    };
+    }
+    .boxed();
     once.run(&app, &caller, &request, work).await
 }
 

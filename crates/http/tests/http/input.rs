@@ -140,7 +140,7 @@ async fn what_is_wrong_is_named() {
             "GET",
             "/v1/sandboxes?cursor=x",
             json!({}),
-            "validation_error",
+            "bad_request",
             "cursor",
         ),
     ];

@@ -1,5 +1,12 @@
 //! The edge through its public door: a real server over real control, with a node in memory behind it.
-#![expect(unreachable_pub, reason = "the modules of one test binary")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::match_same_arms,
+    reason = "modules of one test binary, with tables in them"
+)]
 
 mod guard;
 mod input;

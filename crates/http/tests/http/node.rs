@@ -29,6 +29,8 @@ struct Running {
     events: Log<ExecEvent>,
 }
 
+type Script = (Vec<Bytes>, Option<ExecEnd>);
+
 #[derive(Debug)]
 pub struct FakeNode {
     told: broadcast::Sender<SandboxReport>,
@@ -36,7 +38,7 @@ pub struct FakeNode {
     inside: Mutex<HashMap<SandboxId, Inside>>,
     execs: Mutex<HashMap<ExecId, Running>>,
     /// Output of commands by their text; without an end they go on until a signal.
-    scripts: Mutex<HashMap<String, (Vec<Bytes>, Option<ExecEnd>)>>,
+    scripts: Mutex<HashMap<String, Script>>,
     /// The next stat panics.
     pub panics: std::sync::atomic::AtomicBool,
 }

@@ -81,7 +81,7 @@ fn example(operation: &str, things: &Things) -> Example {
             200,
         ),
         "POST /v1/sandboxes/{id}/pause" => (format!("{s}/pause"), Body::None, 200),
-        "POST /v1/sandboxes/{id}/resume" => (format!("{s}/resume"), Body::None, 409),
+        "POST /v1/sandboxes/{id}/resume" => (format!("{s}/resume"), Body::None, 200),
         "POST /v1/sandboxes/{id}/ping" => (format!("{s}/ping"), Body::None, 204),
         "GET /v1/sandboxes/{id}/metrics" => (format!("{s}/metrics"), Body::None, 200),
         "GET /v1/sandboxes/{id}/processes" => (format!("{s}/processes"), Body::None, 200),

@@ -18,10 +18,8 @@ async fn pages(
     let mut between = Some(between);
     let mut cursor = Value::Null;
     loop {
-        let mut url = format!("{path}limit={limit}");
-        if let Some(cursor) = cursor.as_str() {
-            url += &format!("&cursor={cursor}");
-        }
+        let next = cursor.as_str().map(|cursor| format!("&cursor={cursor}"));
+        let url = format!("{path}limit={limit}{}", next.unwrap_or_default());
         let page = world.get(&url).await.json();
         pages.push(
             page[list]
@@ -123,7 +121,10 @@ async fn lists_narrow_by_what_they_are_asked() {
         ids.collect::<Vec<_>>()
     };
     assert_eq!(list("metadata=team=b").await, [b.as_str()]);
-    assert_eq!(list("name=bee&status=running,paused").await, [b.as_str()]);
+    assert_eq!(
+        list("metadata=team=b&status=running,paused&image=base").await,
+        [b.as_str()]
+    );
     assert_eq!(list(&format!("forked_from={a}")).await, [child]);
     assert!(list("status=deleted").await.is_empty());
     let tree = world

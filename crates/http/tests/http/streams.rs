@@ -13,7 +13,7 @@ use crate::world::World;
 /// Server-sent events of one response, one after another.
 struct Reader {
     response: reqwest::Response,
-    text: String,
+    unread: Vec<u8>,
 }
 
 struct Frame {
@@ -33,20 +33,21 @@ impl Reader {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
             response,
-            text: String::new(),
+            unread: Vec::new(),
         }
     }
 
     /// `None`: the stream is over.
     async fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some((frame, rest)) = self.text.split_once("\n\n") {
+            if let Some(at) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
+                let frame: Vec<u8> = self.unread.drain(..at + 2).collect();
+                let frame = String::from_utf8(frame).unwrap();
                 let field = |name: &str| {
                     let mut lines = frame.lines();
                     lines.find_map(|line| line.strip_prefix(name).map(str::to_owned))
                 };
                 let (id, data) = (field("id: "), field("data: "));
-                self.text = rest.to_owned();
                 if let Some(data) = data {
                     let id = id.map(|id| id.parse().unwrap());
                     return Some(Frame {
@@ -57,7 +58,7 @@ impl Reader {
                 continue;
             }
             let chunk = self.response.chunk().await.unwrap()?;
-            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            self.unread.extend_from_slice(&chunk);
         }
     }
 }
