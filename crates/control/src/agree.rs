@@ -40,38 +40,34 @@ impl Control {
 
     /// Compares everything with the node, and notes whether it answered.
     pub(crate) async fn probe(&self, member: &Member) {
-        let node = member.facts.id;
-        let answered = self.agree(member).await;
-        if let Err(error) = &answered {
-            tracing::warn!(node = member.facts.name, %error, "store and node could not be compared");
-        }
-        let silent = matches!(&answered, Err(e) if e.code == ErrorCode::NodeUnreachable);
-        let news = {
-            let mut nodes = self.0.silent.lock();
-            if silent {
-                let known = nodes.contains_key(&node);
-                nodes.entry(node).or_insert_with(|| self.now());
-                !known
-            } else {
-                nodes.remove(&node).is_some()
+        let expected = self.0.live.settled_on(member.facts.id);
+        let compared = match member.handle.list().await {
+            Ok(reports) => {
+                // Before anything is found again, or planning would lose it again at once.
+                self.note(member, NodeState::Online).await;
+                self.agree(member, &expected, &reports).await
+            }
+            Err(error) => {
+                if error.code == ErrorCode::NodeUnreachable {
+                    self.note(member, NodeState::Offline).await;
+                }
+                Err(error)
             }
         };
-        self.note_node(member, silent, news).await;
+        if let Err(error) = compared {
+            tracing::warn!(node = member.facts.name, %error, "store and node could not be compared");
+        }
         self.0.wake.notify_one();
     }
 
-    async fn note_node(&self, member: &Member, silent: bool, news: bool) {
+    /// Notes whether a node answers, here and in the store.
+    async fn note(&self, member: &Member, state: NodeState) {
         let (store, node, now) = (&self.0.store, member.facts.id, self.now());
-        let state = if silent {
-            NodeState::Offline
-        } else {
-            NodeState::Online
+        match state {
+            NodeState::Online => self.0.silent.lock().remove(&node),
+            _ => Some(*self.0.silent.lock().entry(node).or_insert(now)),
         };
-        let noted = match news || !silent {
-            true => store.set_node_state(&SYSTEM, node, state, now).await,
-            false => Ok(()),
-        };
-        if let Err(error) = noted {
+        if let Err(error) = store.set_node_state(&SYSTEM, node, state, now).await {
             tracing::warn!(node = member.facts.name, %error, "the node's state could not be noted");
         }
     }
@@ -79,7 +75,14 @@ impl Control {
     /// What a node said just now. While a sandbox is being made, whoever makes it hears how it goes.
     async fn hear(&self, member: &Member, report: SandboxReport) {
         let id = report.id;
-        let making = self.0.live.with(id, |entry| entry.making.is_some());
+        let making = self.0.live.with(id, |entry| {
+            let made = matches!(
+                report.state,
+                SandboxState::Provisioning | SandboxState::Running
+            );
+            entry.missed |= entry.making.is_some() && !made;
+            entry.making.is_some()
+        });
         if making != Some(false) {
             return;
         }
@@ -98,17 +101,20 @@ impl Control {
     }
 
     /// Compares what is on record with what is on the node.
-    async fn agree(&self, member: &Member) -> Result<()> {
-        let expected = self.0.live.settled_on(member.facts.id);
-        let reports = member.handle.list().await?;
-        for report in &reports {
+    async fn agree(
+        &self,
+        member: &Member,
+        expected: &[SandboxId],
+        reports: &[SandboxReport],
+    ) -> Result<()> {
+        for report in reports {
             match self.0.live.with(report.id, |entry| entry.making.is_some()) {
                 Some(true) => {}
                 Some(false) => self.align(member, report).await?,
                 None => self.sweep(member, report).await?,
             }
         }
-        for id in expected {
+        for &id in expected {
             if !reports.iter().any(|report| report.id == id) {
                 self.gone(member, id).await?;
             }

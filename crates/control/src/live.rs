@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     pub(crate) env: Map,
     /// It is being made here.
     pub(crate) making: Option<Making>,
+    /// While it was being made its node told of something that may have come after the making.
+    pub(crate) missed: bool,
     /// A step is being taken by someone who will say when it is over.
     pub(crate) busy: bool,
     /// When its node was last asked for its activity.
@@ -53,6 +55,7 @@ impl Entry {
         Self {
             env,
             making: None,
+            missed: false,
             busy: false,
             looked_at: row.created_at,
             retry_at: None,

@@ -42,10 +42,27 @@ impl Control {
             },
             Err(error) => self.not_made(&row, error, &making).await,
         };
-        self.0.live.with(row.id, |entry| entry.making = None);
+        let missed = self.0.live.with(row.id, |entry| {
+            entry.making = None;
+            std::mem::take(&mut entry.missed)
+        });
         making.done.cancel();
+        if missed == Some(true) {
+            self.look_again(&row).await;
+        }
         self.0.wake.notify_one();
         outcome
+    }
+
+    /// Hears from the node what it told while nobody listened.
+    async fn look_again(&self, row: &Row) {
+        let seen = async {
+            self.apply(&self.member_of(row)?.handle.get(row.id).await?)
+                .await
+        };
+        if let Err(error) = seen.await {
+            tracing::warn!(id = %row.id, %error, "a change could not be followed; the next comparison will");
+        }
     }
 
     /// The node that a sandbox is placed on.

@@ -1,10 +1,12 @@
 //! Every way a sandbox can end, each with its reason; and what keeps it from ending.
 
+use std::time::Duration;
+
 use skerry_control::{CreateRequest, OnDrain, OnTimeout, Settings, TimeoutRequest};
 use skerry_types::{ErrorCode, FailureReason, SandboxState};
 
 use crate::fake::Fault;
-use crate::world::{World, code, eventually};
+use crate::world::{PATIENCE, World, code, eventually};
 
 fn lives(ttl: u64, idle: u64, on_timeout: OnTimeout) -> CreateRequest {
     CreateRequest {
@@ -238,15 +240,21 @@ async fn waiting_in_the_queue_has_an_end() {
     assert_eq!(world.get(long).await.queue_position, Some(1));
 }
 
+/// Lets time pass until control knows whether its node answers.
+async fn noticed(world: &World, answers: bool) {
+    let known = async {
+        while world.control.readiness().await.nodes != answers {
+            world.pass(1);
+        }
+    };
+    tokio::time::timeout(PATIENCE, known).await.unwrap();
+}
+
 #[tokio::test]
 async fn waiting_for_a_node_that_is_silent_ends_as_lack_of_capacity() {
     let world = World::new(1).await;
     world.node.breaks(Fault::Unreachable);
-    world.pass(15);
-    eventually("it is noticed", || {
-        !futures::executor::block_on(world.control.readiness()).nodes
-    })
-    .await;
+    noticed(&world, false).await;
     let id = world.create().await.id;
     assert_eq!(world.get(id).await.status, SandboxState::Queued);
     world.pass(300);
@@ -266,44 +274,37 @@ async fn a_sandbox_whose_agent_dies_has_failed() {
 
 #[tokio::test]
 async fn a_silent_node_makes_them_missing_then_lost() {
-    let world = World::new(2).await;
-    let id = world.running().await;
-    let frozen = world.running().await;
-    world.control.pause(&world.caller, frozen).await.unwrap();
-    let silence = async |seconds: i64| {
-        for _ in 0..seconds / 15 {
-            world.pass(15);
-            tokio::task::yield_now().await;
-        }
+    let settings = Settings {
+        resync_every: Duration::from_secs(1),
+        missing_after: Duration::from_secs(1000),
+        lost_after: Duration::from_secs(5000),
+        ..Settings::default()
     };
+    let world = World::with(2, settings).await;
+    let id = world.running_with(lives(14_400, 0, OnTimeout::Stop)).await;
+    let frozen = world.running_with(lives(14_400, 0, OnTimeout::Stop)).await;
+    world.control.pause(&world.caller, frozen).await.unwrap();
     world.node.breaks(Fault::Unreachable);
-    world.pass(15);
-    eventually("it is noticed", || {
-        !futures::executor::block_on(world.control.readiness()).nodes
-    })
-    .await;
-    silence(30).await;
+    noticed(&world, false).await;
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.pass(1000);
     world.becomes(id, SandboxState::Missing).await;
     world.becomes(frozen, SandboxState::Missing).await;
     let late = world.control.ping(&world.caller, id).await;
     assert_eq!(code(late), ErrorCode::NodeUnreachable);
 
     world.node.heals(Fault::Unreachable);
-    world.pass(15);
+    noticed(&world, true).await;
     world.becomes(id, SandboxState::Running).await;
     world.becomes(frozen, SandboxState::Paused).await;
 
     world.node.breaks(Fault::Unreachable);
-    world.pass(15);
-    eventually("it is noticed", || {
-        !futures::executor::block_on(world.control.readiness()).nodes
-    })
-    .await;
-    silence(300).await;
+    noticed(&world, false).await;
+    world.pass(5000);
     let lost = world.becomes(id, SandboxState::Failed).await;
     assert_eq!(lost.failure_reason, Some(FailureReason::NodeLost));
     world.node.heals(Fault::Unreachable);
-    world.pass(15);
+    noticed(&world, true).await;
     eventually("what was lost is not left running", || {
         world.node.ids().is_empty()
     })
@@ -354,9 +355,7 @@ async fn old_records_are_forgotten_and_young_ones_kept() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(crate::world::PATIENCE, forgotten)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, forgotten).await.unwrap();
     assert_eq!(world.get(young).await.status, SandboxState::Deleted);
     eventually("journals too", || world.node.purged_before().is_some()).await;
 }

@@ -13,7 +13,9 @@ use crate::world::{World, code, eventually};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_at_once_on_four_places() {
     let world = World::new(4).await;
-    let made = join_all((0..50).map(|_| world.create())).await;
+    let mut made = join_all((0..50).map(|_| world.create())).await;
+    // Ids are in the order of the queue.
+    made.sort_by_key(|s| s.id);
     let ids: HashSet<SandboxId> = made.iter().map(|s| s.id).collect();
     assert_eq!(ids.len(), 50);
     let waiting = made.iter().filter(|s| s.status == SandboxState::Queued);

@@ -140,7 +140,10 @@ impl World {
                 );
             }
         };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap()
+        match tokio::time::timeout(PATIENCE, reached).await {
+            Ok(sandbox) => sandbox,
+            Err(_) => panic!("{id} is still {}, not {state}", self.get(id).await.status),
+        }
     }
 
     /// Another org, and a caller of it.
