@@ -68,7 +68,7 @@ impl Agent {
         match message {
             // Nothing depends on the node's generation yet.
             To::Hello(_) => {}
-            To::ExecStart(start) => self.execs.start(self, start),
+            To::ExecStart(start) => self.execs.start(self, &start),
             To::ExecAttach(attach) => self.execs.attach(&self.outbox, attach),
             To::ExecAck(ack) => self.execs.acknowledge(&ack),
             To::ExecStdin(input) => self.execs.stdin(input),

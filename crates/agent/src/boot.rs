@@ -15,6 +15,9 @@ const LINK_FD: RawFd = 3;
 /// Descriptors below this number are never ours: a session's shell gets its own there.
 const FIRST_OWN_FD: RawFd = 10;
 
+/// Memory that is kept for later.
+const FREE_BYTES: libc::c_int = 128 * 1024;
+
 /// Takes the inherited link out of the way of the low numbers.
 pub(crate) fn take_link() -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for one call, which fails cleanly if nothing is open there.
@@ -27,6 +30,7 @@ pub(crate) fn take_link() -> io::Result<OwnedFd> {
 
 /// Signals as a fresh process has them, nothing for children to inherit, orphans come to us, nobody reads our memory.
 pub(crate) fn prepare() -> io::Result<()> {
+    keep_memory_small();
     reset_signals();
     close_all_on_exec()?;
     reserve_low_descriptors()?;
@@ -35,11 +39,32 @@ pub(crate) fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// One heap for all threads, which gives back what it does not need.
+fn keep_memory_small() {
+    // SAFETY: numbers only, before any other thread exists. What is refused stays at its default.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TOP_PAD, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, FREE_BYTES);
+    }
+}
+
 /// A launcher may have left signals ignored or blocked; our children would inherit that.
 fn reset_signals() {
+    // What the kernel takes as "default, no flags, empty mask"; libc would not let us at its own two signals.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: no handler is installed; numbers that cannot be set are refused without effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: no handler is installed, the kernel reads 32 bytes, and refuses what cannot be set without effect.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        };
     }
     // SAFETY: ignoring is not a handler. Writing to a broken link must be an error, not our death.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

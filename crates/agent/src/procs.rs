@@ -112,9 +112,12 @@ impl Family {
                 break;
             }
         }
-        let living = all.iter().filter(|stat| members.contains(&stat.pid) && !stat.dead);
+        let living = all
+            .iter()
+            .filter(|stat| members.contains(&stat.pid) && !stat.dead);
         let living: Vec<&Stat> = living.collect();
-        self.seen.extend(living.iter().map(|stat| (stat.pid, stat.started)));
+        self.seen
+            .extend(living.iter().map(|stat| (stat.pid, stat.started)));
         living.iter().map(|stat| stat.pid).collect()
     }
 

@@ -1,5 +1,8 @@
 //! The only place that waits for processes: our children, and every orphan of the sandbox.
-#![expect(unsafe_code, reason = "wait4 has no safe interface with resource usage")]
+#![expect(
+    unsafe_code,
+    reason = "wait4 has no safe interface with resource usage"
+)]
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -75,8 +78,14 @@ fn reap_one() -> Option<(u32, Exit)> {
     // SAFETY: plain numbers for which zero is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are valid for the call.
-    let pid =
-        unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::__WALL, &raw mut usage) };
+    let pid = unsafe {
+        libc::wait4(
+            -1,
+            &raw mut status,
+            libc::WNOHANG | libc::__WALL,
+            &raw mut usage,
+        )
+    };
     let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0)?;
     let how = if libc::WIFSIGNALED(status) {
         How::Signal(libc::WTERMSIG(status))

@@ -124,7 +124,11 @@ fn stranger(uid: u32) -> User {
         uid,
         gid: uid,
         groups: Vec::new(),
-        name: if root { "root".to_owned() } else { uid.to_string() },
+        name: if root {
+            "root".to_owned()
+        } else {
+            uid.to_string()
+        },
         home: root.then(|| "/root".to_owned()),
         shell: None,
     }
@@ -179,8 +183,14 @@ mod tests {
     fn every_way_to_name_a_user() {
         let users = users();
         let user = users.find("user").unwrap();
-        assert_eq!((user.uid, user.gid, &user.groups[..]), (1000, 1000, &[27][..]));
-        assert_eq!((user.home.as_deref(), user.shell), (Some("/home/user"), None));
+        assert_eq!(
+            (user.uid, user.gid, &user.groups[..]),
+            (1000, 1000, &[27][..])
+        );
+        assert_eq!(
+            (user.home.as_deref(), user.shell),
+            (Some("/home/user"), None)
+        );
         assert_eq!(users.find("1000").unwrap().name, "user");
         assert_eq!(users.find("").unwrap().name, "root");
         assert_eq!(users.find("user:sudo").unwrap().gid, 27);

@@ -93,7 +93,7 @@ impl Command {
     /// Calls the program by its last name only, as people know it from messages.
     pub(crate) fn shorten_name(&mut self) {
         if let (Some(arg0), Some(name)) = (self.argv.first_mut(), self.program.file_name()) {
-            *arg0 = name.to_owned();
+            name.clone_into(arg0);
         }
     }
 }
@@ -105,10 +105,7 @@ pub(crate) fn os_string(bytes: &Bytes) -> Result<OsString, StartError> {
     Ok(OsString::from_vec(bytes.to_vec()))
 }
 
-fn environment(
-    env: &[EnvVar],
-    user: &User,
-) -> Result<BTreeMap<OsString, OsString>, StartError> {
+fn environment(env: &[EnvVar], user: &User) -> Result<BTreeMap<OsString, OsString>, StartError> {
     let mut all = BTreeMap::new();
     for var in env {
         let name = os_string(&var.name)?;

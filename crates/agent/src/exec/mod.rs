@@ -15,8 +15,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Ended, ExecAck, ExecAttach, ExecResize, ExecSignal, ExecStart, ExecStarted,
-    ExecStdin, ExecStdinAck, ExecUnknown,
+    Ended, ExecAck, ExecAttach, ExecResize, ExecSignal, ExecStart, ExecStarted, ExecStdin,
+    ExecStdinAck, ExecUnknown,
 };
 use skerry_types::limits::MAX_RUNNING_EXECS;
 use tokio::sync::Notify;
@@ -160,7 +160,7 @@ pub(crate) struct Execs {
 
 impl Execs {
     /// Starts a command, unless it is known already.
-    pub(crate) fn start(&self, agent: &Rc<Agent>, start: ExecStart) {
+    pub(crate) fn start(&self, agent: &Rc<Agent>, start: &ExecStart) {
         let Ok(id) = Id::try_from(&start.exec_id[..]) else {
             return;
         };
@@ -168,7 +168,7 @@ impl Execs {
             exec.attach(0);
             return;
         }
-        let exec = Rc::new(Exec::new(&start, agent.outbox.clone()));
+        let exec = Rc::new(Exec::new(start, agent.outbox.clone()));
         if let Err(error) = self.has_place() {
             // Not kept: an exec that is unknown later never ran, which is the truth.
             exec.fail(&error);
@@ -176,9 +176,9 @@ impl Execs {
         }
         self.known.borrow_mut().insert(id, exec.clone());
         let started = if start.session_id.is_empty() {
-            run::start(agent, &exec, &start)
+            run::start(agent, &exec, start)
         } else {
-            agent.sessions.start_exec(&exec, &start)
+            agent.sessions.start_exec(&exec, start)
         };
         if let Err(error) = started {
             exec.fail(&error);
@@ -231,7 +231,10 @@ impl Execs {
 
     /// Signals what still runs.
     pub(crate) fn signal(&self, request: &ExecSignal) {
-        if let Some(target) = self.get(&request.exec_id).and_then(|exec| exec.target.get()) {
+        if let Some(target) = self
+            .get(&request.exec_id)
+            .and_then(|exec| exec.target.get())
+        {
             target.signal(request.signal);
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn start(
         watchdog: Watchdog::new(target, limits),
         started: Instant::now(),
     };
-    spawn_local(running.to_the_end(exited));
+    spawn_local(running.see_through(exited));
     Ok(())
 }
 
@@ -145,7 +145,9 @@ impl Watchdog {
         Self {
             target,
             grace: limits.grace,
-            next: limits.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            next: limits
+                .timeout
+                .and_then(|timeout| Instant::now().checked_add(timeout)),
             family: None,
             bites: 0,
         }
@@ -171,7 +173,11 @@ impl Watchdog {
             (1, Target::Shell(_)) => family.kill_followers(),
             _ => family.kill(),
         }
-        let pause = if self.bites == 0 { self.grace } else { KILL_AGAIN };
+        let pause = if self.bites == 0 {
+            self.grace
+        } else {
+            KILL_AGAIN
+        };
         self.next = Instant::now().checked_add(pause);
         self.bites += 1;
     }
@@ -240,7 +246,7 @@ struct Running {
 }
 
 impl Running {
-    async fn to_the_end(mut self, exited: oneshot::Receiver<Exit>) {
+    async fn see_through(mut self, exited: oneshot::Receiver<Exit>) {
         let (exec, streams) = (&*self.exec, &mut self.ends.streams);
         let end = feeding(exec, self.ends.stdin.take(), exited);
         let exit = supervise(exec, streams, &mut self.watchdog, end).await;
@@ -252,11 +258,14 @@ impl Running {
             let _: Result<(), _> = supervise(exec, streams, &mut self.watchdog, gone).await;
         }
         drain(exec, streams, self.ends.terminal).await;
-        let usage = exit.as_ref().map_or_else(|_| Usage::default(), |exit| Usage {
-            cpu: exit.cpu,
-            peak_memory: exit.peak_memory,
-            duration,
-        });
+        let usage = exit.as_ref().map_or_else(
+            |_| Usage::default(),
+            |exit| Usage {
+                cpu: exit.cpu,
+                peak_memory: exit.peak_memory,
+                duration,
+            },
+        );
         let ended = if self.watchdog.has_bitten() {
             Ended::TimedOut(true)
         } else {

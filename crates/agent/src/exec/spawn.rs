@@ -84,7 +84,13 @@ pub(crate) fn spawn(
     let child = Child {
         terminal: descriptors.terminal,
         extra: descriptors.extra,
-        groups: command.user.groups.iter().copied().map(Gid::from_raw).collect(),
+        groups: command
+            .user
+            .groups
+            .iter()
+            .copied()
+            .map(Gid::from_raw)
+            .collect(),
         uid: Uid::from_raw(command.user.uid),
         gid: Gid::from_raw(command.user.gid),
         change_groups: may_set_groups(),
@@ -98,7 +104,11 @@ pub(crate) fn spawn(
         Err(error) => {
             let (step, source) = decode(error);
             let program = command.program.clone();
-            Err(StartError::Spawn { program, step, source })
+            Err(StartError::Spawn {
+                program,
+                step,
+                source,
+            })
         }
     }
 }
@@ -173,7 +183,9 @@ fn decode(error: io::Error) -> (Step, io::Error) {
     let Some(number) = error.raw_os_error() else {
         return (Step::Exec, error);
     };
-    let step = usize::try_from(number >> 16).ok().and_then(|step| STEPS.get(step));
+    let step = usize::try_from(number >> 16)
+        .ok()
+        .and_then(|step| STEPS.get(step));
     (
         step.copied().unwrap_or(Step::Exec),
         io::Error::from_raw_os_error(number & 0xffff),

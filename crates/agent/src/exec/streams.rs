@@ -68,7 +68,11 @@ impl Streams {
     pub(crate) fn pipes(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
         let source = |fd, stream| -> io::Result<Option<Source>> {
             let fd = watch(fd)?;
-            Ok(Some(Source { fd, stream, budget: 0 }))
+            Ok(Some(Source {
+                fd,
+                stream,
+                budget: 0,
+            }))
         };
         Ok(Self {
             sources: [source(stdout, STDOUT)?, source(stderr, STDERR)?],
@@ -77,7 +81,11 @@ impl Streams {
 
     pub(crate) fn terminal(fd: OwnedFd) -> io::Result<Self> {
         let fd = watch(fd)?;
-        let source = Source { fd, stream: STDOUT, budget: 0 };
+        let source = Source {
+            fd,
+            stream: STDOUT,
+            budget: 0,
+        };
         Ok(Self {
             sources: [Some(source), None],
         })

@@ -23,7 +23,11 @@ pub(super) fn make_dir(path: &Path, mode: u32, user: &User) -> Result<(), FileEr
 }
 
 fn make_one(path: &Path, mode: u32, user: &User) -> Result<(), FileError> {
-    let mode = if mode == 0 { DEFAULT_DIR_MODE } else { mode & 0o7777 };
+    let mode = if mode == 0 {
+        DEFAULT_DIR_MODE
+    } else {
+        mode & 0o7777
+    };
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
         // Somebody else was faster.

@@ -73,7 +73,8 @@ pub(super) fn list(path: &Path, request: &List) -> Result<Entries, FileError> {
         limit,
         paths: BTreeSet::new(),
     };
-    page.collect(path, request.depth.max(1)).doing("list", path)?;
+    page.collect(path, request.depth.max(1))
+        .doing("list", path)?;
     let mut more = page.paths.len() > limit;
     let mut entries = Vec::new();
     let mut size = 0;

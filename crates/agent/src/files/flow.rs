@@ -39,7 +39,8 @@ impl Flow {
 
     /// The node takes this much more.
     pub(super) fn credit(&self, bytes: u32) {
-        self.credit.set(self.credit.get().saturating_add(bytes.into()));
+        self.credit
+            .set(self.credit.get().saturating_add(bytes.into()));
         self.credited.notify_one();
     }
 

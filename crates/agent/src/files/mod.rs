@@ -100,7 +100,8 @@ impl Files {
     pub(crate) fn data(&self, data: Data) -> bool {
         let open = self.open.borrow();
         // Data of a request that has failed meanwhile is nobody's.
-        open.get(&data.id).is_none_or(|open| open.flow.arrived(data))
+        open.get(&data.id)
+            .is_none_or(|open| open.flow.arrived(data))
     }
 
     /// The node takes more of a request's data.
@@ -150,8 +151,10 @@ impl Files {
             blocking(move || transfer::open(&path, request.offset)).await?
         };
         self.answer(id, Ok(Reply::Entry(entry)));
-        self.outgoing(flow, move |mut sink| transfer::read(file, request.limit, &mut sink, &path))
-            .await?;
+        self.outgoing(flow, move |mut sink| {
+            transfer::read(file, request.limit, &mut sink, &path)
+        })
+        .await?;
         // The data's own end is the answer; the one to the request was the entry.
         flow.send_end(&self.outbox);
         self.finished(id).await
@@ -177,7 +180,10 @@ impl Files {
     async fn tar_out(&self, flow: &Flow, request: TarOut) -> Work {
         let _place = self.transfers.acquire().await;
         let path = path(&request.path)?;
-        self.outgoing(flow, move |sink| tar_out::pack(&path, &request.exclude, sink)).await?;
+        self.outgoing(flow, move |sink| {
+            tar_out::pack(&path, &request.exclude, sink)
+        })
+        .await?;
         flow.send_end(&self.outbox);
         Ok(done(0))
     }

@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat,
-    fchmod, fchown, linkat, mkdirat, open, openat, openat2, symlinkat, unlinkat, utimensat,
+    AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
+    linkat, mkdirat, open, openat, openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType, Header, PaxExtensions};
@@ -114,7 +114,7 @@ impl Unpacker<'_> {
             }
             EntryType::Regular | EntryType::Continuous => {
                 doing(clear(&folder, Path::new(last)))?;
-                let file = self.file(&folder, Path::new(last), mode, times, &mut entry);
+                let file = self.file(&folder, Path::new(last), mode, &times, &mut entry);
                 self.bytes += file.doing("unpack", &full)?;
                 Ok(())
             }
@@ -131,7 +131,13 @@ impl Unpacker<'_> {
                 };
                 let first_folder = self.folder_of(&first)?;
                 doing(clear(&folder, Path::new(last)))?;
-                doing(linkat(first_folder, first_name, &folder, last, AtFlags::empty()))
+                doing(linkat(
+                    first_folder,
+                    first_name,
+                    &folder,
+                    last,
+                    AtFlags::empty(),
+                ))
             }
             _ => Err(FileError::Kind(full)),
         }
@@ -158,7 +164,11 @@ impl Unpacker<'_> {
     /// Opens a directory below the target.
     fn open(&self, below: &Path) -> rustix::io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let whole = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let whole = if below.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            below
+        };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         match openat2(&self.target, whole, flags, Mode::empty(), resolve) {
             Err(Errno::NOSYS | Errno::PERM) => {}
@@ -189,7 +199,7 @@ impl Unpacker<'_> {
         folder: &OwnedFd,
         name: &Path,
         mode: u32,
-        times: Timestamps,
+        times: &Timestamps,
         content: &mut impl Read,
     ) -> io::Result<u64> {
         let flags =
@@ -201,7 +211,7 @@ impl Unpacker<'_> {
             fchown(&file, Some(self.uid()), Some(self.gid()))?;
         }
         fchmod(&file, Mode::from_raw_mode(mode))?;
-        rustix::fs::futimens(&file, &times)?;
+        rustix::fs::futimens(&file, times)?;
         Ok(size)
     }
 
@@ -217,19 +227,26 @@ impl Unpacker<'_> {
             self.folders.push((below, mode, times));
             return Ok(());
         }
-        self.finish_folder(&below, mode, &times).doing("unpack", full)
+        self.finish_folder(&below, mode, &times)
+            .doing("unpack", full)
     }
 
     fn finish_folders(&mut self) -> Result<(), FileError> {
         for (below, mode, times) in std::mem::take(&mut self.folders).into_iter().rev() {
-            self.finish_folder(&below, mode, &times).doing("unpack", &below)?;
+            self.finish_folder(&below, mode, &times)
+                .doing("unpack", &below)?;
         }
         Ok(())
     }
 
     fn finish_folder(&self, below: &Path, mode: u32, times: &Timestamps) -> rustix::io::Result<()> {
         let folder = self.open(below)?;
-        let folder = openat(&folder, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let folder = openat(
+            &folder,
+            ".",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
         fchmod(&folder, Mode::from_raw_mode(mode))?;
         rustix::fs::futimens(&folder, times)
     }
@@ -306,7 +323,9 @@ fn long_header(entry: &mut Entry<'_, Source>) -> Result<Vec<u8>, FileError> {
         return Err(FileError::LongHeader { path, max });
     }
     let mut text = Vec::new();
-    entry.read_to_end(&mut text).map_err(|_| FileError::Broken)?;
+    entry
+        .read_to_end(&mut text)
+        .map_err(|_| FileError::Broken)?;
     Ok(text)
 }
 

@@ -30,7 +30,10 @@ pub(super) fn pack(root: &Path, exclude: &[String], sink: Sink) -> Result<(), Fi
         let name = root.file_name().unwrap_or(root.as_os_str());
         packer.add(root, Path::new(name), &found)?;
     }
-    let finish = packer.archive.into_inner().and_then(|mut sink| sink.flush());
+    let finish = packer
+        .archive
+        .into_inner()
+        .and_then(|mut sink| sink.flush());
     finish.map_err(|_| FileError::GivenUp)
 }
 
@@ -100,7 +103,10 @@ impl Packer {
             let inode = (found.dev(), found.ino());
             if let Some(first) = self.linked.get(&inode) {
                 header.set_entry_type(EntryType::Link);
-                return self.archive.append_link(&mut header, name, first).doing("pack", path);
+                return self
+                    .archive
+                    .append_link(&mut header, name, first)
+                    .doing("pack", path);
             }
             if self.linked.len() < MAX_LINKS {
                 self.linked.insert(inode, name.to_owned());
@@ -112,6 +118,8 @@ impl Packer {
         header.set_size(size);
         // A file that shrinks meanwhile is filled up: the header has promised a size.
         let content = file.chain(io::repeat(0)).take(size);
-        self.archive.append_data(&mut header, name, content).doing("pack", path)
+        self.archive
+            .append_data(&mut header, name, content)
+            .doing("pack", path)
     }
 }

@@ -50,7 +50,8 @@ pub(super) fn read(file: File, limit: u64, sink: &mut Sink, path: &Path) -> Resu
         if size == 0 {
             return Ok(());
         }
-        sink.write_all(&buffer[..size]).map_err(|_| FileError::GivenUp)?;
+        sink.write_all(&buffer[..size])
+            .map_err(|_| FileError::GivenUp)?;
     }
 }
 

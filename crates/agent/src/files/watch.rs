@@ -69,7 +69,7 @@ impl Watch {
             drop(ready);
             let events = events?;
             for event in events {
-                for (kind, path) in self.understand(event) {
+                for (kind, path) in self.understand(&event) {
                     outbox.has_room().await;
                     outbox.send(Body::Watched(Watched {
                         id: self.id,
@@ -108,7 +108,11 @@ impl Watch {
                 events.push((CREATED, path.clone()));
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     let full = self.folders.len() >= MAX_FOLDERS;
-                    match if full { Err(Errno::NOSPC) } else { self.add(&path) } {
+                    match if full {
+                        Err(Errno::NOSPC)
+                    } else {
+                        self.add(&path)
+                    } {
                         Ok(()) => folders.push(path),
                         Err(Errno::NOENT | Errno::NOTDIR) => {}
                         Err(_) => events.push((LOST, path)),
@@ -118,7 +122,7 @@ impl Watch {
         }
     }
 
-    fn understand(&mut self, event: Event) -> Vec<(u32, PathBuf)> {
+    fn understand(&mut self, event: &Event) -> Vec<(u32, PathBuf)> {
         let flags = event.flags;
         if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
             return vec![(LOST, self.root.clone())];
@@ -132,7 +136,11 @@ impl Watch {
         }
         if flags.contains(ReadFlags::DELETE_SELF) {
             let told_by_parent = folder != self.root;
-            return if told_by_parent { Vec::new() } else { vec![(REMOVED, folder)] };
+            return if told_by_parent {
+                Vec::new()
+            } else {
+                vec![(REMOVED, folder)]
+            };
         }
         let path = match &event.name {
             Some(name) => folder.join(std::ffi::OsStr::from_bytes(name)),
@@ -159,11 +167,12 @@ impl Watch {
                 Err(_) => events.push((LOST, path.to_owned())),
             },
             RENAMED_AWAY => {
-                let gone = self.folders.extract_if(|_, folder| folder.starts_with(path));
+                let gone = self
+                    .folders
+                    .extract_if(|_, folder| folder.starts_with(path));
                 for (number, _) in gone.collect::<Vec<_>>() {
                     // It may have ended by itself.
-                    let _: rustix::io::Result<()> =
-                        inotify::remove_watch(&self.kernel, number);
+                    let _: rustix::io::Result<()> = inotify::remove_watch(&self.kernel, number);
                 }
             }
             _ => {}

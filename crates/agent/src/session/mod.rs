@@ -58,12 +58,19 @@ impl Sessions {
         } else if self.ended.borrow().contains(&id) {
             Some("this session has ended".to_owned())
         } else if self.open.borrow().len() >= MAX_SESSIONS {
-            Some(format!("{MAX_SESSIONS} sessions are open, the most there may be"))
+            Some(format!(
+                "{MAX_SESSIONS} sessions are open, the most there may be"
+            ))
         } else {
             let started = self.start(agent, id, request);
             started.err().map(|error| error.to_string())
         };
-        report(&agent.outbox, id, error.is_none(), error.unwrap_or_default());
+        report(
+            &agent.outbox,
+            id,
+            error.is_none(),
+            error.unwrap_or_default(),
+        );
     }
 
     fn start(&self, agent: &Rc<Agent>, id: Id, request: &SessionOpen) -> Result<(), StartError> {
@@ -120,7 +127,10 @@ impl Sessions {
             script: script.clone(),
             limits: Limits::new(start),
         };
-        session.jobs.try_send(job).map_err(|_| StartError::NoSession)
+        session
+            .jobs
+            .try_send(job)
+            .map_err(|_| StartError::NoSession)
     }
 
     /// Ends a session and everything in it.

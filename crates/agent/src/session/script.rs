@@ -75,7 +75,10 @@ mod tests {
     #[test]
     fn only_the_line_with_the_number_counts() {
         let mut status = Status::default();
-        assert_eq!(status.push(b"0\n0000000000000001 0\n0000000000000002 300\n", 2), None);
+        assert_eq!(
+            status.push(b"0\n0000000000000001 0\n0000000000000002 300\n", 2),
+            None
+        );
         assert_eq!(status.push(&[b'x'; 1000], 2), None);
         assert_eq!(status.push(b"\n00000000000000", 2), None);
         assert_eq!(status.push(b"02 7\n", 2), Some(7));

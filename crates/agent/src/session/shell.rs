@@ -117,7 +117,11 @@ impl Shell {
         let target = Target::Shell(self.pid);
         exec.started(self.pid, target);
         let mut watchdog = Watchdog::new(target, job.limits);
-        let into = if exec.stdin.is_closed() { None } else { self.stdin.open() };
+        let into = if exec.stdin.is_closed() {
+            None
+        } else {
+            self.stdin.open()
+        };
         let talk = talk(&self.orders, &self.status, &mut self.exited, &job.script);
         let end = feeding(exec, into, talk);
         let went = supervise(exec, &mut self.streams, &mut watchdog, end).await;

@@ -9,7 +9,10 @@ fn output_codes_and_signals_are_what_they_were() {
     let agent = Agent::start();
     let mut node = agent.node();
     let seen = node.run(sh("printf 'a\\377\\000b'; echo bad >&2; exit 42"));
-    assert_eq!((&seen.stdout[..], seen.err().as_str()), (&b"a\xff\0b"[..], "bad\n"));
+    assert_eq!(
+        (&seen.stdout[..], seen.err().as_str()),
+        (&b"a\xff\0b"[..], "bad\n")
+    );
     assert_eq!(seen.ended(), Ended::Code(42));
     assert_eq!(node.run(sh("kill -9 $$")).ended(), Ended::Signal(9));
     assert_eq!(node.run(command(&["echo", "$HOME"])).out(), "$HOME\n");
@@ -23,19 +26,55 @@ fn what_cannot_start_says_why_and_has_no_code() {
     std::fs::write(&script, "#!/nowhere/interpreter\n").unwrap();
     let script = script.to_str().unwrap();
     let mut cases = vec![
-        (command(&["no-such-program"]), "command not found: no-such-program"),
+        (
+            command(&["no-such-program"]),
+            "command not found: no-such-program",
+        ),
         (command(&["/no/such"]), "command not found: /no/such"),
         (command(&[script]), "permission denied"),
         (command(&["/tmp"]), "permission denied"),
         (command(&[]), "empty"),
         (command(&["a\0b"]), "NUL"),
-        (ExecStart { cwd: b("/no/dir"), ..sh("true") }, "cwd /no/dir does not exist"),
-        (ExecStart { cwd: b("/etc/passwd"), ..sh("true") }, "not a directory"),
-        (ExecStart { user: "nobody-here".into(), ..sh("true") }, "no user"),
-        (ExecStart { session_id: new_id(), ..sh("true") }, "no such session"),
+        (
+            ExecStart {
+                cwd: b("/no/dir"),
+                ..sh("true")
+            },
+            "cwd /no/dir does not exist",
+        ),
+        (
+            ExecStart {
+                cwd: b("/etc/passwd"),
+                ..sh("true")
+            },
+            "not a directory",
+        ),
+        (
+            ExecStart {
+                user: "nobody-here".into(),
+                ..sh("true")
+            },
+            "no user",
+        ),
+        (
+            ExecStart {
+                session_id: new_id(),
+                ..sh("true")
+            },
+            "no such session",
+        ),
     ];
-    let path = vec![EnvVar { name: b("PATH"), value: b("/nowhere") }];
-    cases.push((ExecStart { env: path, ..command(&["true"]) }, "command not found: true"));
+    let path = vec![EnvVar {
+        name: b("PATH"),
+        value: b("/nowhere"),
+    }];
+    cases.push((
+        ExecStart {
+            env: path,
+            ..command(&["true"])
+        },
+        "command not found: true",
+    ));
     for (start, text) in cases {
         let seen = node.run(start);
         let Ended::FailedToStart(reason) = seen.ended() else {
@@ -46,7 +85,10 @@ fn what_cannot_start_says_why_and_has_no_code() {
     }
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    assert!(matches!(node.run(command(&[script])).ended(), Ended::FailedToStart(_)));
+    assert!(matches!(
+        node.run(command(&[script])).ended(),
+        Ended::FailedToStart(_)
+    ));
 }
 
 #[test]
@@ -58,18 +100,29 @@ fn a_child_inherits_nothing_but_what_it_was_given() {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().last().unwrap().to_owned()
     };
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "SigBlk", "SigIgn"] {
+    for set in [
+        "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "SigBlk", "SigIgn",
+    ] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!(field("NoNewPrivs"), "1");
     let fds = node.run(command(&["ls", "/proc/self/fd"])).out();
-    assert_eq!(fds.split_whitespace().count(), 4, "0, 1, 2 and the listing itself: {fds}");
-    let seen = node.run(sh("cat /proc/self/oom_score_adj; ps -o pid= -o pgid= -o sid= -p $$"));
+    assert_eq!(
+        fds.split_whitespace().count(),
+        4,
+        "0, 1, 2 and the listing itself: {fds}"
+    );
+    let seen = node.run(sh(
+        "cat /proc/self/oom_score_adj; ps -o pid= -o pgid= -o sid= -p $$",
+    ));
     let numbers: Vec<&str> = seen.stdout_words();
     assert_eq!(numbers[0], "500");
     assert!(numbers[1] == numbers[2] && numbers[2] == numbers[3]);
     let env = node.run(ExecStart {
-        env: vec![EnvVar { name: b("HOME"), value: b("/x") }],
+        env: vec![EnvVar {
+            name: b("HOME"),
+            value: b("/x"),
+        }],
         ..command(&["env"])
     });
     let mut names: Vec<_> = env.out().lines().map(str::to_owned).collect();
@@ -80,7 +133,10 @@ fn a_child_inherits_nothing_but_what_it_was_given() {
 
 impl Seen {
     fn stdout_words(&self) -> Vec<&str> {
-        std::str::from_utf8(&self.stdout).unwrap().split_whitespace().collect()
+        std::str::from_utf8(&self.stdout)
+            .unwrap()
+            .split_whitespace()
+            .collect()
     }
 }
 
@@ -91,7 +147,12 @@ fn at_level_root_uid_0_keeps_its_powers_and_others_have_none() {
     let script = "grep -E 'CapEff|NoNewPrivs' /proc/self/status";
     let root = node.run(sh(script)).out();
     assert!(!root.contains("CapEff:\t0000000000000000") && root.contains("NoNewPrivs:\t0"));
-    let nobody = node.run(ExecStart { user: "65534".into(), ..sh(script) }).out();
+    let nobody = node
+        .run(ExecStart {
+            user: "65534".into(),
+            ..sh(script)
+        })
+        .out();
     assert!(nobody.contains("CapEff:\t0000000000000000"), "{nobody}");
 }
 
@@ -99,9 +160,15 @@ fn at_level_root_uid_0_keeps_its_powers_and_others_have_none() {
 fn users_are_switched_whole() {
     let agent = Agent::start();
     let mut node = agent.node();
-    let seen = node.run(ExecStart { user: "4242:4343".into(), ..command(&["id"]) });
+    let seen = node.run(ExecStart {
+        user: "4242:4343".into(),
+        ..command(&["id"])
+    });
     assert_eq!(seen.out(), "uid=4242 gid=4343 groups=4343\n");
-    let seen = node.run(ExecStart { user: "4242".into(), ..sh("echo $USER; id -u; touch /etc/x") });
+    let seen = node.run(ExecStart {
+        user: "4242".into(),
+        ..sh("echo $USER; id -u; touch /etc/x")
+    });
     assert!(seen.out().starts_with("4242\n4242\n") && seen.err().contains("denied"));
 }
 
@@ -110,7 +177,11 @@ fn a_timeout_ends_the_whole_family_and_wins_over_the_code() {
     let agent = Agent::start();
     let mut node = agent.node();
     let script = "trap '' TERM; sleep 1000 & echo $!; setsid sleep 1000 & echo $!; wait";
-    let start = ExecStart { timeout_ms: 300, kill_grace_ms: 200, ..sh(script) };
+    let start = ExecStart {
+        timeout_ms: 300,
+        kill_grace_ms: 200,
+        ..sh(script)
+    };
     let seen = node.run(start);
     assert_eq!(seen.ended(), Ended::TimedOut(true));
     let pids = seen.stdout_words();
@@ -119,8 +190,14 @@ fn a_timeout_ends_the_whole_family_and_wins_over_the_code() {
         assert!(!alive(pid.parse().unwrap()), "{pid} outlived its timeout");
     }
     let script = "trap 'echo cleaned; exit 0' TERM; sleep 1000 & wait";
-    let seen = node.run(ExecStart { timeout_ms: 300, ..sh(script) });
-    assert_eq!((seen.out().as_str(), seen.ended()), ("cleaned\n", Ended::TimedOut(true)));
+    let seen = node.run(ExecStart {
+        timeout_ms: 300,
+        ..sh(script)
+    });
+    assert_eq!(
+        (seen.out().as_str(), seen.ended()),
+        ("cleaned\n", Ended::TimedOut(true))
+    );
 }
 
 #[test]
@@ -140,17 +217,30 @@ fn signals_reach_the_group() {
 fn stdin_counts_each_byte_once_and_ends() {
     let agent = Agent::start();
     let mut node = agent.node();
-    let id = node.start(ExecStart { stdin: true, ..command(&["cat"]) });
+    let id = node.start(ExecStart {
+        stdin: true,
+        ..command(&["cat"])
+    });
     node.stdin(&id, 0, b"abc", false);
     node.stdin(&id, 1, b"bcde", false);
     node.stdin(&id, 99, b"lost", false);
     node.until("ack", |node| node.execs[&id].stdin_taken == 5);
     node.stdin(&id, 5, b"f", true);
     let seen = node.finish(&id);
-    assert_eq!((seen.out().as_str(), seen.ended()), ("abcdef", Ended::Code(0)));
-    assert_eq!(node.run(command(&["cat"])).out(), "", "without stdin it is empty");
+    assert_eq!(
+        (seen.out().as_str(), seen.ended()),
+        ("abcdef", Ended::Code(0))
+    );
+    assert_eq!(
+        node.run(command(&["cat"])).out(),
+        "",
+        "without stdin it is empty"
+    );
 
-    let id = node.start(ExecStart { stdin: true, ..sh("exec <&-; echo closed; sleep 1000") });
+    let id = node.start(ExecStart {
+        stdin: true,
+        ..sh("exec <&-; echo closed; sleep 1000")
+    });
     node.until_out(&id, "closed");
     node.stdin(&id, 0, b"x", false);
     node.until("closing", |node| node.execs[&id].stdin_closed);
@@ -173,16 +263,25 @@ fn many_run_at_once_and_one_too_many_is_refused() {
     let agent = Agent::start();
     let mut node = agent.node();
     let started = std::time::Instant::now();
-    let ids: Vec<_> = (0..20).map(|_| node.start(command(&["sleep", "1"]))).collect();
+    let ids: Vec<_> = (0..20)
+        .map(|_| node.start(command(&["sleep", "1"])))
+        .collect();
     for id in &ids {
         assert_eq!(node.finish(id).ended(), Ended::Code(0));
     }
     assert!(started.elapsed().as_secs() < 15, "one after the other");
 
-    let ids: Vec<_> = (0..256).map(|_| node.start(command(&["sleep", "1000"]))).collect();
-    node.until("start", |node| ids.iter().all(|id| node.execs[id].pid.is_some()));
+    let ids: Vec<_> = (0..256)
+        .map(|_| node.start(command(&["sleep", "1000"])))
+        .collect();
+    node.until("start", |node| {
+        ids.iter().all(|id| node.execs[id].pid.is_some())
+    });
     let refused = node.start(command(&["true"]));
-    assert!(matches!(node.finish(&refused).ended(), Ended::FailedToStart(_)));
+    assert!(matches!(
+        node.finish(&refused).ended(),
+        Ended::FailedToStart(_)
+    ));
     for id in &ids {
         node.signal(id, 9);
     }

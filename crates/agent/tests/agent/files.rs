@@ -1,0 +1,329 @@
+//! File work: entries, transfers, changes.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use bytes::Bytes;
+use skerry_proto::agent::to_agent::Body as To;
+use skerry_proto::agent::*;
+
+use crate::node::*;
+
+pub fn at(path: &Path) -> Bytes {
+    b(path.to_str().unwrap())
+}
+
+pub fn failed(reply: Reply) -> Failed {
+    match reply {
+        Reply::Failed(failed) => failed,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+fn write(node: &mut Node, path: &Path, mode: u32, body: &[u8]) -> Reply {
+    let user = "4242:4343".into();
+    let id = node.ask(Call::Write(Write {
+        path: at(path),
+        mode,
+        user,
+    }));
+    node.send_body(id, body);
+    node.reply(id)
+}
+
+fn read(node: &mut Node, path: &Path, offset: u64, limit: u64) -> Vec<u8> {
+    let id = node.ask(Call::Read(Read {
+        path: at(path),
+        offset,
+        limit,
+    }));
+    node.body(id)
+}
+
+#[test]
+fn any_size_makes_the_round_trip() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    for size in [0, 1, 65_535, 65_536, 65_537, 20_000_000] {
+        let body: Vec<u8> = (0..size)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
+        let path = agent.dir.path().join(format!("new/dir/{size}"));
+        let Reply::Entry(entry) = write(&mut node, &path, 0, &body) else {
+            panic!("not written");
+        };
+        assert_eq!(
+            (entry.size, entry.mode, entry.uid, entry.gid),
+            (size.into(), 0o644, 4242, 4343)
+        );
+        assert!(read(&mut node, &path, 0, 0) == body, "{size}");
+    }
+    let path = agent.dir.path().join("new/dir/65537");
+    assert_eq!(read(&mut node, &path, 65_530, 5).len(), 5);
+    assert_eq!(
+        fs::metadata(agent.dir.path().join("new")).unwrap().uid(),
+        4242
+    );
+}
+
+#[test]
+fn replacing_keeps_what_the_file_was_and_breaking_off_changes_nothing() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let path = agent.dir.path().join("file");
+    let link = agent.dir.path().join("link");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o751)).unwrap();
+    symlink(&path, &link).unwrap();
+    write(&mut node, &link, 0, b"new");
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!(
+        (
+            fs::read_to_string(&path).unwrap().as_str(),
+            found.mode() & 0o7777,
+            found.uid()
+        ),
+        ("new", 0o751, 0)
+    );
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+
+    let names = || fs::read_dir(agent.dir.path()).unwrap().count();
+    let before = names();
+    for end in ["cancel", "cut"] {
+        let call = Write {
+            path: at(&path),
+            mode: 0,
+            user: String::new(),
+        };
+        let id = node.ask(Call::Write(call));
+        let data = Bytes::from_static(b"half");
+        node.send(To::Data(Data {
+            id,
+            data,
+            eof: false,
+        }));
+        node.until("credit", |node| node.credit.contains_key(&id));
+        if end == "cancel" {
+            node.send(To::Cancel(Cancel { id }));
+        } else {
+            node.reconnect();
+        }
+        let limit = std::time::Instant::now() + PATIENCE;
+        while names() != before {
+            assert!(
+                std::time::Instant::now() < limit,
+                "{end} leaves a file behind"
+            );
+            std::thread::yield_now();
+        }
+        node.credit.clear();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    assert_eq!(
+        failed(write(&mut node, agent.dir.path(), 0, b"x")).errno,
+        libc::EISDIR
+    );
+    assert_eq!(
+        failed(write(&mut node, Path::new("/dev/null"), 0, b"x")).errno,
+        libc::EINVAL
+    );
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
+fn a_slow_reader_is_waited_for_and_others_go_on() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let path = agent.dir.path().join("big");
+    fs::File::create(&path)
+        .unwrap()
+        .set_len(100_000_000)
+        .unwrap();
+    node.acks = false;
+    let ids: Vec<_> = (0..3)
+        .map(|_| {
+            node.ask(Call::Read(Read {
+                path: at(&path),
+                offset: 0,
+                limit: 0,
+            }))
+        })
+        .collect();
+    node.until("windows", |node| {
+        ids.iter().all(|id| {
+            node.data
+                .get(id)
+                .is_some_and(|(data, _)| data.len() == CREDIT_BYTES as usize)
+        })
+    });
+    assert!(matches!(node.call(Call::Health(Health {})), Reply::Done(_)));
+    assert!(agent.memory("Rss") < 4000, "{} kB", agent.memory("Rss"));
+    for id in ids {
+        node.send(To::Cancel(Cancel { id }));
+    }
+    assert!(matches!(
+        node.call(Call::Stat(Stat { path: at(&path) })),
+        Reply::Entry(_)
+    ));
+}
+
+#[test]
+fn lists_are_sorted_paged_and_as_deep_as_asked() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let dir = agent.dir.path().join("many");
+    fs::create_dir_all(dir.join("0-sub/deep")).unwrap();
+    for i in 0..500 {
+        fs::write(dir.join(format!("f{i:03}")), "x").unwrap();
+    }
+    symlink("nowhere", dir.join("z-link")).unwrap();
+    let (mut names, mut after) = (Vec::new(), Bytes::new());
+    loop {
+        let list = List {
+            path: at(&dir),
+            depth: 2,
+            after: after.clone(),
+            limit: 200,
+        };
+        let Reply::Entries(page) = node.call(Call::List(list)) else {
+            panic!("no list");
+        };
+        assert!(page.entries.len() <= 200);
+        after = page.entries.last().unwrap().path.clone();
+        names.extend(page.entries);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(names.len(), 503);
+    assert!(names.is_sorted_by_key(|entry| entry.path.clone()));
+    assert_eq!(
+        (names[1].path.clone(), names[1].kind),
+        (at(&dir.join("0-sub/deep")), 2)
+    );
+    let link = names.last().unwrap();
+    assert_eq!((link.kind, &link.target[..]), (3, &b"nowhere"[..]));
+    let itself = List {
+        path: at(&dir.join("f000")),
+        limit: 10,
+        ..List::default()
+    };
+    assert!(
+        matches!(node.call(Call::List(itself)), Reply::Entries(page) if page.entries.len() == 1)
+    );
+    let missing = List {
+        path: at(&dir.join("no")),
+        ..List::default()
+    };
+    assert_eq!(failed(node.call(Call::List(missing))).errno, libc::ENOENT);
+}
+
+#[test]
+fn directories_are_made_moved_and_removed_without_following_links() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let dir = agent.dir.path();
+    let made = MakeDir {
+        path: at(&dir.join("a/b/c")),
+        mode: 0o700,
+        user: "4242".into(),
+    };
+    for _ in 0..2 {
+        assert!(matches!(
+            node.call(Call::MakeDir(made.clone())),
+            Reply::Done(_)
+        ));
+    }
+    let found = fs::metadata(dir.join("a/b/c")).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.uid()), (0o700, 4242));
+    let moved = Move {
+        from: at(&dir.join("a")),
+        to: at(&dir.join("m")),
+        user: String::new(),
+    };
+    assert!(matches!(node.call(Call::Move(moved)), Reply::Done(_)));
+
+    fs::create_dir(dir.join("outside")).unwrap();
+    fs::write(dir.join("outside/kept"), "x").unwrap();
+    symlink(dir.join("outside"), dir.join("m/b/out")).unwrap();
+    // Deeper than any path can say, and than a small stack can follow.
+    fs::create_dir(dir.join("m/deep")).unwrap();
+    let deep = node.run(ExecStart {
+        cwd: at(&dir.join("m/deep")),
+        ..command(&["python3", "-c", "import os\nfor i in range(3000):\n  os.mkdir('d'); open('f','w').close(); os.chdir('d')"])
+    });
+    assert_eq!(deep.ended(), Ended::Code(0), "{deep:?}");
+    let reply = node.call(Call::Remove(Remove {
+        path: at(&dir.join("m")),
+    }));
+    assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    assert!(!dir.join("m").exists() && dir.join("outside/kept").exists());
+    for root in ["/", "//", "/tmp/..", "/."] {
+        assert_eq!(
+            failed(node.call(Call::Remove(Remove { path: b(root) }))).errno,
+            libc::EPERM
+        );
+    }
+    let relative = failed(node.call(Call::Stat(Stat {
+        path: b("etc/passwd"),
+    })));
+    assert_eq!(relative.errno, libc::EINVAL);
+    let long = Bytes::from(vec![b'/'; 5000]);
+    assert_eq!(
+        failed(node.call(Call::Stat(Stat { path: long }))).errno,
+        libc::ENAMETOOLONG
+    );
+}
+
+#[test]
+fn changes_are_told_also_in_directories_made_later() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let dir = agent.dir.path().join("watched");
+    fs::create_dir_all(dir.join("sub")).unwrap();
+    let id = node.ask(Call::Watch(Watch {
+        path: at(&dir),
+        recursive: true,
+    }));
+    assert!(matches!(node.reply(id), Reply::Done(_)));
+    let told = |kind, path: &Path| {
+        let path = at(path);
+        move |node: &Node| {
+            node.watched
+                .iter()
+                .any(|w| w.kind == kind && w.path == path)
+        }
+    };
+    fs::write(dir.join("sub/f"), "x").unwrap();
+    node.until("written", told(2, &dir.join("sub/f")));
+    fs::create_dir(dir.join("later")).unwrap();
+    fs::write(dir.join("later/g"), "x").unwrap();
+    node.until("created", told(1, &dir.join("later/g")));
+    fs::rename(dir.join("later"), dir.join("renamed")).unwrap();
+    node.until("renamed away", told(4, &dir.join("later")));
+    node.until("renamed here", told(5, &dir.join("renamed")));
+    fs::remove_file(dir.join("renamed/g")).unwrap();
+    node.until("removed", told(3, &dir.join("renamed/g")));
+    node.send(To::Cancel(Cancel { id }));
+}
+
+#[test]
+fn processes_are_listed() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let id = node.start(command(&["sleep", "12345"]));
+    node.until("start", |node| node.execs[&id].pid.is_some());
+    let pid = node.execs[&id].pid.unwrap();
+    let Reply::Processes(list) = node.call(Call::ListProcesses(ListProcesses {})) else {
+        panic!("no list");
+    };
+    let found = list
+        .processes
+        .iter()
+        .find(|process| process.pid == pid)
+        .unwrap();
+    assert_eq!(found.argv, [b("sleep"), b("12345")]);
+    assert_eq!(found.ppid, agent.process.id());
+    node.signal(&id, 9);
+}

@@ -201,7 +201,10 @@ impl Node {
     /// Reads once and takes in all that came.
     pub fn read(&mut self) {
         let mut buffer = vec![0; 256 * 1024];
-        let count = self.stream.read(&mut buffer).expect("the agent says nothing");
+        let count = self
+            .stream
+            .read(&mut buffer)
+            .expect("the agent says nothing");
         assert!(count > 0, "the agent closed the link");
         self.input.extend_from_slice(&buffer[..count]);
         while let Some(message) = frame::decode::<FromAgent>(&mut self.input).unwrap() {
@@ -256,7 +259,10 @@ impl Node {
                 self.sessions.insert(state.session_id.clone(), state);
             }
             From::Response(response) => {
-                self.replies.entry(response.id).or_default().push(response.reply.unwrap());
+                self.replies
+                    .entry(response.id)
+                    .or_default()
+                    .push(response.reply.unwrap());
             }
             From::Data(data) => {
                 let bytes = u32::try_from(data.data.len()).unwrap();
@@ -320,7 +326,10 @@ impl Node {
     pub fn ask(&mut self, call: Call) -> u64 {
         self.next_request += 1;
         let id = self.next_request;
-        self.send(To::Request(Request { id, call: Some(call) }));
+        self.send(To::Request(Request {
+            id,
+            call: Some(call),
+        }));
         id
     }
 
@@ -345,17 +354,28 @@ impl Node {
             });
             sent += chunk.len() as u64;
             let data = Bytes::copy_from_slice(chunk);
-            self.send(To::Data(Data { id, data, eof: false }));
+            self.send(To::Data(Data {
+                id,
+                data,
+                eof: false,
+            }));
         }
         let data = Bytes::new();
-        self.send(To::Data(Data { id, data, eof: true }));
+        self.send(To::Data(Data {
+            id,
+            data,
+            eof: true,
+        }));
     }
 
     /// All data of a request.
     pub fn body(&mut self, id: u64) -> Vec<u8> {
         self.until("data", |node| {
             node.data.get(&id).is_some_and(|(_, eof)| *eof)
-                || matches!(node.replies.get(&id).and_then(|all| all.last()), Some(Reply::Failed(_)))
+                || matches!(
+                    node.replies.get(&id).and_then(|all| all.last()),
+                    Some(Reply::Failed(_))
+                )
         });
         self.data.remove(&id).unwrap_or_default().0
     }
@@ -375,6 +395,12 @@ fn connect(path: &PathBuf) -> UnixStream {
 
 /// Is a process alive (not only a corpse)?
 pub fn alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        !stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .trim_start()
+            .starts_with('Z')
+    })
 }
