@@ -77,6 +77,8 @@ pub enum Event {
     FileMoved { from: String, to: String },
     #[serde(rename = "file.deleted")]
     FileDeleted { path: String },
+    #[serde(rename = "egress.refused")]
+    EgressRefused { destination: String, reason: String },
 }
 
 /// The end of an exec.

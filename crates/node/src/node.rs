@@ -12,7 +12,7 @@ use skerry_image::{Hold, Images};
 use skerry_journal::{Journal, JournalError};
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
 
-use crate::actor::{self, Handle, Parts, Shared};
+use crate::actor::{self, Command, Handle, Parts, Shared};
 use crate::event::Event;
 use crate::history::History;
 use crate::layout::Layout;
@@ -83,6 +83,10 @@ impl Node {
         });
         node.take_up().await;
         node.sweep().await?;
+        // Every image that a sandbox still needs is held by now.
+        if let Err(error) = node.images.collect() {
+            tracing::warn!(%error, "layers that nothing needs are still there");
+        }
         Ok(node)
     }
 
@@ -209,6 +213,19 @@ impl Node {
             }))
         };
         open().map_err(|e| actor::journal_error(&e))
+    }
+
+    /// Writes down that a sandbox was kept from reaching something. One that is gone by now is of no interest.
+    pub async fn note_egress_refused(&self, id: SandboxId, destination: String, reason: String) {
+        let Ok(handle) = self.handle(id) else { return };
+        let refused = Event::EgressRefused {
+            destination,
+            reason,
+        };
+        let noted = handle.ask(|reply| Command::Note(refused, reply)).await;
+        if let Err(error) = noted {
+            tracing::debug!(sandbox = %id, %error, "a refusal is not in the journal");
+        }
     }
 
     /// The driver of this name, or the default.

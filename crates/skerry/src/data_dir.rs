@@ -31,7 +31,10 @@ impl DataDir {
 
     /// Makes it, closed to everyone else.
     pub(crate) fn create(&self) -> anyhow::Result<()> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.0);
         made.and_then(|()| std::fs::set_permissions(&self.0, Permissions::from_mode(0o700)))
             .with_context(|| format!("cannot use the data folder {}", self.0.display()))
     }

@@ -16,6 +16,8 @@ pub(crate) enum Internal {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Makes a user namespace and ends
+    ProbeUserNamespace,
 }
 
 /// The command that runs one of them.
@@ -27,9 +29,14 @@ pub(crate) fn command(name: &str) -> io::Result<Vec<OsString>> {
 pub(crate) fn main(internal: Internal) -> ExitCode {
     match internal {
         Internal::Spawner => skerry_driver_ns::spawner::main(),
-        Internal::Gateway { args } => match skerry_net::gateway::main(args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => crate::cli::report(&error.into()),
-        },
+        Internal::Gateway { args } => code(skerry_net::gateway::main(args)),
+        Internal::ProbeUserNamespace => code(crate::doctor::unshare_user()),
+    }
+}
+
+fn code<E: Into<anyhow::Error>>(done: Result<(), E>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => crate::cli::report(&error.into()),
     }
 }

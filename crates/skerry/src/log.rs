@@ -11,7 +11,11 @@ const DEFAULT: &str = "warn,skerry=info,skerry_node=info,skerry_control=info,ske
 
 pub(crate) fn start() {
     let filter = std::env::var(env::LOG).unwrap_or_default();
-    let filter = if filter.is_empty() { DEFAULT.to_owned() } else { filter };
+    let filter = if filter.is_empty() {
+        DEFAULT.to_owned()
+    } else {
+        filter
+    };
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -18,7 +18,12 @@ use crate::up::UpArgs;
 
 /// Linux computers for software agents: isolated, started in milliseconds, forked like a branch, recorded.
 #[derive(Debug, Parser)]
-#[command(name = "skerry", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "skerry",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Args {
     #[command(flatten)]
     global: Global,

@@ -1,5 +1,6 @@
 //! What this machine gives to a node: storage, network, images and a driver over them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -22,7 +23,6 @@ use crate::internal;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) storage: Arc<Storage>,
     pub(crate) network: Option<Network>,
     pub(crate) images: Arc<Images>,
     pub(crate) driver: Arc<dyn Driver>,
@@ -42,24 +42,23 @@ pub(crate) fn enter_private_mounts() -> anyhow::Result<()> {
 impl Machine {
     pub(crate) async fn open(data_dir: &DataDir, egress_allow: &[IpNet]) -> anyhow::Result<Self> {
         let path = data_dir.path().to_owned();
-        let storage = tokio::task::spawn_blocking(move || Storage::open(&path, &Default::default()))
-            .await?
-            .context("cannot open the storage")?;
-        let storage = Arc::new(storage);
+        let storage =
+            tokio::task::spawn_blocking(move || Storage::open(&path, &Default::default()))
+                .await?
+                .context("cannot open the storage")?;
         let network = start_network(data_dir, egress_allow).await;
         let images = Arc::new(Images::open(data_dir.path())?);
         let driver = NsDriver::new(NsOptions {
             data_dir: data_dir.path().to_owned(),
             agent: AGENT,
             spawner_command: internal::command("spawner")?,
-            storage: Arc::clone(&storage),
+            storage: Arc::new(storage),
             network: network.clone(),
             cgroup_parent: cgroup_parent(data_dir)?,
             first_id: NsOptions::FIRST_ID,
         })
         .await?;
         Ok(Self {
-            storage,
             network,
             images,
             driver: Arc::new(driver),
@@ -86,6 +85,19 @@ impl Machine {
             },
             handle: node,
         }
+    }
+
+    /// Each connection that the network's policy refuses goes into its sandbox's journal.
+    pub(crate) fn note_refusals(&self, node: Arc<Node>) {
+        let Some(network) = &self.network else { return };
+        let mut refusals = network.refusals();
+        tokio::spawn(async move {
+            while let Some(refusal) = refusals.recv().await {
+                let destination = SocketAddr::new(refusal.destination, refusal.port).to_string();
+                node.note_egress_refused(refusal.sandbox, destination, refusal.reason)
+                    .await;
+            }
+        });
     }
 
     /// Ends what nothing needs any more: with no sandbox left, the gateway goes too.

@@ -24,7 +24,9 @@ pub(crate) use machine::Machine;
 
 /// Run a server on this machine
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  skerry up\n  skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry")]
+#[command(
+    after_help = "Examples:\n  skerry up\n  skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry"
+)]
 pub(crate) struct UpArgs {
     /// Where to listen
     #[arg(long, env = env::LISTEN, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
@@ -70,6 +72,7 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
         images: Arc::clone(&machine.images),
     })
     .await?;
+    machine.note_refusals(Arc::clone(&node));
     let location = match &args.database {
         Some(url) => url.parse()?,
         None => Location::Sqlite(data_dir.database()),

@@ -1,0 +1,320 @@
+//! What the facts mean for sandboxes. A pure function, so that every machine can be tested on any.
+
+use serde::Serialize;
+
+use super::probe::Machine;
+
+/// How good it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Level {
+    /// All there.
+    Good,
+    /// Works, with less.
+    Less,
+    /// Sandboxes cannot run.
+    Bad,
+}
+
+/// One row of the report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) what: &'static str,
+    pub(crate) level: Level,
+    pub(crate) state: String,
+    /// What would help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) help: Option<String>,
+}
+
+impl Finding {
+    fn good(what: &'static str, state: impl Into<String>) -> Self {
+        Self {
+            what,
+            level: Level::Good,
+            state: state.into(),
+            help: None,
+        }
+    }
+
+    fn less(what: &'static str, state: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            what,
+            level: Level::Less,
+            state: state.into(),
+            help: Some(help.into()),
+        }
+    }
+
+    fn bad(what: &'static str, state: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            level: Level::Bad,
+            ..Self::less(what, state, help)
+        }
+    }
+}
+
+pub(crate) fn of(machine: &Machine) -> Vec<Finding> {
+    let mut all = vec![
+        user(machine),
+        namespaces(machine),
+        limits(machine),
+        storage(machine),
+        disk(machine),
+        network(machine),
+        ids(machine),
+        base_image(machine),
+    ];
+    all.extend(stronger(machine));
+    all.push(server(machine));
+    all
+}
+
+fn has(machine: &Machine, program: &str) -> bool {
+    machine.programs.contains(&program)
+}
+
+fn user(machine: &Machine) -> Finding {
+    if machine.is_root {
+        Finding::good("user", format!("root, Linux {}", machine.kernel))
+    } else {
+        Finding::less(
+            "user",
+            format!("an ordinary user, Linux {}", machine.kernel),
+            "as root sandboxes also get limits, disk quotas, several users inside, and forks in constant time",
+        )
+    }
+}
+
+fn namespaces(machine: &Machine) -> Finding {
+    let overlay = machine.file_systems.iter().any(|f| f == "overlay");
+    match (machine.user_namespaces, overlay) {
+        (true, true) => Finding::good("driver ns", "user namespaces and overlayfs work"),
+        (false, _) => Finding::bad(
+            "driver ns",
+            "this user may not make user namespaces",
+            "set kernel.unprivileged_userns_clone=1 or user.max_user_namespaces above 0, and allow it in AppArmor",
+        ),
+        (true, false) => Finding::bad(
+            "driver ns",
+            "the kernel has no overlayfs",
+            "load it: modprobe overlay",
+        ),
+    }
+}
+
+fn limits(machine: &Machine) -> Finding {
+    let complete = |c: &[String]| {
+        ["memory", "cpu", "pids"]
+            .iter()
+            .all(|w| c.iter().any(|x| x == w))
+    };
+    let version = match (complete(&machine.cgroup_v2), complete(&machine.cgroup_v1)) {
+        (true, _) => "cgroup v2",
+        (false, true) => "cgroup v1",
+        (false, false) => {
+            return Finding::less(
+                "limits",
+                "no memory, CPU and process limits: the controllers are missing",
+                "boot with cgroup v2 and the controllers memory, cpu and pids",
+            );
+        }
+    };
+    if machine.cgroup_writable {
+        Finding::good("limits", format!("memory, CPU and processes, by {version}"))
+    } else {
+        Finding::less(
+            "limits",
+            format!("none: {version} is there, but this user may not make groups"),
+            "run as root, or have a group delegated to this user",
+        )
+    }
+}
+
+fn storage(machine: &Machine) -> Finding {
+    let btrfs = machine.file_systems.iter().any(|f| f == "btrfs");
+    match (machine.data_fs.as_str(), machine.is_root) {
+        ("btrfs", _) => Finding::good("storage", "btrfs: forks in constant time"),
+        (_, true) if btrfs && machine.loop_devices && has(machine, "mkfs.btrfs") => Finding::good(
+            "storage",
+            "btrfs in a pool file: forks in constant time, disk quotas",
+        ),
+        (_, true) => Finding::less(
+            "storage",
+            format!(
+                "copies on {}: a fork takes as long as copying what was written",
+                machine.data_fs
+            ),
+            if btrfs {
+                "install btrfs-progs"
+            } else {
+                "use a kernel with btrfs, or put the data folder on btrfs or xfs"
+            },
+        ),
+        ("xfs", false) => Finding::less(
+            "storage",
+            "reflinks on xfs: a fork shares data, and takes longer with more files; no disk quotas",
+            "put the data folder on btrfs, or run as root",
+        ),
+        (fs, false) => Finding::less(
+            "storage",
+            format!(
+                "copies on {fs}: a fork takes as long as copying what was written; no disk quotas"
+            ),
+            "put the data folder on btrfs, or run as root",
+        ),
+    }
+}
+
+fn disk(machine: &Machine) -> Finding {
+    const GIB: u64 = 1 << 30;
+    let path = machine.data_dir.display();
+    let state = format!("{} GiB free in {path}", machine.free_bytes / GIB);
+    if machine.free_bytes < 2 * GIB {
+        return Finding::less(
+            "disk",
+            state,
+            "free some, or choose another folder with --data-dir",
+        );
+    }
+    Finding::good("disk", state)
+}
+
+fn network(machine: &Machine) -> Finding {
+    if has(machine, "nft") {
+        Finding::good("network", "none and nat")
+    } else {
+        Finding::less(
+            "network",
+            "none only: the program nft is missing",
+            "install nftables",
+        )
+    }
+}
+
+fn ids(machine: &Machine) -> Finding {
+    match (
+        machine.is_root,
+        machine.sub_ids && has(machine, "newuidmap"),
+    ) {
+        (true, _) => Finding::good(
+            "users inside",
+            "65536 for each sandbox; levels restricted and root",
+        ),
+        (false, true) => Finding::less(
+            "users inside",
+            "one, which is root inside without capabilities; the id range of this user is not used yet",
+            "run as root for several users and level root",
+        ),
+        (false, false) => Finding::less(
+            "users inside",
+            "one, which is root inside without capabilities",
+            "run as root for several users and level root",
+        ),
+    }
+}
+
+fn base_image(machine: &Machine) -> Finding {
+    if has(machine, "mmdebstrap") {
+        Finding::good("image base", "can be built here: skerry image build")
+    } else {
+        Finding::less(
+            "image base",
+            "cannot be built here; host and OCI images work",
+            "install mmdebstrap",
+        )
+    }
+}
+
+/// What later drivers would use. Said, so that nobody thinks that it is in use now.
+fn stronger(machine: &Machine) -> Vec<Finding> {
+    let rows = [
+        ("kvm", machine.kvm, "/dev/kvm can be opened"),
+        ("gvisor", has(machine, "runsc"), "runsc is installed"),
+        (
+            "qemu",
+            has(machine, "qemu-system-x86_64"),
+            "QEMU is installed",
+        ),
+        ("criu", has(machine, "criu"), "CRIU is installed"),
+    ];
+    rows.into_iter()
+        .map(|(what, there, state)| {
+            let state = if there { state } else { "not here" };
+            Finding::good(what, format!("{state} (not used by this release)"))
+        })
+        .collect()
+}
+
+fn server(machine: &Machine) -> Finding {
+    match &machine.server {
+        Some(url) => Finding::good("server", format!("listens on {url}")),
+        None => Finding::less(
+            "server",
+            "does not run for this data folder",
+            "start it: skerry up",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(machine: &Machine, what: &str) -> Level {
+        let all = of(machine);
+        all.iter().find(|f| f.what == what).unwrap().level
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&n| n.to_owned()).collect()
+    }
+
+    fn full() -> Machine {
+        Machine {
+            is_root: true,
+            user_namespaces: true,
+            cgroup_v2: names(&["cpu", "memory", "pids"]),
+            cgroup_writable: true,
+            file_systems: names(&["overlay", "btrfs"]),
+            data_fs: "ext4".to_owned(),
+            free_bytes: 50 << 30,
+            loop_devices: true,
+            programs: vec!["mkfs.btrfs", "nft", "mmdebstrap"],
+            server: Some("http://127.0.0.1:7300".to_owned()),
+            ..Machine::default()
+        }
+    }
+
+    #[test]
+    fn a_full_machine_lacks_nothing() {
+        for finding in of(&full()) {
+            assert_eq!(finding.level, Level::Good, "{finding:?}");
+            assert_eq!(finding.help, None);
+        }
+    }
+
+    #[test]
+    fn each_lack_is_said_with_what_helps() {
+        type Break = fn(&mut Machine);
+        let cases: [(&str, Level, Break); 9] = [
+            ("user", Level::Less, |m| m.is_root = false),
+            ("driver ns", Level::Bad, |m| m.user_namespaces = false),
+            ("driver ns", Level::Bad, |m| m.file_systems.clear()),
+            ("limits", Level::Less, |m| m.cgroup_v2.clear()),
+            ("limits", Level::Less, |m| m.cgroup_writable = false),
+            ("storage", Level::Less, |m| m.programs.clear()),
+            ("disk", Level::Less, |m| m.free_bytes = 1 << 30),
+            ("network", Level::Less, |m| m.programs.clear()),
+            ("server", Level::Less, |m| m.server = None),
+        ];
+        for (what, want, change) in cases {
+            let mut machine = full();
+            change(&mut machine);
+            assert_eq!(level(&machine, what), want, "{what}");
+            let findings = of(&machine);
+            let finding = findings.iter().find(|f| f.what == what).unwrap();
+            assert!(finding.help.is_some(), "{finding:?}");
+        }
+    }
+}

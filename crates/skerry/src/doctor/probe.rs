@@ -1,0 +1,163 @@
+//! Looking at the machine.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::{statfs, statvfs};
+
+use crate::data_dir::DataDir;
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a table of independent yes or no"
+)]
+pub(crate) struct Machine {
+    pub(crate) kernel: String,
+    pub(crate) is_root: bool,
+    pub(crate) user_namespaces: bool,
+    /// Controllers that we could use: version and names.
+    pub(crate) cgroup_v1: Vec<String>,
+    pub(crate) cgroup_v2: Vec<String>,
+    pub(crate) cgroup_writable: bool,
+    /// File systems that the kernel knows.
+    pub(crate) file_systems: Vec<String>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) data_fs: String,
+    pub(crate) free_bytes: u64,
+    pub(crate) loop_devices: bool,
+    pub(crate) sub_ids: bool,
+    pub(crate) kvm: bool,
+    /// Programs that are there, of those that matter.
+    pub(crate) programs: Vec<&'static str>,
+    /// A server answers, or why not.
+    pub(crate) server: Option<String>,
+}
+
+/// Programs that matter.
+const PROGRAMS: [&str; 7] = [
+    "mkfs.btrfs",
+    "nft",
+    "newuidmap",
+    "mmdebstrap",
+    "runsc",
+    "qemu-system-x86_64",
+    "criu",
+];
+
+pub(crate) fn look(data_dir: &DataDir) -> Machine {
+    let there = existing(data_dir.path());
+    let (data_fs, free_bytes) = disk(&there);
+    Machine {
+        kernel: text(rustix::system::uname().release()),
+        is_root: rustix::process::geteuid().is_root(),
+        user_namespaces: can_unshare(),
+        cgroup_v1: v1_controllers(),
+        cgroup_v2: words("/sys/fs/cgroup/cgroup.controllers")
+            .or_else(|| words("/sys/fs/cgroup/unified/cgroup.controllers"))
+            .unwrap_or_default(),
+        cgroup_writable: cgroup_writable(),
+        file_systems: file_systems(),
+        data_dir: data_dir.path().to_owned(),
+        data_fs,
+        free_bytes,
+        loop_devices: Path::new("/dev/loop-control").exists(),
+        sub_ids: has_sub_ids(),
+        kvm: fs::File::open("/dev/kvm").is_ok(),
+        programs: PROGRAMS.into_iter().filter(|p| which(p)).collect(),
+        server: DataDir::read(&data_dir.url_file()).ok().flatten(),
+    }
+}
+
+fn text(text: &CStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+fn words(path: &str) -> Option<Vec<String>> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The nearest folder that exists already.
+fn existing(path: &Path) -> PathBuf {
+    let found = path.ancestors().find(|p| p.exists());
+    found.unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Magic numbers of `statfs(2)`.
+fn disk(path: &Path) -> (String, u64) {
+    let name = statfs(path).map_or("unknown", |s| match s.f_type {
+        0x9123_683e => "btrfs",
+        0x5846_5342 => "xfs",
+        0xef53 => "ext4",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlay",
+        0x2fc1_2fc1 => "zfs",
+        _ => "another file system",
+    });
+    let free = statvfs(path).map_or(0, |s| s.f_bavail * s.f_frsize);
+    (name.to_owned(), free)
+}
+
+/// Tried for real, in a child: settings that forbid it have many names.
+fn can_unshare() -> bool {
+    let Ok(program) = std::env::current_exe() else {
+        return false;
+    };
+    Command::new(program)
+        .args(["internal", "probe-user-namespace"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
+}
+
+fn v1_controllers() -> Vec<String> {
+    let wanted = ["memory", "cpu", "pids", "freezer", "blkio"];
+    let is_there = |c: &&str| Path::new("/sys/fs/cgroup").join(c).join("tasks").exists();
+    wanted
+        .into_iter()
+        .filter(is_there)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn cgroup_writable() -> bool {
+    let access = |p: &str| rustix::fs::access(p, rustix::fs::Access::WRITE_OK).is_ok();
+    access("/sys/fs/cgroup/memory") || access("/sys/fs/cgroup/cgroup.subtree_control")
+}
+
+fn file_systems() -> Vec<String> {
+    let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_whitespace().last())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn has_sub_ids() -> bool {
+    let uid = rustix::process::geteuid().as_raw();
+    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
+    let is_ours = |line: &str| {
+        let owner = line.split(':').next().unwrap_or_default();
+        owner == uid.to_string() || user.as_ref().is_some_and(|u| u.name == owner)
+    };
+    fs::read_to_string("/etc/subuid").is_ok_and(|text| text.lines().any(is_ours))
+}
+
+fn which(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .any(|folder| folder.join(program).is_file())
+}
+
+/// What the child of [`can_unshare`] does.
+pub(crate) fn unshare_user() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)?)
+}
