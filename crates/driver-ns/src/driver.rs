@@ -57,9 +57,13 @@ impl NsDriver {
         // Files of sandboxes lie below with owners and set-uid bits as they are inside.
         fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
             .map_err(DriverError::step("close the data folder to others"))?;
-        let records = Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
+        let records =
+            Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
         let ids = ids_in_use(&records).map_err(DriverError::step("read records"))?;
-        let storage = options.storage.facts().map_err(DriverError::step("look at the storage"))?;
+        let storage = options
+            .storage
+            .facts()
+            .map_err(DriverError::step("look at the storage"))?;
         let mut notes = Vec::new();
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("no memory, CPU and process limits: {error}")))
@@ -150,20 +154,28 @@ impl Driver for NsDriver {
     }
 
     async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
-        let Some(state) = self.records.read(id).map_err(DriverError::step("read the record"))?
+        let Some(state) = self
+            .records
+            .read(id)
+            .map_err(DriverError::step("read the record"))?
         else {
             return Ok(None);
         };
         let Some(agent) = state.agent else {
             return Ok(None);
         };
-        let found = agent.identity().open().map_err(DriverError::step("find the agent"))?;
+        let found = agent
+            .identity()
+            .open()
+            .map_err(DriverError::step("find the agent"))?;
         let Some(pidfd) = found else {
             return Ok(None);
         };
         if let (Some(group), false) = (self.group(id), state.paused) {
             // A daemon that died while it forked this one left it frozen.
-            group.set_frozen(false).map_err(DriverError::step("thaw the control group"))?;
+            group
+                .set_frozen(false)
+                .map_err(DriverError::step("thaw the control group"))?;
         }
         self.remember(id, pidfd)?;
         Ok(Some(Instance {
@@ -174,7 +186,10 @@ impl Driver for NsDriver {
 
     async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
         self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let place = self.records.socket(id).map_err(DriverError::step("open the record"))?;
+        let place = self
+            .records
+            .socket(id)
+            .map_err(DriverError::step("open the record"))?;
         let stream = UnixStream::connect(place.socket())
             .await
             .map_err(DriverError::step("connect to the agent"))?;
@@ -183,7 +198,10 @@ impl Driver for NsDriver {
 
     async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
         match self.live(id) {
-            Some(live) => live.gone().await.map_err(DriverError::step("wait for the agent")),
+            Some(live) => live
+                .gone()
+                .await
+                .map_err(DriverError::step("wait for the agent")),
             None if self.records.exists(id) => Ok(()),
             None => Err(DriverError::NotFound(id)),
         }
@@ -194,7 +212,10 @@ impl Driver for NsDriver {
         let storage = Arc::clone(&self.storage);
         let group = self.group(id);
         blocking("read what it uses", move || {
-            let used = group.map(|group| group.usage()).transpose()?.unwrap_or_default();
+            let used = group
+                .map(|group| group.usage())
+                .transpose()?
+                .unwrap_or_default();
             Ok(Stats {
                 cpu_us: used.cpu_us,
                 memory_bytes: used.memory_bytes,
@@ -257,7 +278,8 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, DriverError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(DriverError::step(step))?.map_err(DriverError::step(step))
+    done.map_err(DriverError::step(step))?
+        .map_err(DriverError::step(step))
 }
 
 fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
@@ -272,8 +294,13 @@ async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool,
     let Some(network) = network else {
         return Ok(false);
     };
-    let facts = network.facts().await.map_err(DriverError::step("ask the network gateway"))?;
-    let missing = facts.nat_unavailable.map(|why| format!("no network `nat`: {why}"));
+    let facts = network
+        .facts()
+        .await
+        .map_err(DriverError::step("ask the network gateway"))?;
+    let missing = facts
+        .nat_unavailable
+        .map(|why| format!("no network `nat`: {why}"));
     let available = missing.is_none();
     notes.extend(missing);
     Ok(available)

@@ -98,7 +98,10 @@ impl Records {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             let name = entry?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.parse::<SandboxId>().ok()));
+            ids.extend(
+                name.to_str()
+                    .and_then(|name| name.parse::<SandboxId>().ok()),
+            );
         }
         Ok(ids)
     }

@@ -27,7 +27,10 @@ impl NsDriver {
         })
         .await?;
         if let Some(network) = &self.network {
-            network.release(id).await.map_err(DriverError::step("give the network back"))?;
+            network
+                .release(id)
+                .await
+                .map_err(DriverError::step("give the network back"))?;
         }
         self.forget_agent(id)
     }
@@ -35,7 +38,12 @@ impl NsDriver {
     /// Takes away everything, the record last.
     pub(crate) async fn remove(&self, id: SandboxId) -> Result<(), DriverError> {
         self.stop(id).await?;
-        let ids = self.records.read(id).ok().flatten().and_then(|state| state.first_id);
+        let ids = self
+            .records
+            .read(id)
+            .ok()
+            .flatten()
+            .and_then(|state| state.first_id);
         let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
         blocking("remove volume and record", move || {
             storage.destroy(id).map_err(io::Error::other)?;
@@ -57,12 +65,19 @@ impl NsDriver {
             ids.extend(storage.list().map_err(io::Error::other)?);
             let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
             let names = names.unwrap_or_default();
-            ids.extend(names.iter().filter_map(|name| name.parse::<SandboxId>().ok()));
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<SandboxId>().ok()),
+            );
             Ok(ids)
         })
         .await?;
         if let Some(network) = &self.network {
-            let held = network.list().await.map_err(DriverError::step("list networks"))?;
+            let held = network
+                .list()
+                .await
+                .map_err(DriverError::step("list networks"))?;
             ids.extend(held.into_iter().map(|held| held.sandbox));
         }
         ids.sort_unstable();
@@ -77,12 +92,19 @@ impl NsDriver {
             pidfd::kill(live.pidfd.get_ref()).map_err(DriverError::step("kill the agent"))?;
             if let Some(group) = self.group(id) {
                 // A frozen process dies when it thaws.
-                group.kill().map_err(DriverError::step("kill the control group"))?;
+                group
+                    .kill()
+                    .map_err(DriverError::step("kill the control group"))?;
             }
-            live.gone().await.map_err(DriverError::step("wait for the agent"))?;
+            live.gone()
+                .await
+                .map_err(DriverError::step("wait for the agent"))?;
         }
         let known = live.is_some();
-        let state = self.records.read(id).map_err(DriverError::step("read the record"))?;
+        let state = self
+            .records
+            .read(id)
+            .map_err(DriverError::step("read the record"))?;
         let agent = state.and_then(|state| state.agent);
         let group = self.group(id);
         blocking("kill its processes", move || {
@@ -108,7 +130,9 @@ impl NsDriver {
 fn kill_agent(id: SandboxId, recorded: Option<pidfd::Identity>) -> io::Result<()> {
     let recorded = recorded.map(pidfd::Identity::open).transpose()?.flatten();
     let named = processes::agents_of(&id.label())?;
-    let named = named.into_iter().filter_map(|pid| pidfd::open(pid).ok().flatten());
+    let named = named
+        .into_iter()
+        .filter_map(|pid| pidfd::open(pid).ok().flatten());
     for agent in recorded.into_iter().chain(named) {
         pidfd::kill(&agent)?;
         until_done(|| pidfd::has_exited(&agent))?;

@@ -87,13 +87,22 @@ impl NsDriver {
             agent: None,
             first_id: ground.first_id,
             paused: false,
-            facts: facts(self, spec, ground.netns.as_ref().and_then(|net| net.address)),
+            facts: facts(
+                self,
+                spec,
+                ground.netns.as_ref().and_then(|net| net.address),
+            ),
         };
         let before = Instant::now();
         let (request, fds) = self.request(spec, ground)?;
         let started = self.spawn(spec.id, &request, Arc::new(fds)).await?;
         steps.push(step("spawner", before.elapsed()));
-        steps.extend(started.steps.into_iter().map(|lap| step(&format!("· {}", lap.name), lap.took)));
+        steps.extend(
+            started
+                .steps
+                .into_iter()
+                .map(|lap| step(&format!("· {}", lap.name), lap.took)),
+        );
         let before = Instant::now();
         let identity = Identity::of(started.pid).map_err(DriverError::step("look at the agent"))?;
         state.agent = Some(Agent {
@@ -128,9 +137,18 @@ impl NsDriver {
         );
         let mut take = |took: Step| steps.push(took);
         let ((listener, doors), volume, netns) = (
-            grounds.map(|(it, took)| { take(took); it })?,
-            volume.map(|(it, took)| { take(took); it })?,
-            netns.map(|(it, took)| { take(took); it })?,
+            grounds.map(|(it, took)| {
+                take(took);
+                it
+            })?,
+            volume.map(|(it, took)| {
+                take(took);
+                it
+            })?,
+            netns.map(|(it, took)| {
+                take(took);
+                it
+            })?,
         );
         Ok(Ground {
             listener,
@@ -201,9 +219,13 @@ impl NsDriver {
         };
         let group = self.group(parent).filter(|_| !paused);
         let forked = tokio::task::spawn_blocking(move || {
-            storage.settle(parent).map_err(storage_error("settle the parent's volume"))?;
+            storage
+                .settle(parent)
+                .map_err(storage_error("settle the parent's volume"))?;
             let _thaw = group.map(Frozen::new).transpose();
-            storage.fork(parent, id, limit, owner).map_err(storage_error("fork the volume"))
+            storage
+                .fork(parent, id, limit, owner)
+                .map_err(storage_error("fork the volume"))
         });
         forked.await.map_err(DriverError::step("fork the volume"))?
     }
@@ -234,7 +256,10 @@ impl NsDriver {
             binds: spec.rootfs.binds.clone(),
             files: files(spec, ground.netns.as_ref()),
             shm_bytes: u64::from(spec.resources.memory_mb) * MIB / 2,
-            max_processes: self.cgroups.is_none().then_some(u64::from(spec.resources.pids)),
+            max_processes: self
+                .cgroups
+                .is_none()
+                .then_some(u64::from(spec.resources.pids)),
             has_netns: ground.netns.is_some(),
             has_net_owner: owner.is_some(),
         };
@@ -311,21 +336,23 @@ fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<(String, String)> {
     let address = netns
         .and_then(|netns| netns.address)
         .map_or("127.0.1.1".to_owned(), |address| address.to_string());
-    let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n");
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
+    );
     [
         ("/etc/hosts", hosts),
         ("/etc/hostname", format!("{name}\n")),
-        ("/etc/resolv.conf", netns.map(Netns::resolv_conf).unwrap_or_default()),
+        (
+            "/etc/resolv.conf",
+            netns.map(Netns::resolv_conf).unwrap_or_default(),
+        ),
         ("/etc/machine-id", format!("{}\n", spec.id.uuid().simple())),
     ]
     .map(|(path, content)| (path.to_owned(), content))
     .into()
 }
 
-async fn timed<T, E>(
-    name: &str,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<(T, Step), E> {
+async fn timed<T, E>(name: &str, work: impl Future<Output = Result<T, E>>) -> Result<(T, Step), E> {
     let began = Instant::now();
     let done = work.await?;
     Ok((done, step(name, began.elapsed())))

@@ -95,5 +95,12 @@ impl SingleThreaded {
 
 /// The control groups that this process is in become the roots of the trees that it and its children see.
 pub fn own_cgroup_namespace() -> io::Result<()> {
-    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?)
+    Ok(nix::sched::unshare(
+        nix::sched::CloneFlags::CLONE_NEWCGROUP,
+    )?)
+}
+
+/// Leaves the network for a new one, in which there is nothing.
+pub fn own_network_namespace() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
 }

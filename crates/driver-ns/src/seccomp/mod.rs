@@ -76,13 +76,25 @@ fn allowed() -> Rules {
 fn denied() -> Result<Rules, BackendError> {
     let mut rules: Rules = calls(table::DENIED.iter()).collect();
     let namespaces = NAMESPACE_FLAGS.map(|flag| {
-        let flag = flag as u32 as u64;
+        let flag = u64::from(flag.cast_unsigned());
         rule(vec![SeccompCondition::new(0, Dword, MaskedEq(flag), flag)?])
     });
-    rules.insert(libc::SYS_clone, namespaces.into_iter().collect::<Result<_, _>>()?);
-    let terminal = TERMINAL_INPUT
-        .map(|request| rule(vec![SeccompCondition::new(1, Dword, Eq, u64::from(request as u32))?]));
-    rules.insert(libc::SYS_ioctl, terminal.into_iter().collect::<Result<_, _>>()?);
+    rules.insert(
+        libc::SYS_clone,
+        namespaces.into_iter().collect::<Result<_, _>>()?,
+    );
+    let terminal = TERMINAL_INPUT.map(|request| {
+        rule(vec![SeccompCondition::new(
+            1,
+            Dword,
+            Eq,
+            u64::from(request as u32),
+        )?])
+    });
+    rules.insert(
+        libc::SYS_ioctl,
+        terminal.into_iter().collect::<Result<_, _>>()?,
+    );
     let other_personality = PERSONALITIES
         .iter()
         .map(|&known| SeccompCondition::new(0, Dword, Ne, u64::from(known)))
@@ -93,8 +105,10 @@ fn denied() -> Result<Rules, BackendError> {
 
 /// Answered like a kernel without them: programs look for that and go on.
 fn families() -> Result<Rules, BackendError> {
-    let is = |argument, value: libc::c_int| SeccompCondition::new(argument, Dword, Eq, value as u64);
-    let not = |argument, value: libc::c_int| SeccompCondition::new(argument, Dword, Ne, value as u64);
+    let is =
+        |argument, value: libc::c_int| SeccompCondition::new(argument, Dword, Eq, value as u64);
+    let not =
+        |argument, value: libc::c_int| SeccompCondition::new(argument, Dword, Ne, value as u64);
     let other = FAMILIES
         .iter()
         .map(|&family| not(0, family))
@@ -131,7 +145,10 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), all, "a call is listed twice");
-        assert!(!numbers.contains(&libc::SYS_clone3), "its flags are out of a filter's sight");
+        assert!(
+            !numbers.contains(&libc::SYS_clone3),
+            "its flags are out of a filter's sight"
+        );
     }
 
     #[test]

@@ -12,8 +12,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::{Failure, Lap, MAX_BYTES, Reply, Request};
 use super::Fds;
+use super::message::{Failure, Lap, MAX_BYTES, Reply, Request};
 
 /// The spawner gives up on a child well before.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);

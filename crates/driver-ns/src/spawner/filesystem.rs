@@ -105,7 +105,10 @@ fn overlay(request: &Request, trees: &Trees) -> Result<OwnedFd, Failure> {
         fs::create_dir("root")
     };
     stage().map_err(Failure::at("lay out the layers"))?;
-    let lower: Vec<String> = (0..trees.layers.len()).rev().map(|n| n.to_string()).collect();
+    let lower: Vec<String> = (0..trees.layers.len())
+        .rev()
+        .map(|n| n.to_string())
+        .collect();
     let lower = if lower.is_empty() {
         "empty".to_owned()
     } else {

@@ -46,7 +46,12 @@ impl Fds {
     /// As they are sent.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
         let first = [self.agent.as_fd(), self.listener.as_fd()];
-        let rest = self.netns.iter().chain(&self.net_owner).chain(&self.doors).map(AsFd::as_fd);
+        let rest = self
+            .netns
+            .iter()
+            .chain(&self.net_owner)
+            .chain(&self.doors)
+            .map(AsFd::as_fd);
         first.into_iter().chain(rest).collect()
     }
 
@@ -55,8 +60,16 @@ impl Fds {
         Some(Self {
             agent: fds.next()?,
             listener: fds.next()?,
-            netns: if request.has_netns { Some(fds.next()?) } else { None },
-            net_owner: if request.has_net_owner { Some(fds.next()?) } else { None },
+            netns: if request.has_netns {
+                Some(fds.next()?)
+            } else {
+                None
+            },
+            net_owner: if request.has_net_owner {
+                Some(fds.next()?)
+            } else {
+                None
+            },
             doors: fds.collect(),
         })
     }
@@ -88,7 +101,7 @@ fn serve() -> io::Result<()> {
     // Of its own session, so that an interrupt typed for the daemon does not reach it.
     let _session = rustix::process::setsid();
     exec::forget_children();
-    let spawner = Spawner::new()?;
+    let mut spawner = Spawner::new()?;
     let mut buffer = vec![0; MAX_BYTES];
     loop {
         let (len, fds) = fdpass::receive(io::stdin(), &mut buffer)?;
@@ -105,21 +118,16 @@ fn serve() -> io::Result<()> {
 impl Spawner {
     fn new() -> io::Result<Self> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let home_net = rustix::fs::open(
-            "/proc/self/ns/net",
-            OFlags::RDONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
         // Number 3 is taken from here on, by `null` at the latest: no request's descriptor stands where the agent wants its link.
         Ok(Self {
             single: SingleThreaded::check()?,
             filters: Filters::compile().map_err(io::Error::other)?,
             null,
-            home_net,
+            home_net: own_network()?,
         })
     }
 
-    fn answer(&self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
+    fn answer(&mut self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
         match self.start(message, fds) {
             Ok((pid, pidfd, steps)) => (Reply::Started { pid, steps }, Some(pidfd)),
             Err(failure) => (Reply::Failed(failure), None),
@@ -127,7 +135,7 @@ impl Spawner {
     }
 
     fn start(
-        &self,
+        &mut self,
         message: &[u8],
         fds: Vec<OwnedFd>,
     ) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
@@ -139,6 +147,12 @@ impl Spawner {
             .map_err(Failure::at("find the request's descriptors"))?;
         spawn::spawn(self, &request, &fds)
     }
+}
+
+/// The network namespace that this process is in.
+fn own_network() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/proc/self/ns/net", flags, Mode::empty())?)
 }
 
 /// The one thing it ever says, and only when it cannot go on.

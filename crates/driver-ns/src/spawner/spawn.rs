@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
-use skerry_sys::clone::{Forked, Namespaces};
+use skerry_sys::clone::{self, Forked, Namespaces};
 use skerry_sys::idmap::{self, IdRange};
 use skerry_sys::{fdpass, pidfd};
 
@@ -31,13 +31,13 @@ pub(super) enum Report {
 
 /// Starts one sandbox: its first process, a handle on it, and where the time went.
 pub(super) fn spawn(
-    spawner: &Spawner,
+    spawner: &mut Spawner,
     request: &Request,
     fds: &Fds,
 ) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
     let mut laps = Laps::start();
     let (ours, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
-    join_net_owner(fds)?;
+    join_net_owner(spawner, fds)?;
     let forked = fork(spawner, fds.netns.as_ref())?;
     let Forked::Parent { pid, pidfd } = forked else {
         drop(ours);
@@ -81,18 +81,24 @@ fn fork(spawner: &Spawner, netns: Option<&OwnedFd>) -> Result<Forked, Failure> {
     forked
 }
 
+fn join_net_owner(spawner: &mut Spawner, fds: &Fds) -> Result<(), Failure> {
+    let joined = fds.net_owner.as_ref().map(|owner| join(spawner, owner));
+    let joined = joined.transpose().map(drop);
+    joined.map_err(Failure::at("join the network's user namespace"))
+}
+
 /// Once joined it is this process's own for good, which a spawner without privilege can well be part of: the same user, more rights.
-fn join_net_owner(fds: &Fds) -> Result<(), Failure> {
-    let Some(owner) = &fds.net_owner else {
-        return Ok(());
-    };
-    let at = || Failure::at("join the network's user namespace");
-    let theirs = rustix::fs::fstat(owner).map_err(at())?;
-    let own = rustix::fs::stat("/proc/self/ns/user").map_err(at())?;
+fn join(spawner: &mut Spawner, owner: &OwnedFd) -> io::Result<()> {
+    let theirs = rustix::fs::fstat(owner)?;
+    let own = rustix::fs::stat("/proc/self/ns/user")?;
     if (theirs.st_dev, theirs.st_ino) == (own.st_dev, own.st_ino) {
         return Ok(());
     }
-    move_into_link_name_space(owner.as_fd(), Some(LinkNameSpaceType::User)).map_err(at())
+    move_into_link_name_space(owner.as_fd(), Some(LinkNameSpaceType::User))?;
+    // From in there the host's network cannot be come back to, so an empty one is the home now.
+    clone::own_network_namespace()?;
+    spawner.home_net = super::own_network()?;
+    Ok(())
 }
 
 fn enter_net(netns: BorrowedFd<'_>) -> Result<(), Failure> {
@@ -137,17 +143,13 @@ fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
         outside,
         count,
     };
-    match request.first_id {
-        Some(first) => {
-            let all = range(0, first, IDS);
-            idmap::write(pid, all, all, true)
-        }
-        None => {
-            let user = range(0, rustix::process::geteuid().as_raw(), 1);
-            let group = range(0, rustix::process::getegid().as_raw(), 1);
-            idmap::write(pid, user, group, false)
-        }
+    if let Some(first) = request.first_id {
+        let all = range(0, first, IDS);
+        return idmap::write(pid, all, all, true);
     }
+    let user = range(0, rustix::process::geteuid().as_raw(), 1);
+    let group = range(0, rustix::process::getegid().as_raw(), 1);
+    idmap::write(pid, user, group, false)
 }
 
 /// The child's report, and then its becoming the agent.

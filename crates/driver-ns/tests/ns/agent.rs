@@ -86,10 +86,17 @@ impl Agent {
         let exec = self.start(user, argv).await;
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         loop {
-            let body = self.next().await.expect("the link holds while a command runs");
+            let body = self
+                .next()
+                .await
+                .expect("the link holds while a command runs");
             match body {
                 from_agent::Body::ExecOutput(o) if o.exec_id[..] == exec.bytes() => {
-                    let stream = if o.stream == STDERR { &mut stderr } else { &mut stdout };
+                    let stream = if o.stream == STDERR {
+                        &mut stderr
+                    } else {
+                        &mut stdout
+                    };
                     stream.extend_from_slice(&o.data);
                 }
                 from_agent::Body::ExecEnded(e) if e.exec_id[..] == exec.bytes() => {
@@ -111,6 +118,7 @@ impl Agent {
 
     /// Runs a Python program as uid 0.
     pub(crate) async fn python(&mut self, program: &str) -> Output {
-        self.run("", &["/usr/bin/python3", "-I", "-c", program]).await
+        self.run("", &["/usr/bin/python3", "-I", "-c", program])
+            .await
     }
 }

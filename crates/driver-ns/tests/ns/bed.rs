@@ -10,12 +10,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use skerry_driver::{Bind, Driver, Instance, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_driver_ns::{NsDriver, Options};
+use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::mount;
 use skerry_types::{Resources, SandboxId};
 
 use crate::agent::Agent;
+
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_skerry-ns-helper");
 
 pub(crate) struct Bed {
     pub(crate) storage: Arc<Storage>,
@@ -71,21 +74,31 @@ impl Bed {
     }
 
     pub(crate) async fn driver(&self) -> NsDriver {
-        self.driver_with(env!("CARGO_BIN_EXE_skerry-ns-spawner").as_ref()).await
+        self.driver_with(HELPER.as_ref(), None).await
     }
 
-    pub(crate) async fn driver_with(&self, spawner: &Path) -> NsDriver {
+    pub(crate) async fn driver_with(&self, spawner: &Path, network: Option<Network>) -> NsDriver {
         let options = Options {
             data_dir: self.data(),
             agent: skerry_agent_bin::AGENT,
             // The folder means nothing to the spawner; it tells whose it is.
             spawner_command: vec![OsString::from(spawner), self.data().into()],
             storage: Arc::clone(&self.storage),
-            network: None,
+            network,
             cgroup_parent: self.cgroup_parent.clone(),
             first_id: Options::FIRST_ID,
         };
         NsDriver::new(options).await.unwrap()
+    }
+
+    /// A gateway of this bed's own. To be stopped.
+    pub(crate) async fn network(&self) -> Network {
+        let options = skerry_net::Options {
+            command: vec![HELPER.into(), "gateway".into()],
+            dir: self.path("network"),
+            config: skerry_net::Config::default(),
+        };
+        Network::start(options).await.unwrap()
     }
 
     pub(crate) fn spec(&self) -> Spec {
@@ -120,7 +133,11 @@ impl Bed {
         let records = fs::read_dir(self.data().join("run")).unwrap();
         assert_eq!(records.count(), 0, "a record is left");
         assert_eq!(self.storage.list().unwrap(), [], "a volume is left");
-        assert_eq!(self.groups(), Vec::<String>::new(), "a control group is left");
+        assert_eq!(
+            self.groups(),
+            Vec::<String>::new(),
+            "a control group is left"
+        );
         assert_eq!(self.agents(), Vec::<String>::new(), "an agent is left");
     }
 
@@ -130,10 +147,22 @@ impl Bed {
 
     /// Agents of sandboxes that this bed made; the machine may run others.
     fn agents(&self) -> Vec<String> {
-        let names = self.made.lock().iter().map(|id| format!("skerry-agent:{}", id.label())).collect::<Vec<_>>();
+        let names = self
+            .made
+            .lock()
+            .iter()
+            .map(|id| format!("skerry-agent:{}", id.label()))
+            .collect::<Vec<_>>();
         let processes = fs::read_dir("/proc").unwrap().flatten();
-        let lines = processes.map(|entry| fs::read(entry.path().join("cmdline")).unwrap_or_default());
-        let first = lines.map(|line| String::from_utf8_lossy(&line).split('\0').next().unwrap_or("").to_owned());
+        let lines =
+            processes.map(|entry| fs::read(entry.path().join("cmdline")).unwrap_or_default());
+        let first = lines.map(|line| {
+            String::from_utf8_lossy(&line)
+                .split('\0')
+                .next()
+                .unwrap_or("")
+                .to_owned()
+        });
         first.filter(|name| names.contains(name)).collect()
     }
 }
@@ -154,13 +183,26 @@ impl Drop for Bed {
 
 /// The machine's `/usr` goes below it.
 fn make_image(image: &Path) {
-    for name in ["usr", "tmp", "etc", "proc", "sys", "dev", "root", "home/user"] {
+    for name in [
+        "usr",
+        "tmp",
+        "etc",
+        "proc",
+        "sys",
+        "dev",
+        "root",
+        "home/user",
+    ] {
         fs::create_dir_all(image.join(name)).unwrap();
     }
     for name in ["bin", "lib", "lib64", "sbin"] {
         symlink(format!("usr/{name}"), image.join(name)).unwrap();
     }
-    fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n").unwrap();
+    fs::write(
+        image.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+    )
+    .unwrap();
     fs::write(image.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
     symlink("/etc/passwd", image.join("etc/hostname")).unwrap();
 }

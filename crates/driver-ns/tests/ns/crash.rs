@@ -50,7 +50,7 @@ fn doomed_spawner(bed: &Bed, deaths: u32) -> std::path::PathBuf {
         "#!/bin/sh\nif [ $(/usr/bin/wc -c < {count}) -lt {deaths} ]; then printf x >> {count}; \
          exec /usr/bin/python3 -I -c 'import socket; socket.socket(fileno=0).recv(1)'; fi\nexec {real} \"$@\"\n",
         count = count.display(),
-        real = env!("CARGO_BIN_EXE_skerry-ns-spawner"),
+        real = env!("CARGO_BIN_EXE_skerry-ns-helper"),
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -60,14 +60,14 @@ fn doomed_spawner(bed: &Bed, deaths: u32) -> std::path::PathBuf {
 #[test]
 fn a_request_that_killed_the_spawner_is_made_once_more_and_not_for_ever() {
     test(async |bed| {
-        let driver = bed.driver_with(&doomed_spawner(&bed, 1)).await;
+        let driver = bed.driver_with(&doomed_spawner(&bed, 1), None).await;
         let spec = bed.spec();
         let (_, mut agent) = create(&driver, &spec).await;
         assert_eq!(agent.sh("echo made").await.ok(), "made\n");
         driver.destroy(spec.id).await.unwrap();
         drop(driver);
 
-        let driver = bed.driver_with(&doomed_spawner(&bed, 100)).await;
+        let driver = bed.driver_with(&doomed_spawner(&bed, 100), None).await;
         let error = driver.create(&bed.spec()).await.unwrap_err();
         assert!(matches!(error, DriverError::Step { .. }), "{error}");
         bed.assert_clean();

@@ -14,10 +14,19 @@ fn a_sandbox_lives_is_what_was_asked_for_and_leaves_nothing() {
         let spec = bed.spec();
         let (made, mut agent) = create(&driver, &spec).await;
         assert_eq!(made.facts.privilege, spec.privilege);
-        assert_eq!(agent.sh("hostname; cat /etc/hostname").await.ok(), "island\nisland\n");
+        assert_eq!(
+            agent.sh("hostname; cat /etc/hostname").await.ok(),
+            "island\nisland\n"
+        );
         assert_eq!(driver.list().await.unwrap(), [spec.id]);
-        assert!(matches!(driver.create(&spec).await, Err(DriverError::Exists(_))));
-        assert!(agent.sh("true").await.stderr.is_empty(), "a refused twin changes nothing");
+        assert!(matches!(
+            driver.create(&spec).await,
+            Err(DriverError::Exists(_))
+        ));
+        assert!(
+            agent.sh("true").await.stderr.is_empty(),
+            "a refused twin changes nothing"
+        );
 
         let other = bed.spec();
         let (_, mut neighbour) = create(&driver, &other).await;
@@ -26,12 +35,21 @@ fn a_sandbox_lives_is_what_was_asked_for_and_leaves_nothing() {
 
         driver.kill(spec.id).await.unwrap();
         driver.wait(spec.id).await.unwrap();
-        assert!(matches!(driver.connect(spec.id).await, Err(DriverError::NotRunning(_))));
-        assert!(bed.storage.get(spec.id).is_some(), "the files outlive the processes");
+        assert!(matches!(
+            driver.connect(spec.id).await,
+            Err(DriverError::NotRunning(_))
+        ));
+        assert!(
+            bed.storage.get(spec.id).is_some(),
+            "the files outlive the processes"
+        );
         driver.destroy(spec.id).await.unwrap();
         driver.destroy(spec.id).await.unwrap();
         driver.destroy(other.id).await.unwrap();
-        assert!(matches!(driver.wait(spec.id).await, Err(DriverError::NotFound(_))));
+        assert!(matches!(
+            driver.wait(spec.id).await,
+            Err(DriverError::NotFound(_))
+        ));
         bed.assert_clean();
     });
 }
@@ -43,7 +61,13 @@ fn a_link_in_the_image_is_replaced_and_not_followed() {
         let spec = bed.spec();
         let (_, mut agent) = create(&driver, &spec).await;
         // The image's /etc/hostname points at /etc/passwd.
-        assert!(agent.sh("cat /etc/passwd").await.ok().contains("root:x:0:0"));
+        assert!(
+            agent
+                .sh("cat /etc/passwd")
+                .await
+                .ok()
+                .contains("root:x:0:0")
+        );
         driver.destroy(spec.id).await.unwrap();
     });
 }
@@ -54,7 +78,12 @@ fn a_later_daemon_takes_up_what_runs_and_only_that() {
         let (runs, ended) = (bed.spec(), bed.spec());
         let first = bed.driver().await;
         create(&first, &runs).await;
-        create(&first, &ended).await.1.sh("echo kept > /kept").await.ok();
+        create(&first, &ended)
+            .await
+            .1
+            .sh("echo kept > /kept")
+            .await
+            .ok();
         drop(first);
         let second = bed.driver().await;
         second.destroy(ended.id).await.unwrap();
@@ -88,22 +117,40 @@ fn a_fork_has_the_files_of_one_instant_and_then_its_own() {
         let (parent, child) = (bed.spec(), bed.spec());
         let (_, mut agent) = create(&driver, &parent).await;
         agent.sh("echo parent > /who; chmod 4711 /who").await.ok();
-        agent.start("", &["/usr/bin/python3", "-I", "-c", WRITER]).await;
+        agent
+            .start("", &["/usr/bin/python3", "-I", "-c", WRITER])
+            .await;
         agent.sh("while ! [ -s /b ]; do :; done").await.ok();
         driver.fork(parent.id, &child).await.unwrap();
         let mut forked = Agent::new(driver.connect(child.id).await.unwrap()).await;
-        assert_eq!(forked.sh("cat /who; stat -c %a:%u /who").await.ok(), "parent\n4711:0\n");
-        let ahead = forked.python("print(int(open('/a').read()) - int(open('/b').read()))").await.ok();
-        assert!(["0\n", "1\n"].contains(&ahead.as_str()), "not one instant: {ahead}");
+        assert_eq!(
+            forked.sh("cat /who; stat -c %a:%u /who").await.ok(),
+            "parent\n4711:0\n"
+        );
+        let ahead = forked
+            .python("print(int(open('/a').read()) - int(open('/b').read()))")
+            .await
+            .ok();
+        assert!(
+            ["0\n", "1\n"].contains(&ahead.as_str()),
+            "not one instant: {ahead}"
+        );
         let before = agent.sh("cat /a").await.ok();
         forked.sh("echo child > /who").await.ok();
         assert_eq!(agent.sh("cat /who").await.ok(), "parent\n");
         let next = format!("while [ $(cat /a) = {} ]; do :; done", before.trim());
         agent.sh(&next).await.ok();
         let missing = driver.fork(bed.spec().id, &bed.spec()).await;
-        assert!(matches!(missing, Err(DriverError::NotFound(_))), "{missing:?}");
+        assert!(
+            matches!(missing, Err(DriverError::NotFound(_))),
+            "{missing:?}"
+        );
         driver.destroy(parent.id).await.unwrap();
-        assert_eq!(forked.sh("cat /who").await.ok(), "child\n", "outlives its parent");
+        assert_eq!(
+            forked.sh("cat /who").await.ok(),
+            "child\n",
+            "outlives its parent"
+        );
         driver.destroy(child.id).await.unwrap();
         bed.assert_clean();
     });
@@ -119,7 +166,9 @@ fn a_paused_sandbox_stands_still_and_goes_on() {
         }
         let spec = bed.spec();
         let (_, mut agent) = create(&driver, &spec).await;
-        agent.start("", &["/bin/sh", "-c", "while :; do :; done"]).await;
+        agent
+            .start("", &["/bin/sh", "-c", "while :; do :; done"])
+            .await;
         driver.pause(spec.id).await.unwrap();
         let used = driver.stats(spec.id).await.unwrap().cpu_us;
         assert_eq!(driver.stats(spec.id).await.unwrap().cpu_us, used);
@@ -146,6 +195,9 @@ fn what_cannot_be_made_says_which_step_and_leaves_nothing() {
         assert!(matches!(error, DriverError::Unsupported(_)), "{error}");
         bed.assert_clean();
         let folder = fs::metadata(bed.data()).unwrap();
-        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&folder.permissions()) & 0o777, 0o700);
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&folder.permissions()) & 0o777,
+            0o700
+        );
     });
 }

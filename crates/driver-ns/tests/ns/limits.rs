@@ -107,10 +107,18 @@ fn a_full_disk_is_an_error_inside_and_nowhere_else() {
         spec.resources.disk_mb = 32;
         let (_, mut agent) = create(&driver, &spec).await;
         let (_, mut other) = create(&driver, &neighbour).await;
-        let filler = agent.sh("dd if=/dev/urandom of=/big bs=1M count=200 conv=fsync").await;
+        let filler = agent
+            .sh("dd if=/dev/urandom of=/big bs=1M count=200 conv=fsync")
+            .await;
         assert_ne!(filler.ended, Ended::Code(0));
         assert_eq!(agent.sh("rm /big; echo well").await.ok(), "well\n");
-        assert_eq!(other.sh("dd if=/dev/urandom of=/big bs=1M count=40 2>/dev/null; stat -c %s /big").await.ok(), "41943040\n");
+        assert_eq!(
+            other
+                .sh("dd if=/dev/urandom of=/big bs=1M count=40 2>/dev/null; stat -c %s /big")
+                .await
+                .ok(),
+            "41943040\n"
+        );
         driver.destroy(spec.id).await.unwrap();
         driver.destroy(neighbour.id).await.unwrap();
         bed.assert_clean();

@@ -1,11 +1,17 @@
 //! The namespace driver against the kernel of this machine.
 //!
 //! As root everything is tried; as an ordinary user what needs root says that it is left out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod agent;
 mod bed;
 mod crash;
 mod life;
 mod limits;
+mod network;
 mod rootless;
 mod walls;

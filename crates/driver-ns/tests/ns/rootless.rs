@@ -7,7 +7,7 @@ use std::{env, fs, process};
 
 use skerry_driver::{Driver, DriverError};
 
-use crate::bed::{create, is_root, test_in};
+use crate::bed::{HELPER, create, is_root, test_in};
 
 const NOBODY: u32 = 65_534;
 const FOLDER: &str = "SKERRY_TEST_ROOTLESS";
@@ -42,16 +42,25 @@ fn as_nobody() {
 
 fn ordinary(folder: &Path) {
     test_in(folder, async |bed| {
-        let driver = bed.driver().await;
+        let network = bed.network().await;
+        let driver = bed
+            .driver_with(HELPER.as_ref(), Some(network.clone()))
+            .await;
         let can = driver.capabilities().clone();
         assert!(can.rootless && !can.level_root && !can.users, "{can:?}");
         let refused = driver.create(&bed.spec_root()).await;
-        assert!(matches!(refused, Err(DriverError::Unsupported(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(DriverError::Unsupported(_))),
+            "{refused:?}"
+        );
         let mut spec = bed.spec();
         spec.resources.pids = 40;
         let (made, mut agent) = create(&driver, &spec).await;
         assert_eq!(made.facts.limits, can.limits);
-        assert_eq!(agent.sh("id -u; echo mine > /mine; hostname").await.ok(), "0\nisland\n");
+        assert_eq!(
+            agent.sh("id -u; echo mine > /mine; hostname").await.ok(),
+            "0\nisland\n"
+        );
         let zero = "CapEff:\t0000000000000000\n";
         assert_eq!(agent.sh("grep CapEff /proc/self/status").await.ok(), zero);
         let child = bed.spec();
@@ -62,11 +71,15 @@ fn ordinary(folder: &Path) {
         let many = agent.python("import os, time\ntry:\n for n in range(500):\n  if os.fork() == 0: time.sleep(100)\nexcept OSError: print('stopped')").await;
         assert_eq!(many.ok(), "stopped\n");
 
-        let second = bed.driver().await;
+        let second = bed
+            .driver_with(HELPER.as_ref(), Some(network.clone()))
+            .await;
         assert!(second.adopt(spec.id).await.unwrap().is_some());
         for id in second.list().await.unwrap() {
             second.destroy(id).await.unwrap();
         }
         bed.assert_clean();
+        assert!(network.list().await.unwrap().is_empty());
+        network.stop().await.unwrap();
     });
 }

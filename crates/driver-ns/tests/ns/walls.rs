@@ -57,8 +57,15 @@ const CALLS: &[(&str, i64)] = &[
 ];
 
 fn program(level: Privilege, host_file: &str, port: u16, abstract_name: &str) -> String {
-    let calls: Vec<String> = CALLS.iter().map(|(name, n)| format!("'{name}': {n}")).collect();
-    let root = if level == Privilege::Root { "True" } else { "False" };
+    let calls: Vec<String> = CALLS
+        .iter()
+        .map(|(name, n)| format!("'{name}': {n}"))
+        .collect();
+    let root = if level == Privilege::Root {
+        "True"
+    } else {
+        "False"
+    };
     let values = format!(
         "CALLS = {{{}}}\nROOT = {root}\nHOST_FILE = '{host_file}'\nHOST_PID = {}\nHOST_PORT = {port}\nHOST_SOCKET = '{abstract_name}'\n",
         calls.join(", "),
@@ -79,12 +86,18 @@ async fn probe(bed: &Bed, level: Privilege) {
     spec.privilege = level;
     let (_, mut agent) = create(&driver, &spec).await;
     let port = tcp.local_addr().unwrap().port();
-    let output = agent.python(&program(level, secret.to_str().unwrap(), port, &name)).await;
+    let output = agent
+        .python(&program(level, secret.to_str().unwrap(), port, &name))
+        .await;
     assert_eq!(output.stderr, "");
     assert_eq!(output.ok(), "done\n");
     sees_only_its_own(&mut agent, bed).await;
     agent.sh("kill -9 1; kill -9 -1; true").await.ok();
-    assert_eq!(agent.sh("echo alive").await.ok(), "alive\n", "nobody inside ends the agent");
+    assert_eq!(
+        agent.sh("echo alive").await.ok(),
+        "alive\n",
+        "nobody inside ends the agent"
+    );
     driver.destroy(spec.id).await.unwrap();
     bed.assert_clean();
 }
@@ -92,12 +105,24 @@ async fn probe(bed: &Bed, level: Privilege) {
 async fn sees_only_its_own(agent: &mut Agent, bed: &Bed) {
     let mounts = agent.sh("cat /proc/self/mountinfo").await.ok();
     let data = bed.data();
-    assert!(!mounts.contains(data.to_str().unwrap()), "the host's folders show: {mounts}");
-    let at_root = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/"));
-    assert_eq!(at_root.count(), 1, "something lies on or below the root: {mounts}");
+    assert!(
+        !mounts.contains(data.to_str().unwrap()),
+        "the host's folders show: {mounts}"
+    );
+    let at_root = mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(4) == Some("/"));
+    assert_eq!(
+        at_root.count(),
+        1,
+        "something lies on or below the root: {mounts}"
+    );
     let groups = agent.sh("cat /proc/self/cgroup").await.ok();
     let path = &bed.cgroup_parent;
-    assert!(!groups.contains(path.as_str()), "the host's groups show: {groups}");
+    assert!(
+        !groups.contains(path.as_str()),
+        "the host's groups show: {groups}"
+    );
     let devices = agent.sh("cd /dev; echo *").await.ok();
     let expected = "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero\n";
     assert_eq!(devices, expected);
@@ -130,10 +155,16 @@ fn capabilities_are_those_of_the_level_and_set_uid_works_at_root_only() {
         let (_, mut some) = create(&driver, &root).await;
         let status = "grep -E '^(Cap(Eff|Prm|Inh|Amb)|NoNewPrivs|Seccomp):' /proc/self/status | cut -f2 | paste -sd' '";
         let zero = "0000000000000000";
-        assert_eq!(none.sh(status).await.ok(), format!("{zero} {zero} {zero} {zero} 1 2\n"));
+        assert_eq!(
+            none.sh(status).await.ok(),
+            format!("{zero} {zero} {zero} {zero} 1 2\n")
+        );
         // chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service sys_chroot audit_write setfcap
         let twelve = "00000000a00405fb";
-        assert_eq!(some.sh(status).await.ok(), format!("{zero} {twelve} {twelve} {zero} 0 2\n"));
+        assert_eq!(
+            some.sh(status).await.ok(),
+            format!("{zero} {twelve} {twelve} {zero} 0 2\n")
+        );
         let make = "cp /usr/bin/id /tmp/id; chmod 4755 /tmp/id";
         none.sh(make).await.ok();
         some.sh(make).await.ok();

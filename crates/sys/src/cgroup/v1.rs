@@ -24,7 +24,10 @@ pub(super) fn parents(mounts: &[Tree], parent: &str) -> io::Result<Vec<PathBuf>>
         })?;
         let folder = tree.at.join(parent);
         fs::create_dir_all(&folder).map_err(|error| {
-            let text = format!("cannot make the control group {}: {error}", folder.display());
+            let text = format!(
+                "cannot make the control group {}: {error}",
+                folder.display()
+            );
             io::Error::new(error.kind(), text)
         })?;
         Ok(folder)

@@ -49,7 +49,9 @@ fn base(root: &Path) -> io::Result<PathBuf> {
 
 fn has_controllers(group: &Path) -> io::Result<bool> {
     let text = read_if_there(&group.join("cgroup.controllers"))?;
-    Ok(NEEDED.iter().all(|c| text.split_whitespace().any(|t| t == *c)))
+    Ok(NEEDED
+        .iter()
+        .all(|c| text.split_whitespace().any(|t| t == *c)))
 }
 
 fn delegate(group: &Path) -> io::Result<()> {
