@@ -35,16 +35,13 @@ impl<T: DeserializeOwned> OptionalFromRequest<App> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Result<Option<Self>, Failure> {
-        let has_type = request.headers().contains_key(header::CONTENT_TYPE);
-        if has_type {
-            let json = <Self as FromRequest<App>>::from_request(request, app).await?;
-            return Ok(Some(json));
-        }
+        let is_json = require_json(&request);
         let body = whole_body(request, app).await?;
         if body.is_empty() {
             return Ok(None);
         }
-        Err(not_json())
+        is_json?;
+        parse(&body).map(|value| Some(Self(value)))
     }
 }
 
@@ -58,13 +55,10 @@ fn require_json(request: &Request) -> Result<(), Failure> {
     if essence.trim().eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    Err(not_json())
-}
-
-fn not_json() -> Failure {
-    Error::new(ErrorCode::UnsupportedMediaType, "the body must be JSON")
+    let error = Error::new(ErrorCode::UnsupportedMediaType, "the body must be JSON");
+    Err(error
         .with_hint("send `Content-Type: application/json`")
-        .into()
+        .into())
 }
 
 async fn whole_body(request: Request, app: &App) -> Result<Bytes, Failure> {

@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,9 +44,11 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
     let router = crate::router(app.clone());
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tracker = TaskTracker::new();
-    while let Some(io) = accept(&mut listener, &shutdown).await {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            break;
+    loop {
+        let (slot, io) = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            next = accept(&mut listener, &slots) => next,
         };
         let connection = connection(io, router.clone(), patience, app.draining.clone());
         tracker.spawn(async move {
@@ -63,7 +65,7 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
     loop {
         tokio::select! {
             _ = &mut done => break,
-            Some(io) = accept(&mut listener, &never), if late.len() < MAX_CONNECTIONS => {
+            (io, _) = listener.accept(), if late.len() < MAX_CONNECTIONS => {
                 late.spawn(connection(io, router.clone(), patience, never.clone()));
             }
             Some(_) = late.join_next() => {}
@@ -71,12 +73,15 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
     }
 }
 
-async fn accept<L: Listener>(listener: &mut L, stop: &CancellationToken) -> Option<L::Io> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        (io, _) = listener.accept() => Some(io),
-    }
+/// The next connection, once there is room for it.
+async fn accept<L: Listener>(
+    listener: &mut L,
+    slots: &Arc<Semaphore>,
+) -> (Option<OwnedSemaphorePermit>, L::Io) {
+    // Nobody closes the semaphore, so there is always a permit.
+    let slot = slots.clone().acquire_owned().await.ok();
+    let (io, _) = listener.accept().await;
+    (slot, io)
 }
 
 /// Serves one connection. Once `ending` is cancelled it ends after the request in progress.

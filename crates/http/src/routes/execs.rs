@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use skerry_api::{Command, Exec, ExecPage, ExecResult, RunExec};
@@ -37,21 +37,6 @@ pub(super) enum Ran {
     Started(Box<Exec>),
 }
 
-impl IntoResponse for Ran {
-    fn into_response(self) -> Response {
-        (self.status(), Json(self)).into_response()
-    }
-}
-
-impl Ran {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Ended(_) => StatusCode::OK,
-            Self::Started(_) => StatusCode::ACCEPTED,
-        }
-    }
-}
-
 /// Run a command.
 ///
 /// With `wait` (the default) 200 when it ended, with at most 1 MiB of each stream; otherwise 202 at once. It runs to its end also when the
@@ -72,12 +57,9 @@ async fn run_exec(
         .node(&caller, Scope::ExecCreate, id, Need::Running)
         .await?;
     let wait = request.wait.unwrap_or(true);
-    let start = start(request.clone(), wait)?;
-    let work = async move {
-        let ran = run(node, id, start, wait).await?;
-        Ok((ran.status(), ran))
-    }
-    .boxed();
+    let timeout = exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
+    let start = start(request.clone(), timeout)?;
+    let work = run(node, id, start, wait).boxed();
     once.run(&app, &caller, &request, work).await
 }
 
@@ -87,27 +69,28 @@ pub(super) async fn run(
     sandbox: SandboxId,
     start: StartExec,
     wait: bool,
-) -> Result<Ran> {
+) -> Answer<(StatusCode, Ran)> {
     let exec = start.id;
     let record = node.start_exec(sandbox, start).await?;
     if !wait {
-        return Ok(Ran::Started(Box::new(convert::exec(record))));
+        let started = Ran::Started(Box::new(convert::exec(record)));
+        return Ok((StatusCode::ACCEPTED, started));
     }
     let events = node.exec_events(sandbox, exec, 0, true).await?;
-    Ok(Ran::Ended(Box::new(collect(exec, events).await?)))
+    let ended = Ran::Ended(Box::new(collect(exec, events).await?));
+    Ok((StatusCode::OK, ended))
 }
 
-fn start(request: RunExec, wait: bool) -> Result<StartExec> {
+fn start(request: RunExec, timeout: Duration) -> Result<StartExec> {
     let command = with_args(request.cmd, request.args)?;
     check_command(&command)?;
     check::cwd(request.cwd.as_deref())?;
     check::env(&request.env)?;
-    if wait && request.stdin {
+    if request.stdin && request.wait != Some(false) {
         return Err(Error::validation(
             "stdin: nobody could write to it with wait: true",
         ));
     }
-    let timeout = exec_timeout(request.timeout_seconds, wait, limits::MAX_EXEC_SECONDS)?;
     Ok(StartExec {
         id: ExecId::new(),
         command: convert::command(command),
@@ -155,22 +138,22 @@ pub(super) fn check_command(command: &Command) -> Result<()> {
     Ok(())
 }
 
-/// The time limit of an exec.
-pub(super) fn exec_timeout(asked: Option<u64>, wait: bool, most: u64) -> Result<Duration> {
+/// The time limit of an exec: what can be waited for, or what the org may have.
+pub(super) async fn exec_timeout(
+    app: &App,
+    caller: &Caller,
+    asked: Option<u64>,
+    wait: bool,
+) -> Result<Duration> {
     let seconds = asked.unwrap_or(limits::DEFAULT_EXEC_TIMEOUT_SECONDS);
-    let most = if wait {
-        most.min(limits::MAX_SYNC_EXEC_SECONDS)
+    let checked = if wait {
+        check::seconds("timeout_seconds", seconds, limits::MAX_SYNC_EXEC_SECONDS)
+            .map_err(|error| error.with_hint("use wait: false for more"))
     } else {
-        most
+        let quotas = app.control.quotas(caller).await?;
+        check::seconds("timeout_seconds", seconds, quotas.max_exec_seconds.into())
     };
-    let checked = check::seconds("timeout_seconds", seconds, most);
-    checked.map(Duration::from_secs).map_err(|error| {
-        if wait {
-            error.with_hint("use wait: false for more")
-        } else {
-            error
-        }
-    })
+    checked.map(Duration::from_secs)
 }
 
 /// Look at an exec.

@@ -111,14 +111,16 @@ async fn run_in_session(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path((id, session)): Path<(SandboxId, SessionId)>,
+    once: Once,
     Json(request): Json<RunInSession>,
-) -> Answer<execs::Ran> {
+) -> Answer<Response> {
     let node = app
         .node(&caller, Scope::ExecCreate, id, Need::Running)
         .await?;
     let wait = request.wait.unwrap_or(true);
-    let timeout = execs::exec_timeout(request.timeout_seconds, wait, MAX_SECONDS)?;
-    let command = api::Command::Shell(request.cmd);
+    let timeout = execs::exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
+    check::seconds("timeout_seconds", timeout.as_secs(), MAX_SECONDS)?;
+    let command = api::Command::Shell(request.cmd.clone());
     execs::check_command(&command)?;
     let start = StartExec {
         id: ExecId::new(),
@@ -131,7 +133,8 @@ async fn run_in_session(
         timeout: Some(timeout),
         session: Some(session),
     };
-    Ok(execs::run(node, id, start, wait).await?)
+    let work = execs::run(node, id, start, wait).boxed();
+    once.run(&app, &caller, &request, work).await
 }
 
 /// Give input to what runs in a session.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use reqwest::multipart::Form;
 use serde_json::{Value, json};
+use skerry_http::Settings;
 use skerry_types::ExecEnd;
 
 use crate::world::{World, send};
@@ -463,4 +464,40 @@ async fn files_come_back_as_they_went() {
         world.get(&format!("{s}/files?path=/large")).await.status,
         404
     );
+}
+
+#[tokio::test]
+async fn one_that_has_to_queue_is_told_so_at_once() {
+    let world = World::with_slots(Settings::default(), 1).await;
+    let first = world.sandbox().await;
+    let second = world.post("/v1/sandboxes", json!({})).await;
+    let second = (second.status, second.json());
+    assert_eq!((second.0, &second.1["status"]), (201, &json!("queued")));
+    assert_eq!(second.1["queue_position"], 1);
+    let path = format!("/v1/sandboxes/{}", second.1["sandbox_id"].as_str().unwrap());
+    let early = world.get(&format!("{path}/wait?timeout_seconds=1")).await;
+    assert_eq!(
+        (early.status, early.code()),
+        (408, "request_timeout".into())
+    );
+    let exec = world
+        .post(&format!("{path}/exec"), json!({"cmd": "echo hello"}))
+        .await;
+    assert_eq!(
+        (exec.status, exec.code()),
+        (409, "sandbox_not_running".into())
+    );
+    assert_eq!(send(world.request("DELETE", &first)).await.status, 200);
+    let ready = world.get(&format!("{path}/wait")).await.json();
+    assert_eq!(ready["status"], "running");
+}
+
+#[tokio::test]
+async fn no_body_is_as_good_as_an_empty_one() {
+    let world = World::new().await;
+    let bare = send(world.request("POST", "/v1/sandboxes")).await;
+    assert_eq!(bare.status, 201);
+    let typed = world.request("POST", "/v1/sandboxes?wait=0");
+    let typed = send(typed.header("content-type", "application/json")).await;
+    assert_eq!(typed.status, 201);
 }

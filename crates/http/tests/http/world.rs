@@ -75,6 +75,10 @@ impl World {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::with_slots(settings, 1000).await
+    }
+
+    pub async fn with_slots(settings: Settings, slots: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&Location::Sqlite(folder.path().join("db")))
             .await
@@ -92,7 +96,7 @@ impl World {
             id: LOCAL_NODE,
             name: "fake".into(),
             region: "local".into(),
-            slots: 1000,
+            slots,
             offers: vec![Offer {
                 driver: "sim".into(),
                 isolation: "none".into(),
