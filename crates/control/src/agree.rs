@@ -110,7 +110,7 @@ impl Control {
         for report in reports {
             match self.0.live.with(report.id, |entry| entry.making.is_some()) {
                 Some(true) => {}
-                Some(false) => self.align(member, report).await?,
+                Some(false) => self.align(report).await?,
                 None => self.sweep(member, report).await?,
             }
         }
@@ -123,17 +123,16 @@ impl Control {
     }
 
     /// One that both know.
-    async fn align(&self, member: &Member, report: &SandboxReport) -> Result<()> {
+    async fn align(&self, report: &SandboxReport) -> Result<()> {
         let Some(row) = self.apply(report).await? else {
             return Ok(());
         };
         let runs = matches!(report.state, SandboxState::Running | SandboxState::Paused);
-        if row.state == SandboxState::Stopping && runs {
-            let reason = row
-                .failure_reason
-                .filter(|r| *r != FailureReason::SandboxStopped);
-            let report = member.handle.stop(row.id, reason).await?;
-            self.apply(&report).await?;
+        let told = self.0.live.with(row.id, |entry| entry.telling);
+        if row.state == SandboxState::Stopping && runs && told == Some(false) {
+            let asked = Some(FailureReason::SandboxStopped);
+            let reason = row.failure_reason.filter(|_| row.failure_reason != asked);
+            self.tell_to_stop(&row, reason).await;
         }
         Ok(())
     }
@@ -157,7 +156,7 @@ impl Control {
     /// One that the node did not list. The list may be older than the sandbox, so the node is asked for this one.
     async fn gone(&self, member: &Member, id: SandboxId) -> Result<()> {
         match member.handle.get(id).await {
-            Ok(report) => self.align(member, &report).await,
+            Ok(report) => self.align(&report).await,
             Err(error) if error.code == ErrorCode::NotFound => {
                 let busy = |e: &mut crate::live::Entry| e.making.is_some() || e.busy;
                 match self.0.live.row(id) {

@@ -38,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) making: Option<Making>,
     /// While it was being made its node told of something that may have come after the making.
     pub(crate) missed: bool,
+    /// Its node is being told to stop it.
+    pub(crate) telling: bool,
     /// A step is being taken by someone who will say when it is over.
     pub(crate) busy: bool,
     /// When its node was last asked for its activity.
@@ -56,6 +58,7 @@ impl Entry {
             env,
             making: None,
             missed: false,
+            telling: false,
             busy: false,
             looked_at: row.created_at,
             retry_at: None,

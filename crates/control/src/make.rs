@@ -132,13 +132,11 @@ impl Control {
     }
 
     async fn made(&self, member: &Member, report: &SandboxReport) -> Result<Row> {
-        match self.apply(report).await? {
-            Some(row) => Ok(row),
-            None => {
-                self.clear_away(member, report.id).await;
-                Err(called_off())
-            }
+        if let Some(row) = self.apply(report).await? {
+            return Ok(row);
         }
+        self.clear_away(member, report.id).await;
+        Err(called_off())
     }
 
     /// Puts the failure on record, unless whoever called it off will put there what comes next.

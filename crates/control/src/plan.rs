@@ -262,3 +262,6 @@ impl Planner<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod cases;

@@ -93,19 +93,20 @@ impl Control {
         id: SandboxId,
         need: Need,
     ) -> Result<Arc<dyn Node>> {
+        let fits = |state| need != Need::Running || state == SandboxState::Running;
         let known = self.0.live.with(id, |entry| {
             let row = &entry.row;
-            (row.org_id == caller.tenant.org()).then_some((row.state, row.node_id))
+            let mine = row.org_id == caller.tenant.org();
+            (mine && fits(row.state)).then_some((row.state, row.node_id))
         });
-        let (state, node) = match known {
-            Some(Some(known)) => known,
-            Some(None) => return Err(Error::not_found(id)),
-            None => {
-                let row = self.0.store.sandbox(&caller.tenant, id).await?;
-                (row.state, row.node_id)
-            }
+        // Memory follows the store by a moment, so only the store may refuse.
+        let (state, node) = if let Some(known) = known.flatten() {
+            known
+        } else {
+            let row = self.0.store.sandbox(&caller.tenant, id).await?;
+            (row.state, row.node_id)
         };
-        if need == Need::Running && state != SandboxState::Running {
+        if !fits(state) {
             return Err(not_running(id, state));
         }
         let node = node.ok_or_else(|| not_running(id, state))?;

@@ -55,7 +55,7 @@ impl Default for Settings {
             provision_timeout: Duration::from_secs(limits::PROVISION_TIMEOUT_SECONDS),
             stop_timeout: Duration::from_secs(30),
             missing_after: Duration::from_secs(30),
-            lost_after: Duration::from_secs(300),
+            lost_after: Duration::from_mins(5),
             resync_every: Duration::from_secs(15),
             retention: Duration::from_secs(30 * DAY),
             drain_timeout: Duration::from_secs(30),

@@ -30,20 +30,19 @@ impl Control {
             reason: Some(reason),
             ..Change::default()
         };
-        let row = self
-            .act(&row.tenant(), row.id, Action::Stop, &change)
-            .await?;
-        if row.state == SandboxState::Stopping {
-            let asked = reason == FailureReason::SandboxStopped;
-            let control = self.clone();
-            let stopping = row.clone();
-            self.0.tasks.spawn(async move {
-                control
-                    .tell_to_stop(&stopping, (!asked).then_some(reason))
-                    .await;
-            });
-        }
-        Ok(row)
+        let id = row.id;
+        self.0.live.with(id, |entry| entry.telling = true);
+        let recorded = self.act(&row.tenant(), id, Action::Stop, &change).await;
+        let asked = reason == FailureReason::SandboxStopped;
+        let control = self.clone();
+        let stopping = recorded.as_ref().ok().cloned();
+        self.0.tasks.spawn(async move {
+            if let Some(row) = stopping.filter(|row| row.state == SandboxState::Stopping) {
+                control.tell_to_stop(&row, (!asked).then_some(reason)).await;
+            }
+            control.0.live.with(id, |entry| entry.telling = false);
+        });
+        recorded
     }
 
     /// Tells the node of a sandbox that is stopping on record.

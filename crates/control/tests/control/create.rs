@@ -101,195 +101,47 @@ async fn values_of_the_environment_are_nowhere_in_the_store() {
     assert!(files >= 2, "looked at the key and the database");
 }
 
+fn with(change: impl FnOnce(&mut CreateRequest)) -> CreateRequest {
+    let mut request = CreateRequest::default();
+    change(&mut request);
+    request
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_refused_by_field() {
     let world = World::new(2).await;
-    let base = CreateRequest::default;
     let long = "x".repeat(200_000);
     let many: BTreeMap<_, _> = (0..300).map(|n| (n.to_string(), String::new())).collect();
-    let cases: Vec<(&str, CreateRequest)> = vec![
-        (
-            "image",
-            CreateRequest {
-                image: Some("nope".into()),
-                ..base()
-            },
-        ),
-        (
-            "image",
-            CreateRequest {
-                image: Some(String::new()),
-                ..base()
-            },
-        ),
-        (
-            "profile",
-            CreateRequest {
-                profile: Some("huge".into()),
-                ..base()
-            },
-        ),
-        (
-            "vcpus",
-            CreateRequest {
-                vcpus: Some(0),
-                ..base()
-            },
-        ),
-        (
-            "memory_mb",
-            CreateRequest {
-                memory_mb: Some(u32::MAX),
-                ..base()
-            },
-        ),
-        (
-            "disk_mb",
-            CreateRequest {
-                disk_mb: Some(1),
-                ..base()
-            },
-        ),
-        (
-            "pids",
-            CreateRequest {
-                pids: Some(1),
-                ..base()
-            },
-        ),
-        (
-            "ttl_seconds",
-            CreateRequest {
-                ttl_seconds: Some(0),
-                ..base()
-            },
-        ),
-        (
-            "ttl_seconds",
-            CreateRequest {
-                ttl_seconds: Some(14_401),
-                ..base()
-            },
-        ),
-        (
-            "ttl_seconds",
-            CreateRequest {
-                ttl_seconds: Some(u64::MAX),
-                ..base()
-            },
-        ),
-        (
-            "idle_seconds",
-            CreateRequest {
-                idle_seconds: Some(u64::MAX),
-                ..base()
-            },
-        ),
+    let cases = [
+        ("image", with(|r| r.image = Some("nope".into()))),
+        ("image", with(|r| r.image = Some(String::new()))),
+        ("profile", with(|r| r.profile = Some("huge".into()))),
+        ("vcpus", with(|r| r.vcpus = Some(0))),
+        ("memory_mb", with(|r| r.memory_mb = Some(u32::MAX))),
+        ("disk_mb", with(|r| r.disk_mb = Some(1))),
+        ("pids", with(|r| r.pids = Some(1))),
+        ("ttl_seconds", with(|r| r.ttl_seconds = Some(0))),
+        ("ttl_seconds", with(|r| r.ttl_seconds = Some(14_401))),
+        ("ttl_seconds", with(|r| r.ttl_seconds = Some(u64::MAX))),
+        ("idle_seconds", with(|r| r.idle_seconds = Some(u64::MAX))),
         (
             "queue_timeout_seconds",
-            CreateRequest {
-                queue_timeout_seconds: Some(u64::MAX),
-                ..base()
-            },
+            with(|r| r.queue_timeout_seconds = Some(u64::MAX)),
         ),
-        (
-            "name",
-            CreateRequest {
-                name: Some("-a".into()),
-                ..base()
-            },
-        ),
-        (
-            "name",
-            CreateRequest {
-                name: Some("a/b".into()),
-                ..base()
-            },
-        ),
-        (
-            "name",
-            CreateRequest {
-                name: Some("a".repeat(65)),
-                ..base()
-            },
-        ),
-        (
-            "network",
-            CreateRequest {
-                network: Some("host".into()),
-                ..base()
-            },
-        ),
-        (
-            "privilege",
-            CreateRequest {
-                privilege: Some("god".into()),
-                ..base()
-            },
-        ),
-        (
-            "driver",
-            CreateRequest {
-                driver: Some("warp".into()),
-                ..base()
-            },
-        ),
-        (
-            "isolation",
-            CreateRequest {
-                isolation: Some("magic".into()),
-                ..base()
-            },
-        ),
-        (
-            "env",
-            CreateRequest {
-                env: map(&[("A=B", "c")]),
-                ..base()
-            },
-        ),
-        (
-            "env",
-            CreateRequest {
-                env: map(&[("", "c")]),
-                ..base()
-            },
-        ),
-        (
-            "env",
-            CreateRequest {
-                env: map(&[("A", "c\0")]),
-                ..base()
-            },
-        ),
-        (
-            "env",
-            CreateRequest {
-                env: map(&[("A", &long)]),
-                ..base()
-            },
-        ),
-        (
-            "env",
-            CreateRequest {
-                env: many.clone(),
-                ..base()
-            },
-        ),
-        (
-            "metadata",
-            CreateRequest {
-                metadata: map(&[("A", &long)]),
-                ..base()
-            },
-        ),
-        (
-            "metadata",
-            CreateRequest {
-                metadata: many,
-                ..base()
-            },
-        ),
+        ("name", with(|r| r.name = Some("-a".into()))),
+        ("name", with(|r| r.name = Some("a/b".into()))),
+        ("name", with(|r| r.name = Some("a".repeat(65)))),
+        ("network", with(|r| r.network = Some("host".into()))),
+        ("privilege", with(|r| r.privilege = Some("god".into()))),
+        ("driver", with(|r| r.driver = Some("warp".into()))),
+        ("isolation", with(|r| r.isolation = Some("magic".into()))),
+        ("env", with(|r| r.env = map(&[("A=B", "c")]))),
+        ("env", with(|r| r.env = map(&[("", "c")]))),
+        ("env", with(|r| r.env = map(&[("A", "c\0")]))),
+        ("env", with(|r| r.env = map(&[("A", &long)]))),
+        ("env", with(|r| r.env = many.clone())),
+        ("metadata", with(|r| r.metadata = map(&[("A", &long)]))),
+        ("metadata", with(|r| r.metadata = many.clone())),
     ];
     for (field, request) in cases {
         let error = world
@@ -302,10 +154,7 @@ async fn what_cannot_be_is_refused_by_field() {
         assert!(error.message.len() < 400, "{field}: {error}");
     }
     assert!(world.node.started().is_empty());
-    let unknown = CreateRequest {
-        image: Some("nope".into()),
-        ..base()
-    };
+    let unknown = with(|r| r.image = Some("nope".into()));
     let error = world
         .control
         .create(&world.caller, unknown)

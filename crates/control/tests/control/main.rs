@@ -1,4 +1,10 @@
 //! Control against a real store and a node in memory that breaks on command.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod create;
 mod ends;

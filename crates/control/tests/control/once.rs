@@ -21,6 +21,7 @@ impl Work {
     }
 
     async fn answer(self, status: u16) -> Reply {
+        tokio::task::yield_now().await;
         let n = self.0.fetch_add(1, Ordering::SeqCst);
         Reply {
             status,

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use skerry_control::CreateRequest;
-use skerry_store::{Change, LOCAL_NODE};
+use skerry_control::{Clock, CreateRequest, OnTimeout};
+use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox};
 use skerry_types::{Action, FailureReason, SandboxId, SandboxState};
 
 use crate::world::{World, eventually};
@@ -65,22 +65,18 @@ async fn record_and_node_agree_after_a_restart() {
 #[tokio::test]
 async fn what_was_being_made_is_found_or_has_failed() {
     let mut world = World::new(3).await;
-    let tenant = world.caller.tenant;
-    let template = world.running().await;
     let mut made = Vec::new();
     for on_node in [
         None,
         Some(SandboxState::Running),
         Some(SandboxState::Provisioning),
     ] {
-        world.control.delete(&world.caller, template).await.unwrap();
         let id = insert_provisioning(&world).await;
         if let Some(state) = on_node {
             world.node.plant(id, state);
         }
         made.push(id);
     }
-    let _ = tenant;
     world.restart().await;
     let lost = world.becomes(made[0], SandboxState::Failed).await;
     assert_eq!(lost.failure_reason, Some(FailureReason::ProvisionFailed));
@@ -94,7 +90,6 @@ async fn what_was_being_made_is_found_or_has_failed() {
 }
 
 async fn insert_provisioning(world: &World) -> SandboxId {
-    use skerry_store::{Network, NewSandbox, OnTimeout};
     let new = NewSandbox {
         id: SandboxId::new(),
         name: None,
@@ -111,7 +106,6 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         on_timeout: OnTimeout::Stop,
         queue_timeout_seconds: 10,
     };
-    use skerry_control::Clock;
     let now = world.clock.now();
     let row = world
         .store

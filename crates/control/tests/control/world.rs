@@ -16,17 +16,17 @@ use tempfile::TempDir;
 
 use crate::fake::FakeNode;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
-pub const SYSTEM: System = System::on_its_own_behalf();
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const SYSTEM: System = System::on_its_own_behalf();
 
 /// See the module.
-pub struct World {
-    pub control: Control,
-    pub store: Store,
-    pub node: Arc<FakeNode>,
-    pub clock: Arc<ManualClock>,
-    pub caller: Caller,
-    pub settings: Settings,
+pub(crate) struct World {
+    pub(crate) control: Control,
+    pub(crate) store: Store,
+    pub(crate) node: Arc<FakeNode>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) caller: Caller,
+    pub(crate) settings: Settings,
     slots: u32,
     dir: TempDir,
 }
@@ -46,11 +46,11 @@ impl ImageCatalogue for Images {
 
 impl World {
     /// A store with the initial rows, and control over one node with so many slots.
-    pub async fn new(slots: u32) -> Self {
+    pub(crate) async fn new(slots: u32) -> Self {
         Self::with(slots, Settings::default()).await
     }
 
-    pub async fn with(slots: u32, settings: Settings) -> Self {
+    pub(crate) async fn with(slots: u32, settings: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let location = match std::env::var("SKERRY_TEST_STORE").as_deref() {
             Ok("postgres") => skerry_testkit::postgres::fresh_database()
@@ -85,46 +85,46 @@ impl World {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// The daemon is killed and starts again: all that was in memory is gone.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.control.drain().await;
         self.control = start(&self.store, &self.node, &self.settings, self.slots).await;
     }
 
     /// Time passes.
-    pub fn pass(&self, seconds: i64) {
+    pub(crate) fn pass(&self, seconds: i64) {
         self.clock.advance(SignedDuration::from_secs(seconds));
     }
 
-    pub async fn create(&self) -> Sandbox {
+    pub(crate) async fn create(&self) -> Sandbox {
         self.create_with(CreateRequest::default()).await
     }
 
-    pub async fn create_with(&self, request: CreateRequest) -> Sandbox {
+    pub(crate) async fn create_with(&self, request: CreateRequest) -> Sandbox {
         self.control.create(&self.caller, request).await.unwrap()
     }
 
     /// One that runs.
-    pub async fn running(&self) -> SandboxId {
+    pub(crate) async fn running(&self) -> SandboxId {
         self.running_with(CreateRequest::default()).await
     }
 
-    pub async fn running_with(&self, request: CreateRequest) -> SandboxId {
+    pub(crate) async fn running_with(&self, request: CreateRequest) -> SandboxId {
         let id = self.create_with(request).await.id;
         self.becomes(id, SandboxState::Running).await;
         id
     }
 
-    pub async fn get(&self, id: SandboxId) -> Sandbox {
+    pub(crate) async fn get(&self, id: SandboxId) -> Sandbox {
         self.control.get(&self.caller, id).await.unwrap()
     }
 
     /// Waits until it is in this state.
-    pub async fn becomes(&self, id: SandboxId, state: SandboxState) -> Sandbox {
+    pub(crate) async fn becomes(&self, id: SandboxId, state: SandboxState) -> Sandbox {
         let reached = async {
             loop {
                 let now = self.get(id).await;
@@ -140,14 +140,15 @@ impl World {
                 );
             }
         };
-        match tokio::time::timeout(PATIENCE, reached).await {
-            Ok(sandbox) => sandbox,
-            Err(_) => panic!("{id} is still {}, not {state}", self.get(id).await.status),
+        let waited = tokio::time::timeout(PATIENCE, reached).await;
+        if let Ok(sandbox) = waited {
+            return sandbox;
         }
+        panic!("{id} is still {}, not {state}", self.get(id).await.status)
     }
 
     /// Another org, and a caller of it.
-    pub async fn stranger(&self, quotas: Quotas) -> Caller {
+    pub(crate) async fn stranger(&self, quotas: Quotas) -> Caller {
         let org = Org {
             id: OrgId::new(),
             name: "Other".into(),
@@ -161,7 +162,7 @@ impl World {
         }
     }
 
-    pub async fn allow(&self, change: impl FnOnce(&mut Quotas)) {
+    pub(crate) async fn allow(&self, change: impl FnOnce(&mut Quotas)) {
         let mut quotas = self.store.quotas(&self.caller.tenant).await.unwrap();
         change(&mut quotas);
         let org = self.caller.tenant.org();
@@ -190,7 +191,7 @@ async fn start(store: &Store, node: &Arc<FakeNode>, settings: &Settings, slots: 
 }
 
 /// Waits until something becomes true that nobody announces.
-pub async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let holds = async {
         while !is() {
             tokio::task::yield_now().await;
@@ -201,6 +202,6 @@ pub async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 }
 
 /// The code of the error that this must be.
-pub fn code<T: std::fmt::Debug>(result: Result<T>) -> ErrorCode {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T>) -> ErrorCode {
     result.unwrap_err().code
 }

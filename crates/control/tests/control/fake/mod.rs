@@ -20,7 +20,7 @@ mod data;
 
 /// What breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing answers.
     Unreachable,
     /// Making one fails.
@@ -39,7 +39,7 @@ pub enum Fault {
 
 /// See the module.
 #[derive(Debug)]
-pub struct FakeNode {
+pub(crate) struct FakeNode {
     clock: Arc<ManualClock>,
     faults: watch::Sender<HashSet<Fault>>,
     told: broadcast::Sender<SandboxReport>,
@@ -58,7 +58,7 @@ struct World {
 }
 
 impl FakeNode {
-    pub fn new(clock: Arc<ManualClock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<ManualClock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
             faults: watch::Sender::default(),
@@ -67,31 +67,31 @@ impl FakeNode {
         })
     }
 
-    pub fn breaks(&self, fault: Fault) {
+    pub(crate) fn breaks(&self, fault: Fault) {
         self.faults.send_modify(|faults| {
             faults.insert(fault);
         });
     }
 
-    pub fn heals(&self, fault: Fault) {
+    pub(crate) fn heals(&self, fault: Fault) {
         self.faults.send_modify(|faults| {
             faults.remove(&fault);
         });
     }
 
     /// Puts one there that nobody asked for, or forgot.
-    pub fn plant(&self, id: SandboxId, state: SandboxState) {
+    pub(crate) fn plant(&self, id: SandboxId, state: SandboxState) {
         let report = self.report(id, state);
         self.world.lock().boxes.insert(id, report);
     }
 
     /// Takes one away without telling anyone.
-    pub fn lose(&self, id: SandboxId) {
+    pub(crate) fn lose(&self, id: SandboxId) {
         self.world.lock().boxes.remove(&id);
     }
 
     /// Its PID 1 dies.
-    pub fn crash(&self, id: SandboxId) {
+    pub(crate) fn crash(&self, id: SandboxId) {
         let _gone_already = self.change(id, |report| {
             if report.state.is_ended() || report.state == SandboxState::Provisioning {
                 return;
@@ -103,43 +103,43 @@ impl FakeNode {
     }
 
     /// Something inside uses it.
-    pub fn use_now(&self, id: SandboxId) {
+    pub(crate) fn use_now(&self, id: SandboxId) {
         let now = self.clock.now();
         if let Some(report) = self.world.lock().boxes.get_mut(&id) {
             report.last_active_at = now;
         }
     }
 
-    pub fn ids(&self) -> Vec<SandboxId> {
+    pub(crate) fn ids(&self) -> Vec<SandboxId> {
         self.world.lock().boxes.keys().copied().collect()
     }
 
-    pub fn state(&self, id: SandboxId) -> Option<SandboxState> {
+    pub(crate) fn state(&self, id: SandboxId) -> Option<SandboxState> {
         self.world.lock().boxes.get(&id).map(|r| r.state)
     }
 
-    pub fn env(&self, id: SandboxId) -> Option<Map> {
+    pub(crate) fn env(&self, id: SandboxId) -> Option<Map> {
         self.world.lock().envs.get(&id).cloned()
     }
 
-    pub fn started(&self) -> Vec<SandboxId> {
+    pub(crate) fn started(&self) -> Vec<SandboxId> {
         self.world.lock().started.clone()
     }
 
-    pub fn warnings(&self) -> Vec<(SandboxId, u64)> {
+    pub(crate) fn warnings(&self) -> Vec<(SandboxId, u64)> {
         self.world.lock().warnings.clone()
     }
 
-    pub fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
+    pub(crate) fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
         self.world.lock().stops.clone()
     }
 
-    pub fn purged_before(&self) -> Option<Timestamp> {
+    pub(crate) fn purged_before(&self) -> Option<Timestamp> {
         self.world.lock().purged_before
     }
 
     /// The most sandboxes that ever held a place at once.
-    pub fn most_at_once(&self) -> usize {
+    pub(crate) fn most_at_once(&self) -> usize {
         self.world.lock().most_at_once
     }
 
@@ -188,6 +188,18 @@ impl FakeNode {
         let report = report.clone();
         let _nobody_listens = self.told.send(report.clone());
         Ok(report)
+    }
+
+    fn swap(&self, id: SandboxId, from: SandboxState, to: SandboxState) -> Result<SandboxReport> {
+        let now = self.change(id, |r| {
+            if r.state == from {
+                r.state = to;
+            }
+        })?;
+        if now.state != to {
+            return Err(Error::conflict(format!("it is {}", now.state)));
+        }
+        Ok(now)
     }
 
     fn admit(&self, id: SandboxId, env: Map) -> Result<()> {
@@ -290,12 +302,12 @@ impl Sandboxes for FakeNode {
         if self.has(Fault::NoPause) {
             return Err(Error::unsupported("this driver cannot pause"));
         }
-        self.change(id, |r| r.state = SandboxState::Paused)
+        self.swap(id, SandboxState::Running, SandboxState::Paused)
     }
 
     async fn resume(&self, id: SandboxId) -> Result<SandboxReport> {
         self.reach()?;
-        self.change(id, |r| r.state = SandboxState::Running)
+        self.swap(id, SandboxState::Paused, SandboxState::Running)
     }
 
     async fn list(&self) -> Result<Vec<SandboxReport>> {
