@@ -10,11 +10,11 @@ use skerry_proto::agent::*;
 
 use crate::node::*;
 
-pub fn at(path: &Path) -> Bytes {
+pub(crate) fn at(path: &Path) -> Bytes {
     b(path.to_str().unwrap())
 }
 
-pub fn failed(reply: Reply) -> Failed {
+pub(crate) fn failed(reply: Reply) -> Failed {
     match reply {
         Reply::Failed(failed) => failed,
         other => panic!("not refused: {other:?}"),

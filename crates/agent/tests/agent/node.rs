@@ -17,10 +17,10 @@ use skerry_proto::frame;
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine; only a hang takes it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The binary that ships, as a file.
-pub fn binary() -> &'static PathBuf {
+pub(crate) fn binary() -> &'static PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -34,15 +34,15 @@ pub fn binary() -> &'static PathBuf {
     })
 }
 
-pub fn b(text: &str) -> Bytes {
+pub(crate) fn b(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-pub fn sh(script: &str) -> ExecStart {
+pub(crate) fn sh(script: &str) -> ExecStart {
     command(&["/bin/sh", "-c", script])
 }
 
-pub fn command(argv: &[&str]) -> ExecStart {
+pub(crate) fn command(argv: &[&str]) -> ExecStart {
     ExecStart {
         exec_id: new_id(),
         argv: argv.iter().map(|arg| b(arg)).collect(),
@@ -51,7 +51,7 @@ pub fn command(argv: &[&str]) -> ExecStart {
     }
 }
 
-pub fn new_id() -> Bytes {
+pub(crate) fn new_id() -> Bytes {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let mut id = [7; 16];
@@ -61,43 +61,43 @@ pub fn new_id() -> Bytes {
 
 /// What the node has of an exec.
 #[derive(Debug, Default, Clone)]
-pub struct Seen {
-    pub pid: Option<u32>,
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub last: u64,
-    pub end: Option<ExecEnded>,
-    pub unknown: bool,
-    pub stdin_taken: u64,
-    pub stdin_closed: bool,
+pub(crate) struct Seen {
+    pub(crate) pid: Option<u32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) last: u64,
+    pub(crate) end: Option<ExecEnded>,
+    pub(crate) unknown: bool,
+    pub(crate) stdin_taken: u64,
+    pub(crate) stdin_closed: bool,
 }
 
 impl Seen {
-    pub fn out(&self) -> String {
+    pub(crate) fn out(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    pub fn err(&self) -> String {
+    pub(crate) fn err(&self) -> String {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
-    pub fn ended(&self) -> Ended {
+    pub(crate) fn ended(&self) -> Ended {
         self.end.clone().unwrap().ended.unwrap()
     }
 }
 
 /// An agent that ends, with all it runs, when the test does.
-pub struct Agent {
-    pub dir: TempDir,
-    pub process: Child,
+pub(crate) struct Agent {
+    pub(crate) dir: TempDir,
+    pub(crate) process: Child,
 }
 
 impl Agent {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&["--level", "restricted"])
     }
 
-    pub fn with(args: &[&str]) -> Self {
+    pub(crate) fn with(args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let process = Command::new(binary())
             .arg("--listen")
@@ -108,19 +108,19 @@ impl Agent {
         Self { dir, process }
     }
 
-    pub fn node(&self) -> Node {
+    pub(crate) fn node(&self) -> Node {
         Node::new(self.dir.path().join("agent.sock"))
     }
 
     /// A number in kB of `/proc/PID/smaps_rollup`.
-    pub fn memory(&self, what: &str) -> u64 {
+    pub(crate) fn memory(&self, what: &str) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.process.id());
         let text = std::fs::read_to_string(path).unwrap();
         let line = text.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -147,19 +147,19 @@ impl Drop for Agent {
 }
 
 /// One side of the conversation.
-pub struct Node {
+pub(crate) struct Node {
     path: PathBuf,
-    pub stream: UnixStream,
+    pub(crate) stream: UnixStream,
     input: BytesMut,
-    pub hello: Option<AgentHello>,
-    pub execs: HashMap<Bytes, Seen>,
-    pub sessions: HashMap<Bytes, SessionState>,
-    pub replies: HashMap<u64, Vec<Reply>>,
-    pub data: HashMap<u64, (Vec<u8>, bool)>,
-    pub credit: HashMap<u64, u64>,
-    pub watched: Vec<Watched>,
+    pub(crate) hello: Option<AgentHello>,
+    pub(crate) execs: HashMap<Bytes, Seen>,
+    pub(crate) sessions: HashMap<Bytes, SessionState>,
+    pub(crate) replies: HashMap<u64, Vec<Reply>>,
+    pub(crate) data: HashMap<u64, (Vec<u8>, bool)>,
+    pub(crate) credit: HashMap<u64, u64>,
+    pub(crate) watched: Vec<Watched>,
     /// Acknowledge what arrives.
-    pub acks: bool,
+    pub(crate) acks: bool,
     next_request: u64,
 }
 
@@ -185,21 +185,21 @@ impl Node {
     }
 
     /// A new link instead of this one.
-    pub fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         self.stream = connect(&self.path);
         self.input.clear();
         self.hello = None;
         self.until("hello", |node| node.hello.is_some());
     }
 
-    pub fn send(&mut self, body: To) {
+    pub(crate) fn send(&mut self, body: To) {
         let mut out = BytesMut::new();
         frame::encode(&ToAgent { body: Some(body) }, &mut out);
         self.stream.write_all(&out).unwrap();
     }
 
     /// Reads once and takes in all that came.
-    pub fn read(&mut self) {
+    pub(crate) fn read(&mut self) {
         let mut buffer = vec![0; 256 * 1024];
         let count = self
             .stream
@@ -212,7 +212,7 @@ impl Node {
         }
     }
 
-    pub fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let limit = Instant::now() + PATIENCE;
         while !done(self) {
             assert!(Instant::now() < limit, "no {what}");
@@ -286,29 +286,29 @@ impl Node {
         }
     }
 
-    pub fn start(&mut self, start: ExecStart) -> Bytes {
+    pub(crate) fn start(&mut self, start: ExecStart) -> Bytes {
         let id = start.exec_id.clone();
         self.execs.insert(id.clone(), Seen::default());
         self.send(To::ExecStart(start));
         id
     }
 
-    pub fn finish(&mut self, id: &Bytes) -> Seen {
+    pub(crate) fn finish(&mut self, id: &Bytes) -> Seen {
         self.until("end", |node| node.execs[id].end.is_some());
         self.execs[id].clone()
     }
 
-    pub fn run(&mut self, start: ExecStart) -> Seen {
+    pub(crate) fn run(&mut self, start: ExecStart) -> Seen {
         let id = self.start(start);
         self.finish(&id)
     }
 
     /// Until the output has this text.
-    pub fn until_out(&mut self, id: &Bytes, text: &str) {
+    pub(crate) fn until_out(&mut self, id: &Bytes, text: &str) {
         self.until(text, |node| node.execs[id].out().contains(text));
     }
 
-    pub fn stdin(&mut self, id: &Bytes, offset: u64, data: &[u8], eof: bool) {
+    pub(crate) fn stdin(&mut self, id: &Bytes, offset: u64, data: &[u8], eof: bool) {
         self.send(To::ExecStdin(ExecStdin {
             exec_id: id.clone(),
             offset,
@@ -317,13 +317,13 @@ impl Node {
         }));
     }
 
-    pub fn signal(&mut self, id: &Bytes, signal: i32) {
+    pub(crate) fn signal(&mut self, id: &Bytes, signal: i32) {
         let exec_id = id.clone();
         self.send(To::ExecSignal(ExecSignal { exec_id, signal }));
     }
 
     /// Asks without waiting.
-    pub fn ask(&mut self, call: Call) -> u64 {
+    pub(crate) fn ask(&mut self, call: Call) -> u64 {
         self.next_request += 1;
         let id = self.next_request;
         self.send(To::Request(Request {
@@ -333,18 +333,18 @@ impl Node {
         id
     }
 
-    pub fn reply(&mut self, id: u64) -> Reply {
+    pub(crate) fn reply(&mut self, id: u64) -> Reply {
         self.until("reply", |node| node.replies.contains_key(&id));
         self.replies[&id].last().unwrap().clone()
     }
 
-    pub fn call(&mut self, call: Call) -> Reply {
+    pub(crate) fn call(&mut self, call: Call) -> Reply {
         let id = self.ask(call);
         self.reply(id)
     }
 
     /// Sends all of a body under credit.
-    pub fn send_body(&mut self, id: u64, body: &[u8]) {
+    pub(crate) fn send_body(&mut self, id: u64, body: &[u8]) {
         let mut sent = 0;
         for chunk in body.chunks(frame::CHUNK_BYTES) {
             let window = u64::from(CREDIT_BYTES);
@@ -369,7 +369,7 @@ impl Node {
     }
 
     /// All data of a request.
-    pub fn body(&mut self, id: u64) -> Vec<u8> {
+    pub(crate) fn body(&mut self, id: u64) -> Vec<u8> {
         self.until("data", |node| {
             node.data.get(&id).is_some_and(|(_, eof)| *eof)
                 || matches!(
@@ -394,7 +394,7 @@ fn connect(path: &PathBuf) -> UnixStream {
 }
 
 /// Is a process alive (not only a corpse)?
-pub fn alive(pid: u32) -> bool {
+pub(crate) fn alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat
             .rsplit_once(')')

@@ -164,7 +164,10 @@ fn its_end_is_told_and_remembered_and_takes_all_with_it() {
     let mut node = agent.node();
     let id = open(&mut node, "");
     node.reconnect();
-    assert_eq!(node.hello.as_ref().unwrap().sessions, [id.clone()]);
+    assert_eq!(
+        node.hello.as_ref().unwrap().sessions,
+        std::slice::from_ref(&id)
+    );
     assert_eq!(
         node.run(script(&id, "echo bye; exit 9")).ended(),
         Ended::Code(9)

@@ -20,8 +20,11 @@ fn unpack(node: &mut Node, target: &Path, archive: &[u8]) -> Reply {
     node.reply(id)
 }
 
+/// Kind, name, and content or link target.
+type Raw<'a> = (EntryType, &'a str, &'a str);
+
 /// An archive of raw entries: no library refuses to write these names.
-fn archive(entries: &[(EntryType, &str, &str)]) -> Vec<u8> {
+fn archive(entries: &[Raw<'_>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for (kind, name, content) in entries {
         let mut header = Header::new_gnu();
@@ -102,7 +105,7 @@ fn no_archive_writes_outside_of_its_target() {
     let out = out.to_str().unwrap();
     let victim = format!("{out}/victim");
     let evil = format!("{out}/evil");
-    let cases: Vec<(&str, Vec<(EntryType, &str, &str)>)> = vec![
+    let cases: Vec<(&str, Vec<Raw<'_>>)> = vec![
         ("dots", vec![(Regular, "../out/evil", "x")]),
         ("dots inside", vec![(Regular, "a/../../out/evil", "x")]),
         ("absolute", vec![(Regular, &evil, "x")]),
