@@ -15,8 +15,14 @@ use crate::{Caller, Control, ListQuery, Need, Page, Readiness, Sandbox, Tree, Un
 impl Control {
     /// One sandbox.
     pub async fn get(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
-        let row = self.0.store.sandbox(&caller.tenant, id).await?;
-        Ok(self.view(row))
+        let store = &self.0.store;
+        let row = store.sandbox(&caller.tenant, id).await?;
+        let queued = row.state == SandboxState::Queued;
+        let mut seen = self.view(row);
+        if queued {
+            seen.queue_position = store.queue_position(&caller.tenant, id).await?;
+        }
+        Ok(seen)
     }
 
     /// Several, newest first.

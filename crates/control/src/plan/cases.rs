@@ -93,7 +93,7 @@ fn scripts_lead_to_their_plans() {
         let expected =
             matches!(words.first(), Some(w) if *w != "at" && *w != "node" && *w != "box");
         if expected && words != ["end"] {
-            told.push_str(&format!("{}\n", words.join(" ")));
+            told += &(words.join(" ") + "\n");
             continue;
         }
         if let Some(at) = now.take() {
@@ -108,7 +108,7 @@ fn scripts_lead_to_their_plans() {
             _ => snapshot = empty(),
         }
     }
-    assert_eq!(checked, 15);
+    assert_eq!(checked, 16);
 }
 
 fn empty() -> Snapshot {
