@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::{Group, Limits};
+use skerry_sys::cgroup::{Door, Group, Limits};
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::SandboxId;
 
 use crate::driver::{Live, NsDriver, blocking, facts};
 use crate::record::{Agent, State};
-use crate::spawner::{Fds, MAX_TREES, Request, SpawnError, Started};
+use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
 
 const MIB: u64 = 1024 * 1024;
 /// Ids of one sandbox.
@@ -41,7 +41,7 @@ pub(crate) enum Source {
 /// What is ready before the spawner is asked.
 struct Ground {
     listener: OwnedFd,
-    doors: Vec<OwnedFd>,
+    door: Option<Door>,
     volume: Volume,
     netns: Option<Netns>,
     first_id: Option<u32>,
@@ -136,7 +136,7 @@ impl NsDriver {
             timed("netns", self.netns(spec)),
         );
         let mut take = |took: Step| steps.push(took);
-        let ((listener, doors), volume, netns) = (
+        let ((listener, door), volume, netns) = (
             grounds.map(|(it, took)| {
                 take(took);
                 it
@@ -152,7 +152,7 @@ impl NsDriver {
         );
         Ok(Ground {
             listener,
-            doors,
+            door,
             volume,
             netns,
             first_id,
@@ -178,7 +178,7 @@ impl NsDriver {
         &self,
         spec: &Spec,
         first_id: Option<u32>,
-    ) -> Result<(OwnedFd, Vec<OwnedFd>), DriverError> {
+    ) -> Result<(OwnedFd, Option<Door>), DriverError> {
         let (id, group, records) = (spec.id, self.group(spec.id), self.records.clone());
         let limits = Limits {
             memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
@@ -194,11 +194,11 @@ impl NsDriver {
         blocking("make the socket and the control group", move || {
             records.write(id, &state)?;
             let listener = records.listen(id)?;
-            let doors = group.map(|group| {
+            let door = group.map(|group| {
                 group.create(limits)?;
-                group.doors()
+                group.door()
             });
-            Ok((listener, doors.transpose()?.unwrap_or_default()))
+            Ok((listener, door.transpose()?))
         })
         .await
     }
@@ -262,13 +262,17 @@ impl NsDriver {
                 .then_some(u64::from(spec.resources.pids)),
             has_netns: ground.netns.is_some(),
             has_net_owner: owner.is_some(),
+            door: ground.door.as_ref().map(|door| match door {
+                Door::Tasks(_) => DoorKind::Tasks,
+                Door::Folder(_) => DoorKind::Folder,
+            }),
         };
         let fds = Fds {
             agent: self.agent.try_clone().map_err(share())?,
             listener: ground.listener,
             netns: ground.netns.map(|netns| netns.fd),
             net_owner: owner.map(OwnedFd::try_clone).transpose().map_err(share())?,
-            doors: ground.doors,
+            door: ground.door,
         };
         Ok((request, fds))
     }

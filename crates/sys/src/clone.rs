@@ -4,7 +4,10 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ops::BitOr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `libc` has it as a smaller type than the field.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// A set of namespaces to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,13 +68,21 @@ impl SingleThreaded {
         )))
     }
 
-    /// Forks a child into new namespaces.
-    pub fn fork(&self, namespaces: Namespaces) -> io::Result<Forked> {
+    /// Forks a child into new namespaces, and into this control group of version 2, given by its folder.
+    pub fn fork(
+        &self,
+        namespaces: Namespaces,
+        group: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Forked> {
         let mut pidfd: libc::c_int = -1;
         // SAFETY: all-zero is a valid `clone_args`.
         let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
         args.flags = namespaces.0 | libc::CLONE_PIDFD as u64;
         args.pidfd = (&raw mut pidfd) as u64;
+        if let Some(group) = group {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = group.as_raw_fd() as u64;
+        }
         args.exit_signal = libc::SIGCHLD as u64;
         // SAFETY: no shared memory and no new stack, so it is a plain fork; `self` proves that no other thread is left behind.
         let pid = unsafe {

@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use skerry_driver::Privilege;
+use skerry_sys::cgroup::Door;
 use skerry_sys::{clone, exec, fdpass, loopback};
 
 use super::filesystem;
@@ -37,8 +38,11 @@ fn become_agent(
     fds: &Fds,
     parent: &OwnedFd,
 ) -> Result<Infallible, Failure> {
-    let trees = wait_for_go(request, parent)?;
     let mut laps = Laps::start();
+    enter_group(fds).map_err(Failure::at("enter the control group"))?;
+    laps.lap("enter cgroup");
+    let trees = wait_for_go(request, parent)?;
+    laps.lap("wait for ids and layers");
     exec::keep_children();
     become_root(request).map_err(Failure::at("become root of the sandbox"))?;
     leave_host(request)?;
@@ -64,6 +68,16 @@ fn become_agent(
         .map_err(Failure::at("report"))?;
     fdpass::send(parent, &report, &[]).map_err(Failure::at("report"))?;
     start_agent(request, fds).map_err(Failure::at("start the agent"))
+}
+
+/// Before all else, so that whatever it does is within the limits.
+fn enter_group(fds: &Fds) -> io::Result<()> {
+    if let Some(Door::Tasks(tasks)) = &fds.door {
+        for file in tasks {
+            rustix::io::write(file, b"0")?;
+        }
+    }
+    Ok(())
 }
 
 /// Until then the child has no ids, limits or mounts. If the spawner dies first, so does the child.

@@ -34,6 +34,15 @@ pub(crate) struct Request {
     pub(crate) has_netns: bool,
     /// The user namespace that owns that network comes with it, to be joined first. Only where the host's own does not.
     pub(crate) has_net_owner: bool,
+    /// The way into a control group comes with it.
+    pub(crate) door: Option<DoorKind>,
+}
+
+/// See [`skerry_sys::cgroup::Door`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DoorKind {
+    Tasks,
+    Folder,
 }
 
 /// What came of it. `Started` comes with a pidfd.

@@ -18,11 +18,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
+use skerry_sys::cgroup::Door;
 use skerry_sys::clone::SingleThreaded;
 use skerry_sys::{exec, fdpass};
 
 pub(crate) use client::{Client, SpawnError, Started};
-pub(crate) use message::{Failure, Lap, MAX_TREES, Request};
+pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Request};
 
 use crate::seccomp::Filters;
 use message::{MAX_BYTES, Reply};
@@ -38,20 +39,21 @@ pub(crate) struct Fds {
     pub(crate) netns: Option<OwnedFd>,
     /// The user namespace that owns that network, if the request says so.
     pub(crate) net_owner: Option<OwnedFd>,
-    /// What takes a process into the sandbox's control group.
-    pub(crate) doors: Vec<OwnedFd>,
+    /// The way into the sandbox's control group, if there is one.
+    pub(crate) door: Option<Door>,
 }
 
 impl Fds {
     /// As they are sent.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
         let first = [self.agent.as_fd(), self.listener.as_fd()];
-        let rest = self
-            .netns
-            .iter()
-            .chain(&self.net_owner)
-            .chain(&self.doors)
-            .map(AsFd::as_fd);
+        let door: &[OwnedFd] = match &self.door {
+            Some(Door::Tasks(tasks)) => tasks,
+            Some(Door::Folder(folder)) => std::slice::from_ref(folder),
+            None => &[],
+        };
+        let net = self.netns.iter().chain(&self.net_owner);
+        let rest = net.chain(door).map(AsFd::as_fd);
         first.into_iter().chain(rest).collect()
     }
 
@@ -70,7 +72,11 @@ impl Fds {
             } else {
                 None
             },
-            doors: fds.collect(),
+            door: match request.door {
+                Some(DoorKind::Tasks) => Some(Door::Tasks(fds.collect())),
+                Some(DoorKind::Folder) => Some(Door::Folder(fds.next()?)),
+                None => None,
+            },
         })
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
+use skerry_sys::cgroup::Door;
 use skerry_sys::clone::{self, Forked, Namespaces};
 use skerry_sys::idmap::{self, IdRange};
 use skerry_sys::{fdpass, pidfd};
@@ -38,14 +39,14 @@ pub(super) fn spawn(
     let mut laps = Laps::start();
     let (ours, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
     join_net_owner(spawner, fds)?;
-    let forked = fork(spawner, fds.netns.as_ref())?;
+    let forked = fork(spawner, fds)?;
     let Forked::Parent { pid, pidfd } = forked else {
         drop(ours);
         child::run(spawner, request, fds, &childs);
     };
     drop(childs);
     laps.lap("clone3");
-    let started = bring_up(request, fds, pid, &ours, &mut laps);
+    let started = bring_up(request, pid, &ours, &mut laps);
     match started {
         Ok(inside) => {
             let mut steps = laps.into_laps();
@@ -60,7 +61,7 @@ pub(super) fn spawn(
     }
 }
 
-fn fork(spawner: &Spawner, netns: Option<&OwnedFd>) -> Result<Forked, Failure> {
+fn fork(spawner: &Spawner, fds: &Fds) -> Result<Forked, Failure> {
     let namespaces = Namespaces::USER
         | Namespaces::PID
         | Namespaces::MOUNT
@@ -68,13 +69,17 @@ fn fork(spawner: &Spawner, netns: Option<&OwnedFd>) -> Result<Forked, Failure> {
         | Namespaces::IPC
         | Namespaces::TIME;
     let at_fork = || Failure::at("make the namespaces");
-    let Some(netns) = netns else {
-        let forked = spawner.single.fork(namespaces | Namespaces::NET);
+    let group = match &fds.door {
+        Some(Door::Folder(folder)) => Some(folder.as_fd()),
+        _ => None,
+    };
+    let Some(netns) = &fds.netns else {
+        let forked = spawner.single.fork(namespaces | Namespaces::NET, group);
         return forked.map_err(at_fork());
     };
     // The network belongs to the host's user namespace, so it is entered before the child has one of its own.
     enter_net(netns.as_fd())?;
-    let forked = spawner.single.fork(namespaces).map_err(at_fork());
+    let forked = spawner.single.fork(namespaces, group).map_err(at_fork());
     if !matches!(forked, Ok(Forked::Child)) {
         enter_net(spawner.home_net.as_fd())?;
     }
@@ -108,18 +113,12 @@ fn enter_net(netns: BorrowedFd<'_>) -> Result<(), Failure> {
 
 fn bring_up(
     request: &Request,
-    fds: &Fds,
     pid: u32,
     child: &OwnedFd,
     laps: &mut Laps,
 ) -> Result<Vec<Lap>, Failure> {
     map_ids(request, pid).map_err(Failure::at("map the users of the sandbox"))?;
     laps.lap("id maps");
-    for door in &fds.doors {
-        rustix::io::write(door, pid.to_string().as_bytes())
-            .map_err(Failure::at("enter the control group"))?;
-    }
-    laps.lap("cgroup attach");
     let trees = match request.first_id {
         Some(_) => {
             let users = std::fs::File::open(format!("/proc/{pid}/ns/user"))

@@ -9,6 +9,7 @@
 
 mod agent;
 mod bed;
+mod conformance;
 mod crash;
 mod life;
 mod limits;

@@ -5,7 +5,7 @@ mod mounts;
 mod v1;
 mod v2;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -45,6 +45,15 @@ pub enum Version {
     V1,
     /// One tree.
     V2,
+}
+
+/// The way into a group.
+#[derive(Debug)]
+pub enum Door {
+    /// v1: a process with one thread enters by writing `0` to each.
+    Tasks(Vec<OwnedFd>),
+    /// v2: a child is born into it.
+    Folder(OwnedFd),
 }
 
 /// The folder of groups that belongs to us.
@@ -129,13 +138,12 @@ impl Group {
         }
     }
 
-    /// The files that take a process into the group when its number is written to each.
-    pub fn doors(&self) -> io::Result<Vec<OwnedFd>> {
-        let open = |folder: &PathBuf| {
-            let file = folder.join("cgroup.procs");
-            Ok(OpenOptions::new().write(true).open(file)?.into())
-        };
-        self.folders.iter().map(open).collect()
+    /// The way in for a new process, without the lock that moving one takes for as long as a machine is busy.
+    pub fn door(&self) -> io::Result<Door> {
+        match self.version {
+            Version::V1 => v1::tasks(&self.folders).map(Door::Tasks),
+            Version::V2 => v2::folder(&self.folders[0]).map(Door::Folder),
+        }
     }
 
     /// The processes in it, by the caller's numbers.

@@ -1,5 +1,7 @@
 //! Version 1: a tree for each controller.
 
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -45,6 +47,15 @@ pub(super) fn limit(folders: &[PathBuf], limits: Limits) -> io::Result<()> {
     write(&folders[CPU], "cpu.cfs_period_us", &period)?;
     write(&folders[CPU], "cpu.cfs_quota_us", &quota)?;
     write(&folders[PIDS], "pids.max", &limits.pids.to_string())
+}
+
+/// Moving one's own and only thread is the one move that takes no global lock.
+pub(super) fn tasks(folders: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    let open = |folder: &PathBuf| {
+        let tasks = OpenOptions::new().write(true).open(folder.join("tasks"))?;
+        Ok(tasks.into())
+    };
+    folders.iter().map(open).collect()
 }
 
 pub(super) fn usage(folders: &[PathBuf]) -> io::Result<Usage> {

@@ -1,5 +1,6 @@
 //! Version 2: one tree, in which a group may have processes or groups below it with controllers, not both.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -64,6 +65,10 @@ pub(super) fn limit(folder: &Path, limits: Limits) -> io::Result<()> {
     let quota = limits.cpu_milli * CPU_PERIOD_US / 1000;
     write(folder, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
     write(folder, "pids.max", &limits.pids.to_string())
+}
+
+pub(super) fn folder(folder: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::File::open(folder)?.into())
 }
 
 pub(super) fn usage(folder: &Path) -> io::Result<Usage> {
