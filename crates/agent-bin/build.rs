@@ -36,7 +36,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = out.join("target");
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo
-        .args(["build", "--package", "skerry-agent", "--bin", "skerry-agent"])
+        .args([
+            "build",
+            "--package",
+            "skerry-agent",
+            "--bin",
+            "skerry-agent",
+        ])
         .args(["--profile", "agent", "--target", &target, "--target-dir"])
         .arg(&folder)
         .current_dir(&root);
@@ -58,6 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn is_about_the_outer_build(name: &str) -> bool {
     let cargo = name.starts_with("CARGO") && !KEPT.iter().any(|kept| name.starts_with(kept));
     let compiler = name.starts_with("RUSTC") || name.contains("RUSTFLAGS");
-    let outputs = matches!(name, "TARGET" | "HOST" | "OUT_DIR" | "PROFILE" | "OPT_LEVEL" | "DEBUG");
+    let outputs = matches!(
+        name,
+        "TARGET" | "HOST" | "OUT_DIR" | "PROFILE" | "OPT_LEVEL" | "DEBUG"
+    );
     cargo || compiler || outputs
 }

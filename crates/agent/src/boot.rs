@@ -17,6 +17,8 @@ const FIRST_OWN_FD: RawFd = 10;
 
 /// Memory that is kept for later.
 const FREE_BYTES: libc::c_int = 128 * 1024;
+/// Chunks of output from this size on go back to the kernel one by one, and leave no holes.
+const OWN_MAPPING_BYTES: libc::c_int = 32 * 1024;
 
 /// Takes the inherited link out of the way of the low numbers.
 pub(crate) fn take_link() -> io::Result<OwnedFd> {
@@ -46,7 +48,7 @@ fn keep_memory_small() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_TOP_PAD, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, FREE_BYTES);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, FREE_BYTES);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
     }
 }
 

@@ -14,6 +14,9 @@ use tokio::io::unix::AsyncFd;
 /// More than a terminal can hold when its last writer is gone.
 const TERMINAL_BYTES: usize = 128 * 1024;
 
+/// A read of less than this is kept in a buffer of its own size.
+const SMALL_BYTES: usize = 16 * 1024;
+
 /// Makes a descriptor fit for the loop.
 #[expect(
     unsafe_code,
@@ -33,6 +36,9 @@ fn read_now(fd: &OwnedFd, limit: usize) -> io::Result<Bytes> {
         // A terminal whose other side is gone.
         Ok(_) | Err(Errno::IO) => {}
         Err(error) => return Err(error.into()),
+    }
+    if buffer.len() < SMALL_BYTES {
+        return Ok(Bytes::copy_from_slice(&buffer));
     }
     buffer.shrink_to_fit();
     Ok(Bytes::from(buffer))
