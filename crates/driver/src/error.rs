@@ -20,6 +20,9 @@ pub enum DriverError {
     /// The host's disk, or the pool, is full.
     #[error("no space left on the host while it did this: {0}")]
     DiskFull(String),
+    /// It did not come to an end.
+    #[error("it took longer than {0} s")]
+    TooSlow(u64),
     /// A step failed.
     #[error("{step} failed: {source}")]
     Step {
@@ -51,7 +54,7 @@ impl From<DriverError> for Error {
             DriverError::Exists(_) => ErrorCode::Conflict,
             DriverError::NotRunning(_) => ErrorCode::SandboxNotRunning,
             DriverError::DiskFull(_) => ErrorCode::DiskFull,
-            DriverError::Step { .. } => ErrorCode::InternalError,
+            DriverError::TooSlow(_) | DriverError::Step { .. } => ErrorCode::InternalError,
         };
         Self::new(code, error.to_string())
     }

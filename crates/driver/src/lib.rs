@@ -5,6 +5,8 @@
 #![warn(missing_docs)]
 
 mod capabilities;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod spec;
 

@@ -1,16 +1,18 @@
 //! The node: its sandboxes, and how it takes them up again when it starts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use skerry_driver::{Driver, DriverError};
 use skerry_image::{Hold, Images};
 use skerry_journal::{Journal, JournalError};
+use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
+use tokio::sync::Notify;
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
 use crate::event::Event;
@@ -61,6 +63,10 @@ pub struct Node {
     pub(crate) reports: Reports,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
+    /// Sandboxes that are being made: they have no handle yet.
+    making: Mutex<HashSet<SandboxId>>,
+    made: Notify,
+    myself: Weak<Self>,
 }
 
 impl Node {
@@ -73,13 +79,16 @@ impl Node {
             path: options.data_dir.clone(),
             source,
         })?;
-        let node = Arc::new(Self {
+        let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers,
             images: options.images,
             layout,
             reports: Reports::default(),
             handles: RwLock::default(),
             cold: Mutex::default(),
+            making: Mutex::default(),
+            made: Notify::new(),
+            myself: Weak::clone(myself),
         });
         node.take_up().await;
         node.sweep().await?;
@@ -138,6 +147,43 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Makes a sandbox to the end, whoever waits for it. Until then it is one that is being made.
+    pub(crate) async fn make<F>(
+        &self,
+        id: SandboxId,
+        work: impl FnOnce(Arc<Self>) -> F,
+    ) -> Result<SandboxReport, Error>
+    where
+        F: Future<Output = Result<SandboxReport, Error>> + Send + 'static,
+    {
+        let Some(node) = self.myself.upgrade() else {
+            return Err(Error::internal("the node is ending"));
+        };
+        if !self.making.lock().insert(id) {
+            return Err(DriverError::Exists(id).into());
+        }
+        let work = work(Arc::clone(&node));
+        let task = tokio::spawn(async move {
+            let made = work.await;
+            node.making.lock().remove(&id);
+            node.made.notify_waiters();
+            made
+        });
+        task.await
+            .map_err(|e| Error::internal(format!("making the sandbox broke off: {e}")))?
+    }
+
+    /// Waits until this one is not being made.
+    pub(crate) async fn until_made(&self, id: SandboxId) {
+        loop {
+            let made = self.made.notified();
+            if !self.making.lock().contains(&id) {
+                return;
+            }
+            made.await;
+        }
     }
 
     pub(crate) fn start_actor(

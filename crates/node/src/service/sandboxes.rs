@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -12,6 +12,7 @@ use skerry_image::{Hold, Image, Kind};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, SandboxFacts, SandboxReport, SandboxStats, Sandboxes,
 };
+use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
 use skerry_types::{Error, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::actor::{Command, Shared, journal_error, not_running};
@@ -26,10 +27,13 @@ impl Sandboxes for Node {
         let image = self.images.resolve(&request.image)?;
         let hold = self.images.hold(&image)?;
         let meta = meta_of(&request, &image, driver.as_ref())?;
-        let shared = self.begin(request.id, &meta, None)?;
-        let started = Instant::now();
-        let made = driver.create(&meta.spec).await;
-        self.finish(shared, driver, meta, hold, made, started).await
+        self.make(request.id, |node| async move {
+            let shared = node.begin(meta.spec.id, &meta, None)?;
+            let started = Instant::now();
+            let made = in_time(driver.create(&meta.spec)).await;
+            node.finish(shared, driver, meta, hold, made, started).await
+        })
+        .await
     }
 
     async fn fork(&self, request: ForkSandbox) -> Result<SandboxReport> {
@@ -43,19 +47,22 @@ impl Sandboxes for Node {
         }
         let meta = self.child_meta(&request)?;
         let hold = self.images.hold(&meta.image)?;
-        let at_seq = parent.shared.journal.last_seq();
-        let shared = self.begin(request.id, &meta, Some(at_seq))?;
-        let started = Instant::now();
-        let driver = Arc::clone(&parent.driver);
-        let made = driver.fork(request.parent, &meta.spec).await;
-        let report = self
-            .finish(shared, driver, meta, hold, made, started)
-            .await?;
-        let forked = Event::SandboxForked {
-            fork_sandbox_id: request.id,
-        };
-        parent.ask(|reply| Command::Note(forked, reply)).await?;
-        Ok(report)
+        self.make(request.id, |node| async move {
+            let at_seq = parent.shared.journal.last_seq();
+            let shared = node.begin(request.id, &meta, Some(at_seq))?;
+            let started = Instant::now();
+            let driver = Arc::clone(&parent.driver);
+            let made = in_time(driver.fork(request.parent, &meta.spec)).await;
+            let report = node
+                .finish(shared, driver, meta, hold, made, started)
+                .await?;
+            let forked = Event::SandboxForked {
+                fork_sandbox_id: request.id,
+            };
+            parent.ask(|reply| Command::Note(forked, reply)).await?;
+            Ok(report)
+        })
+        .await
     }
 
     async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport> {
@@ -65,6 +72,7 @@ impl Sandboxes for Node {
     }
 
     async fn delete(&self, id: SandboxId) -> Result<()> {
+        self.until_made(id).await;
         let Ok(handle) = self.handle(id) else {
             return Ok(());
         };
@@ -189,6 +197,14 @@ impl Node {
         meta.instance = None;
         Ok(meta)
     }
+}
+
+async fn in_time(
+    work: impl Future<Output = std::result::Result<Instance, DriverError>>,
+) -> std::result::Result<Instance, DriverError> {
+    let limit = Duration::from_secs(PROVISION_TIMEOUT_SECONDS);
+    let made = tokio::time::timeout(limit, work).await;
+    made.unwrap_or(Err(DriverError::TooSlow(PROVISION_TIMEOUT_SECONDS)))
 }
 
 fn note(shared: &Shared, event: &Event) -> Result<()> {
