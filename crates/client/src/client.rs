@@ -36,9 +36,6 @@ pub struct ListSandboxes {
     /// Only forks of this sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<SandboxId>,
-    /// Only of this project.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub project: Option<String>,
     /// Only with this name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

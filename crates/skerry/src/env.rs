@@ -22,3 +22,5 @@ pub(crate) const ORIGINS: &str = "SKERRY_ORIGINS";
 pub(crate) const LOG: &str = "SKERRY_LOG";
 /// `text` or `json`.
 pub(crate) const LOG_FORMAT: &str = "SKERRY_LOG_FORMAT";
+/// The command line's configuration file; `skerry/config.toml` in the folder of configurations unless given.
+pub(crate) const CONFIG: &str = "SKERRY_CONFIG";

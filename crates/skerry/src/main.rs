@@ -22,7 +22,8 @@ use crate::up::UpArgs;
     name = "skerry",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = cli::EXIT_CODES
 )]
 struct Args {
     #[command(flatten)]

@@ -1,0 +1,152 @@
+//! `create`: a new sandbox.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use skerry_api::{CreateSandbox, OnTimeout, Sandbox as Record};
+use skerry_types::SandboxState;
+
+use super::output::note;
+use super::{Context, Outcome, parse};
+
+/// What a new sandbox shall be.
+#[derive(Debug, Args)]
+pub(crate) struct Spec {
+    /// What it starts from: `host`, `base`, or an image of a registry
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+    /// A named size: small, medium or large
+    #[arg(long, value_name = "SIZE")]
+    profile: Option<String>,
+    /// A name for it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// A variable of its environment; without a value, the one it has here
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = parse::variable)]
+    env: Vec<(String, String)>,
+    /// Processors' worth of time
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Memory: 512M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = parse::mebibytes)]
+    memory: Option<u32>,
+    /// Space for what it writes: 512M, 2G
+    #[arg(long, value_name = "SIZE", value_parser = parse::mebibytes)]
+    disk: Option<u32>,
+    /// Processes and threads at most
+    #[arg(long, value_name = "N")]
+    pids: Option<u32>,
+    /// It ends at this age: 90s, 15m, 2h
+    #[arg(long, value_name = "TIME", value_parser = parse::seconds)]
+    ttl: Option<u64>,
+    /// It ends when nothing used it for this long; 0: never
+    #[arg(long, value_name = "TIME", value_parser = parse::seconds)]
+    idle: Option<u64>,
+    /// What happens to it then
+    #[arg(long, value_name = "WHAT")]
+    on_timeout: Option<WhatThen>,
+    /// Its network: none, or nat for a way out
+    #[arg(long, value_name = "KIND")]
+    network: Option<String>,
+    /// What its programs may: restricted, or root for root and sudo inside it
+    #[arg(long, value_name = "LEVEL")]
+    privilege: Option<String>,
+    /// The driver to use
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<String>,
+    /// The least isolation to accept: namespace, application_kernel or vm
+    #[arg(long, value_name = "LEVEL")]
+    isolation: Option<String>,
+    /// A note on it, to find it by
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
+    label: Vec<(String, String)>,
+}
+
+/// What happens to a sandbox at its end.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum WhatThen {
+    Stop,
+    Pause,
+    Delete,
+}
+
+impl From<WhatThen> for OnTimeout {
+    fn from(what: WhatThen) -> Self {
+        match what {
+            WhatThen::Stop => Self::Stop,
+            WhatThen::Pause => Self::Pause,
+            WhatThen::Delete => Self::Delete,
+        }
+    }
+}
+
+impl Spec {
+    pub(crate) fn request(self) -> CreateSandbox {
+        CreateSandbox {
+            image: self.image,
+            profile: self.profile,
+            vcpus: self.cpus,
+            memory_mb: self.memory,
+            disk_mb: self.disk,
+            pids: self.pids,
+            env: parse::map(&self.env),
+            ttl_seconds: self.ttl,
+            idle_seconds: self.idle,
+            on_timeout: self.on_timeout.map(OnTimeout::from),
+            metadata: parse::map(&self.label),
+            name: self.name,
+            network: self.network,
+            privilege: self.privilege,
+            driver: self.driver,
+            isolation: self.isolation,
+            ..CreateSandbox::default()
+        }
+    }
+}
+
+/// Make a sandbox and print its id
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skerry create
+  skerry create --name build --image base --memory 2G --ttl 2h
+  id=$(skerry create -e CI=1 --network none)")]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    spec: Spec,
+}
+
+pub(super) async fn create(ctx: &Context, args: CreateArgs) -> Outcome {
+    let made = ctx.client.create(&args.spec.request()).await?;
+    if ctx.out.json {
+        ctx.out.json(&made)?;
+    } else {
+        ctx.out.line(&made.sandbox_id.to_string())?;
+        if let Some(remark) = remark(&made) {
+            note(&remark);
+        }
+    }
+    Ok(match made.status {
+        SandboxState::Failed => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// What is worth saying of a sandbox that does not run yet.
+pub(crate) fn remark(made: &Record) -> Option<String> {
+    match made.status {
+        SandboxState::Running => None,
+        SandboxState::Queued => {
+            let place = made.queue_position.map(|n| format!(" at place {n}"));
+            Some(format!("it is queued{}", place.unwrap_or_default()))
+        }
+        SandboxState::Failed => {
+            let why = made
+                .failure_message
+                .as_deref()
+                .unwrap_or("nobody knows why");
+            Some(format!("error: it failed: {why}"))
+        }
+        other => Some(format!("it is {other}")),
+    }
+}
