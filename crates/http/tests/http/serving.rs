@@ -1,7 +1,9 @@
 //! Connections: slow ones, hostile ones, and the end of the server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use skerry_http::Settings;
 use skerry_types::ExecEnd;
@@ -141,4 +143,59 @@ async fn a_unix_socket_serves_the_same() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     world.shutdown.cancel();
     server.await.unwrap();
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_names_the_request_and_no_secret() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    // For all tests of the binary: what one thread alone listens to, others may switch off.
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("skerry=trace,skerry_http=trace,skerry_control=trace")
+        .with_writer(move || writer.clone())
+        .init();
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let exec = json!({"cmd": "echo hello", "env": {"TOKEN": "hush-env"}});
+    let answer = world
+        .post(&format!("{s}/exec?x=hush-query"), exec.clone())
+        .await;
+    assert_eq!(answer.status, 200);
+    let written = String::from_utf8(lines.0.lock().clone()).unwrap();
+    let id = answer.header("x-request-id");
+    let line = written
+        .lines()
+        .find(|line| line.contains("skerry::access") && line.contains(id))
+        .unwrap_or_else(|| panic!("{id} is not in {written}"));
+    let sandbox = s.rsplit('/').next().unwrap();
+    for part in [
+        "/v1/sandboxes/{id}/exec",
+        sandbox,
+        "status=200",
+        "method=POST",
+    ] {
+        assert!(line.contains(part), "{line} has no {part}");
+    }
+    let own = written.lines().filter(|line| line.contains("skerry"));
+    for line in own {
+        assert!(
+            !line.contains("hush") && !line.contains(&world.key),
+            "{line}"
+        );
+    }
 }
