@@ -6,12 +6,23 @@ mod licences;
 mod tidy;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
-fn main() -> anyhow::Result<()> {
+#[expect(clippy::print_stderr, reason = "for a person at a terminal")]
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let metadata = MetadataCommand::new().exec()?;
     let root: PathBuf = metadata.workspace_root.clone().into();
     match std::env::args().nth(1).as_deref() {
