@@ -25,6 +25,14 @@ use crate::record::{Records, State};
 use crate::spawner::Client;
 use crate::start::Source;
 
+const ROOTLESS_NOTES: [&str; 1] = [
+    "programs run as one user, who is uid 0 inside; start the node as root for users and level root",
+];
+const NO_CGROUP_NOTES: [&str; 2] = [
+    "the number of processes is bounded all the same, by an rlimit",
+    "a fork copies files while the parent writes, since it cannot be frozen",
+];
+
 /// The namespace driver.
 #[derive(Debug)]
 pub struct NsDriver {
@@ -68,7 +76,13 @@ impl NsDriver {
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("no memory, CPU and process limits: {error}")))
             .ok();
+        if cgroups.is_none() {
+            notes.extend(NO_CGROUP_NOTES.map(str::to_owned));
+        }
         let nat = nat(options.network.as_ref(), &mut notes).await?;
+        if rootless {
+            notes.extend(ROOTLESS_NOTES.map(str::to_owned));
+        }
         notes.extend(storage.why_not_better.clone());
         let capabilities = Capabilities {
             driver: "ns".to_owned(),

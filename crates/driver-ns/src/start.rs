@@ -16,11 +16,9 @@ use skerry_types::SandboxId;
 
 use crate::driver::{Live, NsDriver, blocking, facts};
 use crate::record::{Agent, State};
-use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
+use crate::spawner::{DoorKind, Fds, IDS, MAX_TREES, Request, SpawnError, Started};
 
 const MIB: u64 = 1024 * 1024;
-/// Ids of one sandbox.
-const IDS: u32 = 65_536;
 /// Freezing takes as long as the longest system call that cannot be interrupted.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 const FREEZE_POLL: Duration = Duration::from_micros(200);

@@ -24,6 +24,7 @@ use skerry_sys::{exec, fdpass};
 
 pub(crate) use client::{Client, SpawnError, Started};
 pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Request};
+pub(crate) use spawn::IDS;
 
 use crate::seccomp::Filters;
 use message::{MAX_BYTES, Reply};

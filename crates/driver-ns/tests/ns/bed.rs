@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,7 +139,7 @@ impl Bed {
             Vec::<String>::new(),
             "a control group is left"
         );
-        assert_eq!(self.agents(), Vec::<String>::new(), "an agent is left");
+        assert_eq!(self.agents(), Vec::<u32>::new(), "an agent is left");
     }
 
     fn groups(&self) -> Vec<String> {
@@ -146,24 +147,22 @@ impl Bed {
     }
 
     /// Agents of sandboxes that this bed made; the machine may run others.
-    fn agents(&self) -> Vec<String> {
-        let names = self
-            .made
-            .lock()
-            .iter()
-            .map(|id| format!("skerry-agent:{}", id.label()))
-            .collect::<Vec<_>>();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let lines =
-            processes.map(|entry| fs::read(entry.path().join("cmdline")).unwrap_or_default());
-        let first = lines.map(|line| {
-            String::from_utf8_lossy(&line)
-                .split('\0')
+    fn agents(&self) -> Vec<u32> {
+        let label = |id: &SandboxId| format!("skerry-agent:{}", id.label());
+        let ours: Vec<String> = self.made.lock().iter().map(label).collect();
+        let is_ours = |pid: &u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line);
+            line.split('\0')
                 .next()
-                .unwrap_or("")
-                .to_owned()
-        });
-        first.filter(|name| names.contains(name)).collect()
+                .is_some_and(|name| ours.iter().any(|our| our == name))
+        };
+        let names = fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.file_name());
+        let pids = names.filter_map(|name| name.to_str()?.parse().ok());
+        pids.filter(is_ours).collect()
     }
 }
 
@@ -173,12 +172,32 @@ pub(crate) async fn create(driver: &NsDriver, spec: &Spec) -> (Instance, Agent) 
     (made, Agent::new(link).await)
 }
 
+/// A test that failed half-way leaves sandboxes; the machine must not keep them.
 impl Drop for Bed {
     fn drop(&mut self) {
-        if let Ok(groups) = Cgroups::open(&self.cgroup_parent) {
-            drop(groups.close());
+        for pid in self.agents() {
+            kill(pid);
         }
+        let Ok(groups) = Cgroups::open(&self.cgroup_parent) else {
+            return;
+        };
+        for group in groups.names().unwrap_or_default() {
+            let group = groups.group(&group);
+            while group
+                .remove()
+                .is_err_and(|e| e.kind() == ErrorKind::ResourceBusy)
+            {
+                drop(group.kill());
+            }
+        }
+        drop(groups.close());
     }
+}
+
+/// Kills a process of this test; one that is gone already is as good.
+pub(crate) fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(pid as i32);
+    let _: Result<(), _> = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }
 
 /// The machine's `/usr` goes below it.

@@ -7,7 +7,7 @@ use std::{fs, process};
 
 use skerry_driver::{Driver, DriverError};
 
-use crate::bed::{Bed, create, test, test_in};
+use crate::bed::{Bed, create, kill, test, test_in};
 
 /// The driver puts the folder on the spawner's command line, and nobody else does.
 fn kill_spawner_of(bed: &Bed) {
@@ -18,12 +18,6 @@ fn kill_spawner_of(bed: &Bed) {
             kill(entry.file_name().to_str().unwrap().parse().unwrap());
         }
     }
-}
-
-fn kill(pid: u32) {
-    let pid = nix::unistd::Pid::from_raw(pid as i32);
-    // Gone already is as good.
-    let _: Result<(), _> = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }
 
 #[test]
