@@ -81,25 +81,38 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or makes one. What a crash left half-written at its end is cut off.
+    /// Opens the journal at `path` for its one writer, or makes one. What a crash left half-written at its end is cut off.
     pub fn open(path: &Path) -> Result<Arc<Self>, JournalError> {
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let journal = Self::open_with(path, &mut options)?;
+        journal
+            .file
+            .set_len(journal.size())
+            .map_err(|source| JournalError::Open {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(journal)
+    }
+
+    /// Opens a journal that nobody writes any more, to read it; appending fails.
+    pub fn open_ended(path: &Path) -> Result<Arc<Self>, JournalError> {
+        Self::open_with(path, &mut OpenOptions::new())
+    }
+
+    fn open_with(path: &Path, options: &mut OpenOptions) -> Result<Arc<Self>, JournalError> {
+        let file = options
             .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
             .open(path)
             .map_err(|source| JournalError::Open {
                 path: path.to_owned(),
                 source,
             })?;
-        let index = scan(&file)
-            .and_then(|index| file.set_len(index.end).map(|()| index))
-            .map_err(|source| JournalError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
+        let index = scan(&file).map_err(|source| JournalError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Arc::new(Self {
             path: path.to_owned(),
             file,

@@ -1,6 +1,7 @@
 //! The node: its sandboxes, and how it takes them up again when it starts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -9,14 +10,13 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use skerry_driver::{Driver, DriverError};
 use skerry_image::{Hold, Images};
-use skerry_journal::{Journal, JournalError};
+use skerry_journal::JournalError;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
 use tokio::sync::Notify;
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
 use crate::event::Event;
-use crate::history::History;
 use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::reports::Reports;
@@ -63,8 +63,8 @@ pub struct Node {
     pub(crate) reports: Reports,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
-    /// Sandboxes that are being made: they have no handle yet.
-    making: Mutex<HashSet<SandboxId>>,
+    /// Sandboxes that are being made: they have no handle yet, and a record once there is something to tell.
+    making: Mutex<HashMap<SandboxId, Option<Arc<Shared>>>>,
     made: Notify,
     myself: Weak<Self>,
 }
@@ -161,9 +161,10 @@ impl Node {
         let Some(node) = self.myself.upgrade() else {
             return Err(Error::internal("the node is ending"));
         };
-        if !self.making.lock().insert(id) {
-            return Err(DriverError::Exists(id).into());
-        }
+        match self.making.lock().entry(id) {
+            Entry::Occupied(_) => return Err(DriverError::Exists(id).into()),
+            Entry::Vacant(entry) => entry.insert(None),
+        };
         let work = work(Arc::clone(&node));
         let task = tokio::spawn(async move {
             let made = work.await;
@@ -179,7 +180,7 @@ impl Node {
     pub(crate) async fn until_made(&self, id: SandboxId) {
         loop {
             let made = self.made.notified();
-            if !self.making.lock().contains(&id) {
+            if !self.making.lock().contains_key(&id) {
                 return;
             }
             made.await;
@@ -207,8 +208,17 @@ impl Node {
         self.handles.write().insert(id, handle);
     }
 
-    pub(crate) fn remove(&self, id: SandboxId) -> Option<Handle> {
-        self.handles.write().remove(&id)
+    /// The record of one that is being made can be read from now on.
+    pub(crate) fn begun(&self, shared: &Arc<Shared>) {
+        let known = Some(Arc::clone(shared));
+        self.making.lock().insert(shared.id, known);
+    }
+
+    /// It is gone from here; its record stays at hand for a while.
+    pub(crate) fn remove(&self, id: SandboxId) {
+        if let Some(handle) = self.handles.write().remove(&id) {
+            self.keep_cold(handle.shared);
+        }
     }
 
     pub(crate) fn handles(&self) -> Vec<Handle> {
@@ -222,25 +232,43 @@ impl Node {
     }
 
     /// The record of a sandbox, deleted or not.
-    pub(crate) fn shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
-        if let Some(handle) = self.handles.read().get(&id) {
-            return Ok(Arc::clone(&handle.shared));
-        }
-        let mut cold = self.cold.lock();
-        if let Some(at) = cold.iter().position(|s| s.id == id) {
-            let shared = cold.remove(at);
-            cold.push(Arc::clone(&shared));
+    pub(crate) async fn shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
+        if let Some(shared) = self.at_hand(id) {
             return Ok(shared);
         }
-        if !self.layout.journal(id).exists() {
-            return Err(Error::not_found(format!("sandbox {id}")));
+        let path = self.layout.journal(id);
+        let opened = tokio::task::spawn_blocking(move || Shared::read(id, &path))
+            .await
+            .map_err(Error::internal)?;
+        let shared = opened.map_err(|e| match e {
+            JournalError::Open { .. } => Error::not_found(format!("sandbox {id}")),
+            other => actor::journal_error(&other),
+        })?;
+        self.keep_cold(Arc::clone(&shared));
+        Ok(shared)
+    }
+
+    fn at_hand(&self, id: SandboxId) -> Option<Arc<Shared>> {
+        if let Some(handle) = self.handles.read().get(&id) {
+            return Some(Arc::clone(&handle.shared));
         }
-        let shared = self.open_shared(id)?;
+        if let Some(Some(shared)) = self.making.lock().get(&id) {
+            return Some(Arc::clone(shared));
+        }
+        let mut cold = self.cold.lock();
+        let at = cold.iter().position(|s| s.id == id)?;
+        let shared = cold.remove(at);
+        cold.push(Arc::clone(&shared));
+        Some(shared)
+    }
+
+    fn keep_cold(&self, shared: Arc<Shared>) {
+        let mut cold = self.cold.lock();
+        cold.retain(|s| s.id != shared.id);
         if cold.len() >= COLD_JOURNALS {
             cold.remove(0);
         }
-        cold.push(Arc::clone(&shared));
-        Ok(shared)
+        cold.push(shared);
     }
 
     pub(crate) fn forget_cold(&self, id: SandboxId) {
@@ -248,17 +276,7 @@ impl Node {
     }
 
     pub(crate) fn open_shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
-        let open = || -> Result<Arc<Shared>, JournalError> {
-            let journal = Journal::open(&self.layout.journal(id))?;
-            let history = History::read(&journal)?;
-            Ok(Arc::new(Shared {
-                id,
-                journal,
-                history: RwLock::new(history),
-                last_active: RwLock::new(Timestamp::now()),
-            }))
-        };
-        open().map_err(|e| actor::journal_error(&e))
+        Shared::open(id, &self.layout.journal(id)).map_err(|e| actor::journal_error(&e))
     }
 
     /// Writes down that a sandbox was kept from reaching something. One that is gone by now is of no interest.

@@ -8,6 +8,7 @@ mod sessions;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,26 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Of a sandbox with an actor.
+    pub(crate) fn open(id: SandboxId, path: &Path) -> Result<Arc<Self>, JournalError> {
+        Self::over(id, Journal::open(path)?)
+    }
+
+    /// Of one that is gone.
+    pub(crate) fn read(id: SandboxId, path: &Path) -> Result<Arc<Self>, JournalError> {
+        Self::over(id, Journal::open_ended(path)?)
+    }
+
+    fn over(id: SandboxId, journal: Arc<Journal>) -> Result<Arc<Self>, JournalError> {
+        let history = History::read(&journal)?;
+        Ok(Arc::new(Self {
+            id,
+            journal,
+            last_active: RwLock::new(history.ended_at.unwrap_or_else(Timestamp::now)),
+            history: RwLock::new(history),
+        }))
+    }
+
     pub(crate) fn report(&self) -> SandboxReport {
         let history = self.history.read();
         SandboxReport {

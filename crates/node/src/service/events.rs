@@ -27,7 +27,7 @@ impl Events for Node {
         after_seq: u64,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<JournalEvent>>> {
-        let shared = self.shared(sandbox)?;
+        let shared = self.shared(sandbox).await?;
         let is_over = {
             let shared = Arc::clone(&shared);
             move || shared.history.read().state == SandboxState::Deleted
@@ -57,7 +57,7 @@ impl Events for Node {
         let mut purged = 0;
         for id in ids {
             let is_deleted = self.handle(id).is_err();
-            let shared = self.shared(id)?;
+            let shared = self.shared(id).await?;
             if is_deleted && ended_before(&shared, deleted_before) {
                 self.forget_cold(id);
                 std::fs::remove_dir_all(self.layout.folder(id))

@@ -32,13 +32,18 @@ impl Execs for Node {
     }
 
     async fn get_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord> {
-        let shared = self.shared(sandbox)?;
+        let shared = self.shared(sandbox).await?;
         let record = shared.history.read().exec(exec).cloned();
         record.ok_or_else(|| Error::not_found(format!("exec {exec}")))
     }
 
     async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {
-        Ok(self.shared(sandbox)?.history.read().select_execs(&filter))
+        Ok(self
+            .shared(sandbox)
+            .await?
+            .history
+            .read()
+            .select_execs(&filter))
     }
 
     async fn exec_events(
@@ -48,7 +53,7 @@ impl Execs for Node {
         after_seq: u64,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<ExecEvent>>> {
-        let shared = self.shared(sandbox)?;
+        let shared = self.shared(sandbox).await?;
         if shared.history.read().exec(exec).is_none() {
             return Err(Error::not_found(format!("exec {exec}")));
         }

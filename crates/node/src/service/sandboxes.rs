@@ -94,7 +94,7 @@ impl Sandboxes for Node {
     }
 
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
-        Ok(self.shared(id)?.report())
+        Ok(self.shared(id).await?.report())
     }
 
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {
@@ -138,6 +138,7 @@ impl Node {
         meta.save(&self.layout.meta(id))
             .map_err(|e| Error::internal(format!("cannot write meta.json: {e}")))?;
         let shared = self.open_shared(id)?;
+        self.begun(&shared);
         let created = Event::SandboxCreated {
             image: meta.image.reference.clone(),
             image_digest: meta.image.digest.clone(),
