@@ -40,9 +40,18 @@ impl conformance::Bed for Host {
         let volumes = self.bed.storage.list().unwrap();
         all.extend(volumes.iter().map(|id| format!("volume {id}")));
         let groups = Cgroups::open(&self.bed.cgroup_parent).and_then(|groups| groups.names());
-        all.extend(groups.unwrap_or_default().into_iter().map(|name| format!("group {name}")));
+        all.extend(
+            groups
+                .unwrap_or_default()
+                .into_iter()
+                .map(|name| format!("group {name}")),
+        );
         let networks = self.network.list().await.unwrap();
-        all.extend(networks.iter().map(|held| format!("network {}", held.sandbox)));
+        all.extend(
+            networks
+                .iter()
+                .map(|held| format!("network {}", held.sandbox)),
+        );
         all.extend(agents(made));
         all
     }
