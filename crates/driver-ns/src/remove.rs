@@ -12,6 +12,7 @@ use skerry_types::SandboxId;
 
 use crate::driver::{NsDriver, blocking};
 use crate::processes;
+use crate::record::Agent;
 
 /// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -109,7 +110,7 @@ impl NsDriver {
         let group = self.group(id);
         blocking("kill its processes", move || {
             if !known {
-                kill_agent(id, agent.map(crate::record::Agent::identity))?;
+                kill_agent(id, agent.map(Agent::identity), group.as_ref())?;
             }
             group.map_or(Ok(()), |group| until_done(|| emptied(&group)))
         })
@@ -127,7 +128,11 @@ impl NsDriver {
 }
 
 /// Kills an agent that this daemon did not start: by its record, or by its name if there is none.
-fn kill_agent(id: SandboxId, recorded: Option<pidfd::Identity>) -> io::Result<()> {
+fn kill_agent(
+    id: SandboxId,
+    recorded: Option<pidfd::Identity>,
+    group: Option<&Group>,
+) -> io::Result<()> {
     let recorded = recorded.map(pidfd::Identity::open).transpose()?.flatten();
     let named = processes::agents_of(&id.label())?;
     let named = named
@@ -135,7 +140,11 @@ fn kill_agent(id: SandboxId, recorded: Option<pidfd::Identity>) -> io::Result<()
         .filter_map(|pid| pidfd::open(pid).ok().flatten());
     for agent in recorded.into_iter().chain(named) {
         pidfd::kill(&agent)?;
-        until_done(|| pidfd::has_exited(&agent))?;
+        until_done(|| {
+            // A frozen process dies when it thaws.
+            group.map_or(Ok(()), Group::kill)?;
+            pidfd::has_exited(&agent)
+        })?;
     }
     Ok(())
 }
