@@ -36,9 +36,6 @@ pub struct ListSandboxes {
     /// Only forks of this sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<SandboxId>,
-    /// Only with this name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
     /// Only with these notes: `key=value`, with commas between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,

@@ -12,7 +12,7 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::Context;
 use super::failure::{Failure, OWN};
-use super::output::{duration, note, size};
+use super::output::{self, duration, note, size};
 
 /// Input is sent in pieces of at most this.
 const INPUT_BYTES: usize = 128 * 1024;
@@ -52,12 +52,12 @@ pub(crate) async fn attach(
 /// Writes an event; the exit if it is that.
 fn show(ctx: &Context, event: StreamEvent) -> anyhow::Result<Option<Exit>> {
     if ctx.out.json {
-        ctx.out.json_line(&event)?;
+        output::json_line(&event)?;
     }
     match Output::of(event)? {
         Output::Exit(exit) => return Ok(Some(exit)),
         _ if ctx.out.json => {}
-        Output::Stdout(bytes) => ctx.out.bytes(&bytes)?,
+        Output::Stdout(bytes) => output::bytes(&bytes)?,
         Output::Stderr(bytes) => {
             let mut stderr = io::stderr().lock();
             stderr.write_all(&bytes)?;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use skerry_api::{CreateSandbox, OnTimeout, Sandbox as Record};
 use skerry_types::SandboxState;
 
-use super::output::note;
+use super::output::{self, note};
 use super::{Context, Outcome, parse};
 
 /// What a new sandbox shall be.
@@ -119,9 +119,9 @@ pub(crate) struct CreateArgs {
 pub(super) async fn create(ctx: &Context, args: CreateArgs) -> Outcome {
     let made = ctx.client.create(&args.spec.request()).await?;
     if ctx.out.json {
-        ctx.out.json(&made)?;
+        output::json(&made)?;
     } else {
-        ctx.out.line(&made.sandbox_id.to_string())?;
+        output::line(&made.sandbox_id.to_string())?;
         if let Some(remark) = remark(&made) {
             note(&remark);
         }

@@ -11,7 +11,7 @@ use skerry_client::{ClientError, ListSandboxes, Sandbox};
 use skerry_types::{ErrorCode, SandboxId, SandboxState};
 
 use super::failure::{Failure, report};
-use super::output::note;
+use super::output::{self, note};
 use super::{Context, Outcome};
 
 /// Longer than a sandbox may take to end.
@@ -121,7 +121,7 @@ pub(super) async fn clean(ctx: &Context, args: CleanArgs) -> Outcome {
 
 fn agree(number: usize) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
-        let message = format!("this would delete {number} sandboxes");
+        let message = format!("this would delete {}", counted(number));
         return Err(Failure::usage(message)
             .hint("say --force if you mean it")
             .into());
@@ -129,7 +129,8 @@ fn agree(number: usize) -> anyhow::Result<bool> {
     let mut stderr = io::stderr().lock();
     write!(
         stderr,
-        "Delete {number} sandboxes with all they have? [y/N] "
+        "Delete {} with all they have? [y/N] ",
+        counted(number)
     )?;
     stderr.flush()?;
     let mut answer = String::new();
@@ -137,6 +138,13 @@ fn agree(number: usize) -> anyhow::Result<bool> {
         .read_line(&mut answer)
         .context("cannot read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn counted(number: usize) -> String {
+    match number {
+        1 => "1 sandbox".to_owned(),
+        _ => format!("{number} sandboxes"),
+    }
 }
 
 /// Prints what was done, and reports each failure; the code of the last failure counts.
@@ -150,11 +158,11 @@ fn say(ctx: &Context, done: Vec<anyhow::Result<Option<Ended>>>) -> Outcome {
         }
     }
     if ctx.out.json {
-        ctx.out.json(&ended)?;
+        output::json(&ended)?;
         return Ok(code);
     }
     for one in ended {
-        ctx.out.line(&one.sandbox_id.to_string())?;
+        output::line(&one.sandbox_id.to_string())?;
     }
     Ok(code)
 }

@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use skerry_api::{Command, RunExec};
+use skerry_api::{Command, OpenPty, RunExec};
 
 use super::attach::{attach, finish};
-use super::{Context, Outcome, parse};
+use super::failure::Failure;
+use super::keys::DetachKeys;
+use super::sh::{self, DETACH_KEYS};
+use super::{Context, Outcome, output, parse};
 
 /// How a command is run.
 #[derive(Debug, Args)]
@@ -46,6 +49,16 @@ impl How {
             wait: Some(false),
         }
     }
+
+    fn terminal(&self, env: &[(String, String)]) -> OpenPty {
+        OpenPty {
+            cmd: Some(command(&self.command)),
+            cwd: self.cwd.clone(),
+            env: parse::map(env),
+            user: self.user.clone(),
+            ..OpenPty::default()
+        }
+    }
 }
 
 /// `ls -l` is a program and an argument, `'ls | wc'` is a script.
@@ -70,6 +83,9 @@ pub(crate) struct ExecArgs {
     /// Give it what we get on stdin
     #[arg(short, long)]
     interactive: bool,
+    /// Run it on a terminal, which Ctrl-P Ctrl-Q leaves
+    #[arg(short, long, conflicts_with_all = ["detach", "timeout"])]
+    tty: bool,
     /// Only start it and print its id
     #[arg(short, long, conflicts_with = "interactive")]
     detach: bool,
@@ -84,13 +100,18 @@ pub(crate) struct ExecArgs {
 
 pub(super) async fn exec(ctx: &Context, args: ExecArgs) -> Outcome {
     let sandbox = ctx.sandbox(&args.sandbox).await?;
+    if args.tty {
+        let request = args.how.terminal(&args.env);
+        let keys = DetachKeys::parse(DETACH_KEYS).map_err(Failure::usage)?;
+        return sh::open(&sandbox, request, keys, args.how.stats).await;
+    }
     let request = args.how.request(&args.env, args.interactive);
     let started = sandbox.start(&request).await?;
     if args.detach {
         if ctx.out.json {
-            ctx.out.json(&started)?;
+            output::json(&started)?;
         } else {
-            ctx.out.line(&started.exec_id.to_string())?;
+            output::line(&started.exec_id.to_string())?;
         }
         return Ok(ExitCode::SUCCESS);
     }

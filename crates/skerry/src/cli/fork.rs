@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use skerry_api::{ForkMember, ForkSandbox, ForkTree};
 use skerry_types::SandboxId;
 
-use super::{Context, Outcome, parse};
+use super::{Context, Outcome, output, parse};
 
 /// Fork a running sandbox with all its files, and print the ids of the forks
 #[derive(Debug, Args)]
@@ -56,10 +56,10 @@ pub(super) async fn fork(ctx: &Context, args: ForkArgs) -> Outcome {
     let requests: Vec<ForkSandbox> = (1..=args.number).map(|n| args.request(n)).collect();
     let forks = try_join_all(requests.iter().map(|request| parent.fork(request))).await?;
     if ctx.out.json {
-        ctx.out.json(&forks)?;
+        output::json(&forks)?;
     } else {
         for fork in forks {
-            ctx.out.line(&fork.sandbox_id.to_string())?;
+            output::line(&fork.sandbox_id.to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -76,11 +76,11 @@ pub(crate) struct TreeArgs {
 pub(super) async fn tree(ctx: &Context, args: TreeArgs) -> Outcome {
     let tree = ctx.sandbox(&args.sandbox).await?.tree().await?;
     if ctx.out.json {
-        ctx.out.json(&tree)?;
+        output::json(&tree)?;
         return Ok(ExitCode::SUCCESS);
     }
     for line in draw(&tree) {
-        ctx.out.line(&line)?;
+        output::line(&line)?;
     }
     Ok(ExitCode::SUCCESS)
 }

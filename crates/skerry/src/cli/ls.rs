@@ -7,7 +7,7 @@ use skerry_api::Sandbox as Record;
 use skerry_client::ListSandboxes;
 use skerry_types::SandboxState;
 
-use super::output::{age, cell, maybe, state_cell};
+use super::output::{self, age, cell, maybe, state_cell};
 use super::{Context, Outcome, parse};
 
 /// List sandboxes, newest first
@@ -56,10 +56,10 @@ pub(super) async fn ls(ctx: &Context, args: LsArgs) -> Outcome {
     let found = ctx.client.list_all(args.query()).await?;
     if quiet {
         for sandbox in found {
-            ctx.out.line(&sandbox.sandbox_id.to_string())?;
+            output::line(&sandbox.sandbox_id.to_string())?;
         }
     } else if ctx.out.json {
-        ctx.out.json(&found)?;
+        output::json(&found)?;
     } else {
         let head = [
             "ID",
@@ -106,10 +106,10 @@ pub(crate) struct GetArgs {
 pub(super) async fn get(ctx: &Context, args: GetArgs) -> Outcome {
     let record = ctx.sandbox(&args.sandbox).await?.get().await?;
     if ctx.out.json {
-        ctx.out.json(&record)?;
+        output::json(&record)?;
     } else {
         for (name, value) in facts(&record) {
-            ctx.out.line(&format!("{name:<14}{value}"))?;
+            output::line(&format!("{name:<14}{value}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -1,17 +1,31 @@
 //! The command line to a server: data on stdout, everything else on stderr.
 
 mod attach;
+mod completions;
 mod connect;
+mod cp;
 mod create;
 mod end;
+mod events;
 mod exec;
+mod execs;
 mod failure;
 mod fork;
+mod image;
+mod keys;
+mod lifecycle;
+mod logs;
 mod ls;
 mod output;
 mod parse;
+mod progress;
 mod resolve;
 mod run;
+mod session;
+mod sh;
+mod stats;
+mod terminal;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -31,11 +45,24 @@ pub(crate) enum CliCommand {
     Ls(ls::LsArgs),
     Get(ls::GetArgs),
     Exec(exec::ExecArgs),
+    Sh(sh::ShArgs),
+    Cp(cp::CpArgs),
+    Logs(logs::LogsArgs),
+    Events(events::EventsArgs),
+    Execs(execs::ExecsArgs),
+    Ps(execs::PsArgs),
+    Stats(stats::StatsArgs),
+    Session(session::SessionArgs),
     Fork(fork::ForkArgs),
     Tree(fork::TreeArgs),
+    Timeout(lifecycle::TimeoutArgs),
+    Pause(lifecycle::PauseArgs),
+    Resume(lifecycle::ResumeArgs),
     Stop(end::StopArgs),
     Rm(end::RmArgs),
     Clean(end::CleanArgs),
+    Image(image::ImageArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 /// What every command has: a server, and where to write.
@@ -66,11 +93,19 @@ pub(crate) fn main(command: CliCommand, global: &Global) -> ExitCode {
 impl CliCommand {
     /// The code of a failure of ours where the codes of failures belong to what is run.
     fn own_failure(&self) -> Option<u8> {
-        matches!(self, Self::Run(_) | Self::Exec(_)).then_some(failure::OWN)
+        let runs_a_command = match self {
+            Self::Run(_) | Self::Exec(_) | Self::Sh(_) => true,
+            Self::Session(args) => args.runs_a_command(),
+            _ => false,
+        };
+        runs_a_command.then_some(failure::OWN)
     }
 }
 
 async fn run(command: CliCommand, global: &Global) -> Outcome {
+    if let CliCommand::Completions(args) = command {
+        return completions::completions(&args);
+    }
     let ctx = Context {
         client: connect::client(global)?,
         out: Out::new(global.json),
@@ -81,10 +116,23 @@ async fn run(command: CliCommand, global: &Global) -> Outcome {
         CliCommand::Ls(args) => ls::ls(&ctx, args).await,
         CliCommand::Get(args) => ls::get(&ctx, args).await,
         CliCommand::Exec(args) => exec::exec(&ctx, args).await,
+        CliCommand::Sh(args) => sh::sh(&ctx, args).await,
+        CliCommand::Cp(args) => cp::cp(&ctx, args).await,
+        CliCommand::Logs(args) => logs::logs(&ctx, args).await,
+        CliCommand::Events(args) => events::events(&ctx, args).await,
+        CliCommand::Execs(args) => execs::execs(&ctx, args).await,
+        CliCommand::Ps(args) => execs::ps(&ctx, args).await,
+        CliCommand::Stats(args) => stats::stats(&ctx, args).await,
+        CliCommand::Session(args) => session::session(&ctx, args).await,
         CliCommand::Fork(args) => fork::fork(&ctx, args).await,
         CliCommand::Tree(args) => fork::tree(&ctx, args).await,
+        CliCommand::Timeout(args) => lifecycle::timeout(&ctx, args).await,
+        CliCommand::Pause(args) => lifecycle::pause(&ctx, args).await,
+        CliCommand::Resume(args) => lifecycle::resume(&ctx, args).await,
         CliCommand::Stop(args) => end::stop(&ctx, args).await,
         CliCommand::Rm(args) => end::rm(&ctx, args).await,
         CliCommand::Clean(args) => end::clean(&ctx, args).await,
+        CliCommand::Image(args) => image::image(&ctx, args).await,
+        CliCommand::Completions(args) => completions::completions(&args),
     }
 }

@@ -23,33 +23,6 @@ impl Out {
         }
     }
 
-    /// One JSON document.
-    pub(crate) fn json(self, value: &impl Serialize) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from)?;
-        Ok(writeln!(stdout)?)
-    }
-
-    /// One line of a stream of JSON.
-    pub(crate) fn json_line(self, value: &impl Serialize) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        serde_json::to_writer(&mut stdout, value).map_err(io::Error::from)?;
-        writeln!(stdout)?;
-        Ok(stdout.flush()?)
-    }
-
-    /// One line of text.
-    pub(crate) fn line(self, text: &str) -> anyhow::Result<()> {
-        Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
-    }
-
-    /// Bytes as they are.
-    pub(crate) fn bytes(self, bytes: &[u8]) -> anyhow::Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
-        Ok(stdout.flush()?)
-    }
-
     /// Rows below a head, in columns.
     pub(crate) fn table(self, head: &[&str], rows: Vec<Vec<Cell>>) -> anyhow::Result<()> {
         let text = self.table_text(head, rows);
@@ -75,11 +48,36 @@ impl Out {
             column.set_padding((0, 2));
         }
         let lines = table.to_string();
-        lines
-            .lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect()
+        let trimmed: Vec<&str> = lines.lines().map(str::trim_end).collect();
+        trimmed.join("\n") + "\n"
     }
+}
+
+/// One JSON document.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, value).map_err(io::Error::from)?;
+    Ok(writeln!(stdout)?)
+}
+
+/// One line of a stream of JSON.
+pub(crate) fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer(&mut stdout, value).map_err(io::Error::from)?;
+    writeln!(stdout)?;
+    Ok(stdout.flush()?)
+}
+
+/// One line of text.
+pub(crate) fn line(text: &str) -> anyhow::Result<()> {
+    Ok(writeln!(io::stdout().lock(), "{}", printable(text))?)
+}
+
+/// Bytes as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
 }
 
 /// A remark on stderr, which is no data.

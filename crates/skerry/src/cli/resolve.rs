@@ -16,28 +16,13 @@ impl Context {
         if let Ok(id) = text.parse() {
             return Ok(self.client.sandbox(id));
         }
-        let query = ListSandboxes {
-            name: Some(text.to_owned()),
-            ..ListSandboxes::default()
-        };
-        let named = self.client.list_all(query.clone()).await?;
-        if let Some(id) = the_one(text, &named)? {
-            return Ok(self.client.sandbox(id));
+        let mut asked = ListSandboxes::default();
+        let mut found = meant(text, &self.client.list_all(asked.clone()).await?)?;
+        if found.is_none() {
+            asked.status = Some(SandboxState::Deleted.as_str().to_owned());
+            found = meant(text, &self.client.list_all(asked).await?)?;
         }
-        let all = self.client.list_all(ListSandboxes::default()).await?;
-        let begun: Vec<Record> = all
-            .into_iter()
-            .filter(|s| begins(s.sandbox_id, text))
-            .collect();
-        if let Some(id) = the_one(text, &begun)? {
-            return Ok(self.client.sandbox(id));
-        }
-        let deleted = ListSandboxes {
-            status: Some(SandboxState::Deleted.as_str().to_owned()),
-            ..query
-        };
-        let deleted = self.client.list_all(deleted).await?;
-        let id = the_one(text, &deleted)?.ok_or_else(|| {
+        let id = found.ok_or_else(|| {
             Failure::not_found(format!("there is no sandbox `{text}`"))
                 .hint("`skerry ls --all` shows which there are")
         })?;
@@ -85,13 +70,22 @@ impl Context {
     }
 }
 
+/// The sandbox with that name, or else the one whose id begins so.
+fn meant(text: &str, all: &[Record]) -> Result<Option<SandboxId>, Failure> {
+    let named = all.iter().filter(|s| s.name.as_deref() == Some(text));
+    if let Some(id) = the_one(text, &named.collect::<Vec<_>>())? {
+        return Ok(Some(id));
+    }
+    let begun = all.iter().filter(|s| begins(s.sandbox_id, text));
+    the_one(text, &begun.collect::<Vec<_>>())
+}
+
 /// The only one, or the only one that has not ended.
-fn the_one(text: &str, found: &[Record]) -> Result<Option<SandboxId>, Failure> {
-    let live: Vec<&Record> = found.iter().filter(|s| !s.status.is_ended()).collect();
-    match (live.as_slice(), found) {
-        ([one], _) => Ok(Some(one.sandbox_id)),
-        ([], [one]) => Ok(Some(one.sandbox_id)),
-        ([], []) => Ok(None),
+fn the_one(text: &str, found: &[&Record]) -> Result<Option<SandboxId>, Failure> {
+    let mut live = found.iter().filter(|s| !s.status.is_ended());
+    match (live.next(), live.next(), found) {
+        (Some(one), None, _) | (None, None, [one]) => Ok(Some(one.sandbox_id)),
+        (None, None, []) => Ok(None),
         _ => {
             let ids: Vec<String> = found.iter().map(|s| s.sandbox_id.to_string()).collect();
             Err(Failure::usage(format!("`{text}` means several sandboxes"))

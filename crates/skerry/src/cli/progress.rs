@@ -1,0 +1,53 @@
+//! Progress bars, on a terminal only.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+const KNOWN: &str = "{msg:<32!} {bar:30} {bytes:>10} of {total_bytes} {bytes_per_sec}";
+const UNKNOWN: &str = "{msg:<32!} {spinner} {bytes:>10} {bytes_per_sec}";
+
+/// How far long work has come.
+#[derive(Debug)]
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    /// `total` in bytes, if anyone knows.
+    pub(crate) fn start(what: &str, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        if !io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        bar.set_message(what.to_owned());
+        let progress = Self(bar);
+        progress.style(total.is_some());
+        progress.0.enable_steady_tick(Duration::from_millis(200));
+        progress
+    }
+
+    fn style(&self, known: bool) {
+        let template = if known { KNOWN } else { UNKNOWN };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style);
+        }
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.inc(bytes as u64);
+    }
+
+    /// A new step; `total` 0: nobody knows.
+    pub(crate) fn set(&self, what: String, done: u64, total: u64) {
+        self.style(total > 0);
+        self.0.set_message(what);
+        self.0.set_length(total);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

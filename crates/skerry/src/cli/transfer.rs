@@ -1,0 +1,319 @@
+//! Files on this machine as bodies of requests, and answers as files.
+//!
+//! Invariant: what comes from a sandbox is hostile. Nothing of an archive lands outside its target, and no link of it is followed.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+
+use bytes::{Buf, Bytes};
+use futures::{Stream, StreamExt};
+use skerry_client::{Body, Download};
+use tar::{Archive, Builder, EntryType};
+use tokio::sync::mpsc;
+use tokio_util::io::ReaderStream;
+
+use super::progress::Progress;
+
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks between the disk and the network.
+const QUEUE: usize = 8;
+
+/// Where bytes come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Whatever comes on stdin.
+    Stdin,
+    /// A file.
+    File(fs::File),
+    /// A folder, as a tar archive.
+    Folder(PathBuf),
+}
+
+impl Source {
+    /// `-` is stdin.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdin);
+        }
+        let file = fs::File::open(path)?;
+        if file.metadata()?.is_dir() {
+            return Ok(Self::Folder(path.to_owned()));
+        }
+        Ok(Self::File(file))
+    }
+}
+
+/// The body of a request that takes its bytes from there as they are needed.
+pub(crate) fn body(source: Source, progress: Progress) -> Body {
+    match source {
+        Source::Stdin => counted(chunks(tokio::io::stdin()), progress),
+        Source::File(file) => counted(chunks(tokio::fs::File::from_std(file)), progress),
+        Source::Folder(path) => counted(packed(path), progress),
+    }
+}
+
+fn chunks(reader: impl tokio::io::AsyncRead) -> impl Stream<Item = io::Result<Bytes>> {
+    ReaderStream::with_capacity(reader, CHUNK_BYTES)
+}
+
+fn counted(
+    chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    progress: Progress,
+) -> Body {
+    Body::wrap_stream(chunks.inspect(move |chunk| {
+        progress.add(chunk.as_ref().map_or(0, Bytes::len));
+    }))
+}
+
+/// A folder as a tar archive, with names relative to it.
+fn packed(path: PathBuf) -> impl Stream<Item = io::Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::task::spawn_blocking(move || {
+        let writer = io::BufWriter::with_capacity(CHUNK_BYTES, Sender(sender.clone()));
+        let mut builder = Builder::new(writer);
+        builder.follow_symlinks(false);
+        let packed = builder
+            .append_dir_all("", path)
+            .and_then(|()| builder.into_inner()?.flush());
+        if let Err(error) = packed {
+            // With nobody left to read it, it does not matter either.
+            let _gone = sender.blocking_send(Err(error));
+        }
+    });
+    futures::stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
+}
+
+struct Sender(mpsc::Sender<io::Result<Bytes>>);
+
+impl Write for Sender {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let sent = self.0.blocking_send(Ok(Bytes::copy_from_slice(data)));
+        sent.map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a download to a file, which appears whole or not at all.
+pub(crate) async fn save(
+    mut download: Download,
+    target: &Path,
+    mode: u32,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    while let Some(chunk) = download.chunk().await? {
+        progress.add(chunk.len());
+        file.write_all(&chunk)?;
+    }
+    let permissions = fs::Permissions::from_mode(mode & 0o777);
+    file.as_file().set_permissions(permissions)?;
+    file.persist(target)?;
+    Ok(())
+}
+
+/// Unpacks a downloaded tar archive below `target`. Gives the number of entries that are neither files, folders nor links, which are left out.
+pub(crate) async fn unpack(
+    mut download: Download,
+    target: PathBuf,
+    progress: &Progress,
+) -> anyhow::Result<usize> {
+    let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
+    let unpacking = tokio::task::spawn_blocking(move || {
+        let reader = Receiver {
+            receiver,
+            chunk: Bytes::new(),
+        };
+        unpack_from(reader, &target)
+    });
+    while let Some(chunk) = download.chunk().await? {
+        progress.add(chunk.len());
+        // It has stopped reading: it says why below.
+        if sender.send(chunk).await.is_err() {
+            break;
+        }
+    }
+    drop(sender);
+    Ok(unpacking.await??)
+}
+
+struct Receiver {
+    receiver: mpsc::Receiver<Bytes>,
+    chunk: Bytes,
+}
+
+impl Read for Receiver {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.chunk.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(0),
+            }
+        }
+        let taken = self.chunk.len().min(out.len());
+        self.chunk.copy_to_slice(&mut out[..taken]);
+        Ok(taken)
+    }
+}
+
+fn unpack_from(mut reader: impl Read, target: &Path) -> io::Result<usize> {
+    fs::create_dir_all(target)?;
+    let target = target.canonicalize()?;
+    let mut links = Vec::new();
+    let mut left_out = 0;
+    let mut archive = Archive::new(&mut reader);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Continuous | EntryType::Directory | EntryType::Link => {
+                if !entry.unpack_in(&target)? {
+                    return Err(outside(&entry.path()?));
+                }
+            }
+            // Last of all, so that nothing is written through them.
+            EntryType::Symlink => {
+                let to = entry.link_name()?.unwrap_or_default().into_owned();
+                links.push((entry.path()?.into_owned(), to));
+            }
+            _ => left_out += 1,
+        }
+    }
+    for (path, to) in links {
+        link(&target, &path, &to)?;
+    }
+    // What follows the archive's end is padding.
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok(left_out)
+}
+
+fn link(target: &Path, path: &Path, to: &Path) -> io::Result<()> {
+    let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    let place = target.join(path);
+    let folder = place.parent().unwrap_or(target).canonicalize()?;
+    if !path.components().all(is_plain) || !folder.starts_with(target) {
+        return Err(outside(path));
+    }
+    if let Err(error) = fs::remove_file(&place)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    symlink(to, place)
+}
+
+fn outside(path: &Path) -> io::Error {
+    io::Error::other(format!(
+        "the archive has `{}`, which leads out of its folder",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        fill(&mut builder);
+        builder.into_inner().unwrap()
+    }
+
+    fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, rest: &str) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o4755);
+        // The safe setter would refuse the very names that are to be tried.
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        if matches!(kind, EntryType::Symlink | EntryType::Link) {
+            header.as_old_mut().linkname[..rest.len()].copy_from_slice(rest.as_bytes());
+            header.set_size(0);
+        } else {
+            header.set_size(rest.len() as u64);
+        }
+        header.set_cksum();
+        let data = if kind == EntryType::Regular {
+            rest.as_bytes()
+        } else {
+            b""
+        };
+        builder.append(&header, data).unwrap();
+    }
+
+    #[test]
+    fn trees_come_out_as_they_went_in() {
+        let from = tempfile::tempdir().unwrap();
+        fs::create_dir_all(from.path().join("a/b")).unwrap();
+        fs::write(from.path().join("a/b/file"), "x").unwrap();
+        symlink("b/file", from.path().join("a/link")).unwrap();
+        let packed = archive(|builder| {
+            builder.follow_symlinks(false);
+            builder.append_dir_all("", from.path()).unwrap();
+        });
+        let to = tempfile::tempdir().unwrap();
+        for _again in 0..2 {
+            assert_eq!(unpack_from(&packed[..], to.path()).unwrap(), 0);
+            assert_eq!(fs::read_to_string(to.path().join("a/link")).unwrap(), "x");
+        }
+    }
+
+    #[test]
+    fn nothing_lands_outside() {
+        let home = tempfile::tempdir().unwrap();
+        let (target, victim) = (home.path().join("in"), home.path().join("out"));
+        let out = victim.to_str().unwrap();
+        let tries = [
+            archive(|b| add(b, EntryType::Regular, "../out/f", "x")),
+            archive(|b| add(b, EntryType::Symlink, "../out/f", "x")),
+            archive(|b| {
+                add(b, EntryType::Symlink, "l", out);
+                add(b, EntryType::Regular, "l/f", "x");
+            }),
+            archive(|b| {
+                add(b, EntryType::Symlink, "l", out);
+                add(b, EntryType::Symlink, "l/f", "x");
+            }),
+            archive(|b| {
+                add(b, EntryType::Regular, "/out/f", "x");
+                add(b, EntryType::Link, "hard", &format!("{out}/secret"));
+            }),
+        ];
+        for bytes in tries {
+            fs::create_dir_all(&target).unwrap();
+            fs::create_dir_all(&victim).unwrap();
+            fs::write(victim.join("secret"), "s").unwrap();
+            let _refused_or_harmless = unpack_from(&bytes[..], &target);
+            assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
+            assert!(!target.join("hard").exists());
+            fs::remove_dir_all(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn devices_are_left_out_and_setuid_is_taken_off() {
+        use std::os::unix::fs::PermissionsExt;
+        let target = tempfile::tempdir().unwrap();
+        let bytes = archive(|b| {
+            add(b, EntryType::Fifo, "pipe", "");
+            add(b, EntryType::Char, "null", "");
+            add(b, EntryType::Regular, "tool", "x");
+        });
+        assert_eq!(unpack_from(&bytes[..], target.path()).unwrap(), 2);
+        let mode = fs::metadata(target.path().join("tool"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o755);
+    }
+}
