@@ -61,7 +61,7 @@ fn become_agent(
         fds.listener.as_fd(),
     ])
     .map_err(Failure::at("hand over the agent's socket"))?;
-    confine::confine(request, &spawner.filters)?;
+    confine::confine(request, &spawner.filter)?;
     laps.lap("limits, capabilities, seccomp");
     let report = serde_json::to_vec(&Report::Ready(laps.into_laps()))
         .map_err(io::Error::from)

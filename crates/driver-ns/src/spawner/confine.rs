@@ -10,7 +10,7 @@ use rustix::thread::{
 use skerry_driver::Privilege;
 
 use super::message::{Failure, Request};
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 
 const MAX_OPEN_FILES: u64 = 65_536;
 
@@ -49,7 +49,7 @@ pub(super) fn limit(request: &Request) -> io::Result<()> {
 }
 
 /// Gives up everything that the level does not have. The next program, run by uid 0, gets what is left of the bounding set and no more.
-pub(super) fn confine(request: &Request, filters: &Filters) -> Result<(), Failure> {
+pub(super) fn confine(request: &Request, filter: &Filter) -> Result<(), Failure> {
     let kept = match (request.privilege, request.first_id) {
         (Privilege::Restricted, None) => RESTRICTED.difference(BECOME),
         (Privilege::Restricted, Some(_)) => RESTRICTED,
@@ -59,7 +59,7 @@ pub(super) fn confine(request: &Request, filters: &Filters) -> Result<(), Failur
     if request.privilege == Privilege::Restricted {
         set_no_new_privs(true).map_err(Failure::at("set no_new_privs"))?;
     }
-    filters
+    filter
         .load()
         .map_err(Failure::at("load the system call filter"))
 }

@@ -26,7 +26,7 @@ pub(crate) use client::{Client, SpawnError, Started};
 pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Request};
 pub(crate) use spawn::IDS;
 
-use crate::seccomp::Filters;
+use crate::seccomp::Filter;
 use message::{MAX_BYTES, Reply};
 
 /// The descriptors that come with a request, in this order.
@@ -86,7 +86,7 @@ impl Fds {
 #[derive(Debug)]
 struct Spawner {
     single: SingleThreaded,
-    filters: Filters,
+    filter: Filter,
     /// Opened in advance: also the standard streams of every agent.
     null: OwnedFd,
     /// This process's own network, to come back to.
@@ -128,7 +128,7 @@ impl Spawner {
         // Number 3 is taken from here on, by `null` at the latest: no request's descriptor stands where the agent wants its link.
         Ok(Self {
             single: SingleThreaded::check()?,
-            filters: Filters::compile().map_err(io::Error::other)?,
+            filter: Filter::compile(),
             null,
             home_net: own_network()?,
         })
