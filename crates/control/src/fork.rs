@@ -21,6 +21,7 @@ impl Control {
             validate::name("name", name)?;
         }
         validate::env(&request.env)?;
+        validate::metadata(&request.metadata)?;
         let max_ttl = self.quotas(caller).await?.max_ttl_seconds;
         let ttl = request.ttl_seconds.map(|ttl| validate::ttl(ttl, max_ttl));
         let fork = NewFork {
@@ -28,6 +29,7 @@ impl Control {
             name: request.name,
             env_names: request.env.keys().cloned().collect(),
             ttl_seconds: ttl.transpose()?,
+            metadata: request.metadata,
         };
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.place_fork(&tenant, id, fork, request.env).await })

@@ -57,6 +57,8 @@ pub struct NewFork {
     pub env_names: Vec<String>,
     /// The child's age limit; as the parent's where not given.
     pub ttl_seconds: Option<u32>,
+    /// Goes over the parent's metadata.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -118,6 +120,8 @@ impl NewFork {
         env_names.extend(self.env_names);
         env_names.sort();
         env_names.dedup();
+        let mut metadata = parent.metadata;
+        metadata.extend(self.metadata);
         NewSandbox {
             id: self.id,
             name: self.name,
@@ -127,7 +131,7 @@ impl NewFork {
             driver: parent.facts.driver,
             privilege: parent.facts.privilege,
             network: parent.network,
-            metadata: parent.metadata,
+            metadata,
             env_names,
             ttl_seconds: self.ttl_seconds.unwrap_or(parent.ttl_seconds),
             idle_seconds: parent.idle_seconds,

@@ -26,12 +26,14 @@ async fn a_child_has_its_own_environment_time_and_name() {
     let parent = world
         .running_with(CreateRequest {
             env: env(&[("A", "1"), ("B", "2")]),
+            metadata: env(&[("team", "a"), ("step", "1")]),
             ttl_seconds: Some(50),
             ..CreateRequest::default()
         })
         .await;
     let request = ForkRequest {
         env: env(&[("B", "3"), ("C", "4")]),
+        metadata: env(&[("step", "2")]),
         ttl_seconds: Some(70),
         name: Some("child".into()),
         ..ForkRequest::default()
@@ -44,6 +46,7 @@ async fn a_child_has_its_own_environment_time_and_name() {
     assert_eq!((child.ttl_seconds, child.fork_depth), (70, 1));
     assert_eq!(child.name.as_deref(), Some("child"));
     assert_eq!(child.env_names, ["A", "B", "C"]);
+    assert_eq!(child.metadata, env(&[("team", "a"), ("step", "2")]));
     let inside = world.node.env(child.id).unwrap();
     assert_eq!(inside, env(&[("A", "1"), ("B", "3"), ("C", "4")]));
     assert_eq!(child.facts.unwrap().fork.as_deref(), Some("files"));

@@ -20,6 +20,7 @@ pub(crate) fn new_fork() -> NewFork {
         name: None,
         env_names: vec!["EXTRA".into(), "TOKEN".into()],
         ttl_seconds: None,
+        metadata: [].into(),
     }
 }
 
