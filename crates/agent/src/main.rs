@@ -68,7 +68,10 @@ fn start() -> Result<(), Box<dyn Error>> {
 async fn run(args: &Args, links: Links) -> std::io::Result<()> {
     let agent = Agent::new(args.level);
     spawn_local(agent.reaper.clone().run());
-    spawn_local(stop_on_term(agent.clone()));
+    // As first process it would hear anyone inside; without a handler the kernel lets none through.
+    if std::process::id() != 1 {
+        spawn_local(stop_on_term(agent.clone()));
+    }
     let serving = {
         let agent = agent.clone();
         spawn_local(async move {
