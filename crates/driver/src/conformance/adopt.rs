@@ -48,16 +48,28 @@ async fn killed(ground: Ground<'_>) -> Verdict {
     ground.driver().kill(sandbox).await?;
     let ground = ground.after_restart().await;
     same("adopt", ground.driver().adopt(sandbox).await?, None)?;
-    same("list", ground.driver().list().await?.contains(&sandbox), true)?;
+    same(
+        "list",
+        ground.driver().list().await?.contains(&sandbox),
+        true,
+    )?;
     ground.driver().destroy(sandbox).await?;
-    same("list", ground.driver().list().await?.contains(&sandbox), false)
+    same(
+        "list",
+        ground.driver().list().await?.contains(&sandbox),
+        false,
+    )
 }
 
 async fn swept(ground: Ground<'_>) -> Verdict {
     let (sandbox, mut agent) = ground.sandbox().await?;
     agent.start(sh("sleep 1000")).await?;
     let ground = ground.after_restart().await;
-    same("list", ground.driver().list().await?.contains(&sandbox), true)?;
+    same(
+        "list",
+        ground.driver().list().await?.contains(&sandbox),
+        true,
+    )?;
     ground.driver().destroy(sandbox).await?;
     let gone = agent.sh("true").await;
     ensure!(gone.is_err(), "its agent still answers: {gone:?}");

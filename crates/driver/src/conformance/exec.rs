@@ -181,7 +181,9 @@ async fn terminal(ground: Ground<'_>) -> Verdict {
 
 /// What `seq 1 last` prints.
 pub(super) fn counted(last: u32) -> String {
-    (1..=last).map(|number| format!("{number}\n")).collect()
+    (1..=last).fold(String::new(), |text, number| {
+        text + &number.to_string() + "\n"
+    })
 }
 
 async fn order(ground: Ground<'_>) -> Verdict {

@@ -45,6 +45,10 @@ macro_rules! ensure {
 pub(crate) use ensure;
 
 /// Fails the check unless they are the same.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "most of what is seen is seen once"
+)]
 pub(crate) fn same<T, U>(what: &str, seen: T, wanted: U) -> Verdict
 where
     T: fmt::Debug + PartialEq<U>,

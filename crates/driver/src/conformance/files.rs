@@ -88,7 +88,11 @@ async fn round_trip(ground: Ground<'_>) -> Verdict {
     let part = agent.download(call).await?;
     same("a part", &part[..], &content[70_000..70_100])?;
     write(&mut agent, "/tmp/text", b"from outside\n").await?;
-    same("seen inside", agent.sh("cat /tmp/text").await?, "from outside\n")?;
+    same(
+        "seen inside",
+        agent.sh("cat /tmp/text").await?,
+        "from outside\n",
+    )?;
     agent.sh("echo from inside > /tmp/text").await?;
     let back = read(&mut agent, "/tmp/text").await?;
     same("seen outside", &back[..], &b"from inside\n"[..])
@@ -121,7 +125,13 @@ async fn given_up(ground: Ground<'_>) -> Verdict {
     });
     let id = agent.ask(call).await?;
     let data = Bytes::from_static(b"half");
-    agent.send(To::Data(Data { id, data, eof: false })).await?;
+    agent
+        .send(To::Data(Data {
+            id,
+            data,
+            eof: false,
+        }))
+        .await?;
     agent.send(To::Cancel(Cancel { id })).await?;
     let back = read(&mut agent, "/tmp/kept").await?;
     same("content", &back[..], &b"kept"[..])
@@ -151,7 +161,11 @@ async fn listing(ground: Ground<'_>) -> Verdict {
             return Err(Failure::new("no list"));
         };
         ensure!(page.entries.len() <= 2, "a page of {}", page.entries.len());
-        after = page.entries.last().map(|e| e.path.clone()).unwrap_or_default();
+        after = page
+            .entries
+            .last()
+            .map(|e| e.path.clone())
+            .unwrap_or_default();
         names.extend(page.entries.into_iter().map(|e| e.path));
         if !page.more {
             break;
@@ -169,15 +183,31 @@ async fn move_and_remove(ground: Ground<'_>) -> Verdict {
         to: path("/tmp/to"),
         user: String::new(),
     });
-    same("move", matches!(agent.call(call).await?, Reply::Done(_)), true)?;
-    must_fail("old place", &stat(&mut agent, "/tmp/from").await?, Some(NOT_FOUND))?;
+    same(
+        "move",
+        matches!(agent.call(call).await?, Reply::Done(_)),
+        true,
+    )?;
+    must_fail(
+        "old place",
+        &stat(&mut agent, "/tmp/from").await?,
+        Some(NOT_FOUND),
+    )?;
     let back = read(&mut agent, "/tmp/to/deep/file").await?;
     same("moved", &back[..], &b"moved"[..])?;
     let call = Call::Remove(Remove {
         path: path("/tmp/to"),
     });
-    same("remove", matches!(agent.call(call).await?, Reply::Done(_)), true)?;
-    must_fail("removed", &stat(&mut agent, "/tmp/to").await?, Some(NOT_FOUND))?;
+    same(
+        "remove",
+        matches!(agent.call(call).await?, Reply::Done(_)),
+        true,
+    )?;
+    must_fail(
+        "removed",
+        &stat(&mut agent, "/tmp/to").await?,
+        Some(NOT_FOUND),
+    )?;
     let root = Call::Remove(Remove { path: path("/") });
     must_fail("remove the root", &agent.call(root).await?, None)
 }
@@ -185,7 +215,7 @@ async fn move_and_remove(ground: Ground<'_>) -> Verdict {
 async fn tar(ground: Ground<'_>) -> Verdict {
     let (_, mut agent) = ground.sandbox().await?;
     write(&mut agent, "/tmp/tree/one", b"1").await?;
-    write(&mut agent, "/tmp/tree/sub/two", &[2; 100_000]).await?;
+    write(&mut agent, "/tmp/tree/sub/two", &vec![2; 100_000]).await?;
     write(&mut agent, "/tmp/tree/left/out", b"out").await?;
     let call = Call::TarOut(TarOut {
         path: path("/tmp/tree"),
@@ -201,8 +231,12 @@ async fn tar(ground: Ground<'_>) -> Verdict {
     let one = read(&mut agent, "/tmp/copy/one").await?;
     same("one", &one[..], &b"1"[..])?;
     let two = read(&mut agent, "/tmp/copy/sub/two").await?;
-    same("two", two == [2; 100_000], true)?;
-    must_fail("left out", &stat(&mut agent, "/tmp/copy/left").await?, Some(NOT_FOUND))
+    same("two", two == vec![2; 100_000], true)?;
+    must_fail(
+        "left out",
+        &stat(&mut agent, "/tmp/copy/left").await?,
+        Some(NOT_FOUND),
+    )
 }
 
 async fn hostile_tar(ground: Ground<'_>) -> Verdict {
@@ -214,7 +248,11 @@ async fn hostile_tar(ground: Ground<'_>) -> Verdict {
         });
         let reply = agent.upload(call, &archive_of(name, b"out")?).await?;
         must_fail(name, &reply, None)?;
-        must_fail(name, &stat(&mut agent, "/tmp/escaped").await?, Some(NOT_FOUND))?;
+        must_fail(
+            name,
+            &stat(&mut agent, "/tmp/escaped").await?,
+            Some(NOT_FOUND),
+        )?;
     }
     Ok(())
 }

@@ -74,13 +74,24 @@ async fn instant(ground: Ground<'_>) -> Verdict {
 
 async fn apart(ground: Ground<'_>) -> Verdict {
     let (parent, mut agent) = ground.sandbox().await?;
-    agent.sh("echo both > /tmp/both; echo both > /tmp/gone").await?;
+    agent
+        .sh("echo both > /tmp/both; echo both > /tmp/gone")
+        .await?;
     let (_, mut child) = ground.fork(parent).await?;
     same("inherited", child.sh("cat /tmp/both").await?, "both\n")?;
-    child.sh("echo child > /tmp/both; rm /tmp/gone; echo new > /tmp/new").await?;
-    same("in the parent", agent.sh("cat /tmp/both /tmp/gone").await?, "both\nboth\n")?;
+    child
+        .sh("echo child > /tmp/both; rm /tmp/gone; echo new > /tmp/new")
+        .await?;
+    same(
+        "in the parent",
+        agent.sh("cat /tmp/both /tmp/gone").await?,
+        "both\nboth\n",
+    )?;
     let new = stat(&mut agent, "/tmp/new").await?;
-    ensure!(matches!(new, Reply::Failed(_)), "the child's file shows: {new:?}");
+    ensure!(
+        matches!(new, Reply::Failed(_)),
+        "the child's file shows: {new:?}"
+    );
     agent.sh("echo parent > /tmp/both").await?;
     same("in the child", child.sh("cat /tmp/both").await?, "child\n")
 }
@@ -92,7 +103,10 @@ async fn own(ground: Ground<'_>) -> Verdict {
     let (_, mut child) = ground.fork(parent).await?;
     for name in ["/etc/hostname", "/etc/machine-id"] {
         let (mine, yours) = (read(&mut agent, name).await?, read(&mut child, name).await?);
-        ensure!(!mine.is_empty() && mine != yours, "{name} is the same: {mine:?}");
+        ensure!(
+            !mine.is_empty() && mine != yours,
+            "{name} is the same: {mine:?}"
+        );
     }
     if !ground.capabilities().memory_fork {
         let Reply::Processes(all) = child.call(Call::ListProcesses(ListProcesses {})).await? else {
@@ -111,11 +125,19 @@ async fn generations(ground: Ground<'_>) -> Verdict {
     agent.sh("echo second >> /tmp/who").await?;
     let (_, mut third) = ground.fork(second).await?;
     ground.driver().destroy(first).await?;
-    same("grandchild", third.sh("cat /tmp/who").await?, "first\nsecond\n")?;
+    same(
+        "grandchild",
+        third.sh("cat /tmp/who").await?,
+        "first\nsecond\n",
+    )?;
     same("child", agent.sh("cat /tmp/who").await?, "first\nsecond\n")?;
     ground.driver().destroy(second).await?;
     third.sh("echo third >> /tmp/who").await?;
-    same("alone", third.sh("cat /tmp/who").await?, "first\nsecond\nthird\n")
+    same(
+        "alone",
+        third.sh("cat /tmp/who").await?,
+        "first\nsecond\nthird\n",
+    )
 }
 
 async fn wrong(ground: Ground<'_>) -> Verdict {
@@ -162,11 +184,16 @@ async fn paused(ground: Ground<'_>) -> Verdict {
     ground.driver().pause(parent).await?;
     let (_, mut child) = ground.fork(parent).await?;
     one_instant(&mut child).await?;
-    let question = agent.ask(Call::Health(skerry_proto::agent::Health {})).await?;
+    let question = agent
+        .ask(Call::Health(skerry_proto::agent::Health {}))
+        .await?;
     agent
         .listen(tokio::time::sleep(std::time::Duration::from_millis(100)))
         .await?;
-    ensure!(!agent.has_answer(question), "the parent is not paused any more");
+    ensure!(
+        !agent.has_answer(question),
+        "the parent is not paused any more"
+    );
     ground.driver().resume(parent).await?;
     agent.answer(question).await?;
     Ok(())

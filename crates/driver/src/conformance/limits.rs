@@ -39,8 +39,15 @@ async fn memory(ground: Ground<'_>) -> Verdict {
     same("its neighbour", neighbour.sh("echo well").await?, "well\n")?;
     let after = ground.driver().stats(spec.id).await?;
     ensure!(after.oom_kills > before, "not counted: {after:?}");
-    ensure!(after.memory_peak_bytes <= 64 << 20, "over the limit: {after:?}");
-    same("the neighbour's kills", ground.driver().stats(other).await?.oom_kills, 0)
+    ensure!(
+        after.memory_peak_bytes <= 64 << 20,
+        "over the limit: {after:?}"
+    );
+    same(
+        "the neighbour's kills",
+        ground.driver().stats(other).await?.oom_kills,
+        0,
+    )
 }
 
 /// Starts processes until that fails; says how many there were, and why.
@@ -64,7 +71,10 @@ async fn pids(ground: Ground<'_>) -> Verdict {
     let (_, mut neighbour) = ground.sandbox().await?;
     let said = agent.python(BOMB).await?;
     let (count, errno) = said.trim().split_once(' ').unwrap_or_default();
-    ensure!(count.parse().is_ok_and(|count: u32| count < 40), "said {said:?}");
+    ensure!(
+        count.parse().is_ok_and(|count: u32| count < 40),
+        "said {said:?}"
+    );
     same("error", errno, TRY_AGAIN)?;
     same("its neighbour", neighbour.sh("echo well").await?, "well\n")
 }
@@ -88,11 +98,15 @@ async fn processor(ground: Ground<'_>) -> Verdict {
     spec.resources.vcpus = 1;
     let mut agent = ground.create(&spec).await?;
     let said = agent.python(BUSY).await?;
-    let numbers: Vec<f64> = said.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let numbers: Vec<f64> = said
+        .split_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
     let [used, wall] = numbers[..] else {
         return Err(Failure::new(format!("said {said:?}")));
     };
-    ensure!(used <= wall + 0.3, "{used} s used in {wall} s");
+    let rationed = used <= wall + 0.3;
+    ensure!(rationed, "{used} s used in {wall} s");
     Ok(())
 }
 
@@ -118,7 +132,9 @@ async fn disk(ground: Ground<'_>) -> Verdict {
     let mut agent = ground.create(&spec).await?;
     let (_, mut neighbour) = ground.sandbox().await?;
     let filler = agent
-        .run(sh("dd if=/dev/urandom of=/tmp/big bs=1M count=200 conv=fsync"))
+        .run(sh(
+            "dd if=/dev/urandom of=/tmp/big bs=1M count=200 conv=fsync",
+        ))
         .await?;
     let said = String::from_utf8_lossy(&filler.stderr).into_owned();
     ensure!(
@@ -126,7 +142,11 @@ async fn disk(ground: Ground<'_>) -> Verdict {
         "ended with {:?}, said {said:?}",
         filler.end
     );
-    same("its sandbox", agent.sh("rm /tmp/big; echo well").await?, "well\n")?;
+    same(
+        "its sandbox",
+        agent.sh("rm /tmp/big; echo well").await?,
+        "well\n",
+    )?;
     let size = neighbour
         .sh("dd if=/dev/urandom of=/tmp/big bs=1M count=40 conv=fsync 2>/dev/null; stat -c %s /tmp/big")
         .await?;

@@ -39,7 +39,7 @@ use ground::Ground;
 pub use report::{Checked, Outcome, Report};
 
 /// Long enough for a loaded machine; only a hang takes it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What the suite needs from whoever tests a driver.
 #[async_trait]

@@ -82,7 +82,10 @@ for address in {addresses}:
 }
 
 fn silent(said: &str) -> Verdict {
-    let answers: Vec<&str> = said.lines().filter(|line| !line.ends_with(" b''")).collect();
+    let answers: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.ends_with(" b''"))
+        .collect();
     same("answers", answers, Vec::<&str>::new())
 }
 
@@ -130,7 +133,11 @@ async fn neighbour(ground: Ground<'_>) -> Verdict {
     server.until_out(&running, 1).await?;
     let other = with_nat(&ground);
     let mut client = ground.create(&other).await?;
-    silent(&client.python(&listen_at(&format!("('{address}',)"), 8080)).await?)
+    silent(
+        &client
+            .python(&listen_at(&format!("('{address}',)"), 8080))
+            .await?,
+    )
 }
 
 fn with_nat(ground: &Ground<'_>) -> Spec {

@@ -1,0 +1,79 @@
+//! The simulated machine: what drivers made on it, and what is to go wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use skerry_driver::Instance;
+use skerry_types::SandboxId;
+use tokio::runtime::Handle;
+
+use crate::agent::Agent;
+use crate::script::Script;
+use crate::tree::Tree;
+
+/// See the crate.
+pub struct World {
+    pub(crate) runtime: Handle,
+    pub(crate) sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
+    script: Mutex<Script>,
+}
+
+/// What is on the machine of a sandbox.
+pub(crate) struct Sandbox {
+    /// What was made, once all of it was.
+    pub(crate) instance: Option<Instance>,
+    pub(crate) tree: Arc<Tree>,
+    /// `None` before it starts and after a kill.
+    pub(crate) agent: Option<Arc<Agent>>,
+}
+
+impl World {
+    /// An empty machine whose agents run on the current runtime, where everything goes well.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            runtime: Handle::current(),
+            sandboxes: Mutex::default(),
+            script: Mutex::default(),
+        })
+    }
+
+    /// Changes what goes wrong.
+    pub fn script<T>(&self, change: impl FnOnce(&mut Script) -> T) -> T {
+        change(&mut self.script.lock())
+    }
+
+    /// The agent of a sandbox dies at once, as if it had crashed.
+    pub fn lose_agent(&self, id: SandboxId) {
+        if let Some(agent) = self.agent(id) {
+            agent.die();
+        }
+    }
+
+    /// Everything of which anything is on the machine.
+    pub fn sandboxes(&self) -> Vec<SandboxId> {
+        self.sandboxes.lock().keys().copied().collect()
+    }
+
+    /// The content of a file in a sandbox, if both are there.
+    pub fn file(&self, id: SandboxId, path: &str) -> Option<Vec<u8>> {
+        let tree = Arc::clone(&self.sandboxes.lock().get(&id)?.tree);
+        tree.read(path).ok()
+    }
+
+    pub(crate) fn agent(&self, id: SandboxId) -> Option<Arc<Agent>> {
+        self.sandboxes.lock().get(&id)?.agent.clone()
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("sandboxes", &self.sandboxes())
+            .finish_non_exhaustive()
+    }
+}
