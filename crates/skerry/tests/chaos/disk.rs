@@ -1,0 +1,137 @@
+//! Full disks: a sandbox's own, and the node's. The error is clear, nothing that was told is lost, and all goes on when there is space again.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+
+use serde_json::json;
+use skerry_client::api::CreateSandbox;
+use skerry_client::{Sandbox, shell};
+use skerry_types::{ErrorCode, ExecEnd, ExecId};
+
+use crate::api::{Answer, Call};
+use crate::output::Transcript;
+use crate::world::{World, launch};
+
+const FILL: &str = "head -c 300M /dev/zero > fill; echo code $?; ls -s fill | cut -d' ' -f1";
+/// A data folder of its own of this size, which nobody else sees.
+const SMALL: &str = "mount -t tmpfs -o size=400m none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
+/// Writes as fast as it can until it may end.
+const PRODUCER: &str = "until [ -e end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_sandbox_hurts_only_itself() {
+    let world = World::start().await;
+    let small = CreateSandbox {
+        disk_mb: Some(128),
+        ..CreateSandbox::default()
+    };
+    let (full, other) = (world.make(&small).await, world.make(&small).await);
+    let quota = full.get().await.unwrap().facts.unwrap().disk_quota;
+    assert!(quota, "root has quotas wherever the pool works");
+    let filled = full.run(&shell(FILL)).await.unwrap();
+    assert!(filled.stdout.starts_with("code 1\n"), "{filled:?}");
+    let kib: u64 = filled.stdout.lines().nth(1).unwrap().parse().unwrap();
+    assert!(kib <= 128 * 1024, "{kib} KiB in a sandbox of 128 MiB");
+    // It still runs and its commands are still recorded.
+    let said = full
+        .run(&shell("echo still here; echo more > more"))
+        .await
+        .unwrap();
+    assert_eq!(said.stdout, "still here\n");
+    let wrote = other
+        .run(&shell("head -c 50M /dev/zero > mine && echo fine"))
+        .await
+        .unwrap();
+    assert_eq!(wrote.stdout, "fine\n", "{wrote:?}");
+    let again = full
+        .run(&shell("rm -f fill && echo more > more && cat more"))
+        .await
+        .unwrap();
+    assert_eq!(again.stdout, "more\n", "{again:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_node_refuses_and_forgets_nothing() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Only root can give it a small disk of its own.
+    }
+    let world = World::launch(launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"])).await;
+    let sandbox = world.sandbox().await;
+    let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
+    let mut heard = Transcript::default();
+    let mut events = sandbox.follow(exec, 0);
+    while heard.stdout.len() < 100_000 {
+        heard.take(events.next().await.unwrap().unwrap());
+    }
+    let ballast = world.server.path("ballast");
+    fill(&ballast);
+    world
+        .eventually("the disk is full", async || {
+            let refused = start(&world, &sandbox).await;
+            (refused.text("error") == ErrorCode::DiskFull.as_str()).then_some(())
+        })
+        .await;
+    let refused = world
+        .api
+        .call(&Call::post("sandboxes", json!({})))
+        .await
+        .unwrap();
+    assert_eq!(
+        refused.text("error"),
+        ErrorCode::DiskFull.as_str(),
+        "{refused:?}"
+    );
+    let known = sandbox.exec(exec).await.unwrap();
+    assert_eq!(known.end, None, "a full disk is no end of a command");
+    fs::remove_file(&ballast).unwrap();
+    world
+        .eventually("there is space again", async || {
+            start(&world, &sandbox).await.is_success().then_some(())
+        })
+        .await;
+    check(&sandbox, exec, &mut heard).await;
+    world.sandbox().await;
+    world.end().await;
+}
+
+/// Lets the producer end.
+async fn start(world: &World, sandbox: &Sandbox) -> Answer {
+    let path = format!("sandboxes/{}/exec", sandbox.id());
+    world
+        .api
+        .call(&Call::post(
+            path,
+            json!({ "cmd": "touch end", "wait": false }),
+        ))
+        .await
+        .unwrap()
+}
+
+/// The producer, held up while the disk was full, wrote every line once and ended as it meant to.
+async fn check(sandbox: &Sandbox, exec: ExecId, heard: &mut Transcript) {
+    let whole = Transcript::read(sandbox, exec).await;
+    whole.assert_continues(heard);
+    assert_eq!(
+        whole.exit.as_ref().map(|exit| &exit.end),
+        Some(&ExecEnd::Exited { code: 4 })
+    );
+    let text = String::from_utf8(whole.stdout).unwrap();
+    for (number, line) in (1..).zip(text.lines()) {
+        assert_eq!(line.split(' ').next(), Some(number.to_string().as_str()));
+    }
+}
+
+/// Writes until nothing fits any more.
+fn fill(path: &std::path::Path) {
+    let mut file = File::create(path).unwrap();
+    for size in [1 << 20, 4096] {
+        loop {
+            match file.write_all(&vec![1; size]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}

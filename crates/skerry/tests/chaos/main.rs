@@ -1,0 +1,15 @@
+//! The real server under bad luck: cut connections, killed processes, full disks, floods of output and of requests.
+//!
+//! Each test starts a server of its own through the public door and leaves nothing on the machine. `SKERRY_TEST_ALL=1` makes the runs long;
+//! `SKERRY_TEST_SEED` repeats one that failed.
+
+mod api;
+mod cuts;
+mod disk;
+mod flood;
+mod kills;
+mod life;
+mod output;
+mod restart;
+mod rootless;
+mod world;
