@@ -73,7 +73,7 @@ async fn compare_log(sandbox: &Sandbox, exec: ExecId) -> u64 {
         .unwrap();
     let mut expected = here.stdout.take().unwrap();
     let (mut log, mut buffer, mut total) = (sandbox.log(exec).await.unwrap(), Vec::new(), 0);
-    while let Some(chunk) = log.next().await.unwrap() {
+    while let Some(chunk) = log.chunk().await.unwrap() {
         buffer.resize(chunk.len(), 0);
         expected.read_exact(&mut buffer).unwrap();
         assert!(chunk == buffer, "other bytes after {total}");
