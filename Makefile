@@ -24,6 +24,7 @@ test-all: ## Everything `test` does, then the long suites
 
 bench: ## Measure, against other runtimes in the same run; writes bench/results
 	@scripts/setup.sh bench
+	cargo build --release --package skerry
 	cargo run --release --package skerry-bench
 
 install: ## Install the one binary to PREFIX/bin (/usr/local/bin unless said)

@@ -1,0 +1,137 @@
+//! The public HTTP API as plain requests, so that no client library is part of what is measured.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+
+const TIMEOUT: Duration = Duration::from_mins(2);
+
+/// A server and the key to it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    http: Client,
+    url: String,
+}
+
+impl Api {
+    pub(crate) fn new(url: &str, key: &str) -> Result<Self> {
+        let bearer = HeaderValue::from_str(&format!("Bearer {key}"))?;
+        let http = Client::builder()
+            .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
+            .timeout(TIMEOUT)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .build()?;
+        let url = format!("{url}/v1/sandboxes");
+        Ok(Self { http, url })
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Response> {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await?;
+        if !response.status().is_success() {
+            bail!("{path}: {}", response.text().await?);
+        }
+        Ok(response)
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let response = self.send(method, path, body).await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// Makes a sandbox that runs when this returns.
+    pub(crate) async fn create(&self, body: &Value) -> Result<Sandbox> {
+        self.running(&self.call(Method::POST, "", Some(body)).await?)
+    }
+
+    fn running(&self, made: &Value) -> Result<Sandbox> {
+        ensure!(made["status"] == "running", "not running: {made}");
+        let id = made["sandbox_id"].as_str().context("no id")?;
+        Ok(Sandbox {
+            api: self.clone(),
+            path: format!("/{id}"),
+            boot_us: made["boot_us"].as_f64().unwrap_or_default(),
+        })
+    }
+}
+
+/// A running sandbox.
+#[derive(Debug, Clone)]
+pub(crate) struct Sandbox {
+    api: Api,
+    path: String,
+    /// What the server says that making it took.
+    pub(crate) boot_us: f64,
+}
+
+impl Sandbox {
+    async fn post(&self, route: &str, body: &Value) -> Result<Value> {
+        let path = format!("{}{route}", self.path);
+        self.api.call(Method::POST, &path, Some(body)).await
+    }
+
+    /// Runs a program to its end and returns what it wrote. An error unless it ended well.
+    pub(crate) async fn run(&self, argv: &[&str]) -> Result<String> {
+        let ended = self.post("/exec", &json!({ "cmd": argv })).await?;
+        ensure!(ended["exit_code"] == 0, "{argv:?}: {ended}");
+        Ok(ended["stdout"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Starts a program and returns its exec's id.
+    pub(crate) async fn start(&self, argv: &[&str]) -> Result<String> {
+        let body = json!({ "cmd": argv, "wait": false });
+        let started = self.post("/exec", &body).await?;
+        Ok(started["exec_id"].as_str().context("no id")?.to_owned())
+    }
+
+    /// Reads an exec's server-sent events until one that `is_enough` is content with. Returns the bytes read.
+    pub(crate) async fn stream(
+        &self,
+        exec: &str,
+        is_enough: impl Fn(&[u8]) -> bool,
+    ) -> Result<u64> {
+        let path = format!("{}/exec/{exec}/stream", self.path);
+        let response = self.api.send(Method::GET, &path, None).await?;
+        let mut body = response.bytes_stream();
+        let mut read = 0;
+        // An event may be cut anywhere: the end of what came before is looked at again.
+        let mut tail = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            read += chunk.len() as u64;
+            tail.extend_from_slice(&chunk[chunk.len().saturating_sub(1024)..]);
+            if is_enough(&tail) {
+                return Ok(read);
+            }
+            tail.drain(..tail.len().saturating_sub(1024));
+        }
+        bail!("the stream of {exec} ended without what it should have")
+    }
+
+    /// How many bytes an exec has written to stdout.
+    pub(crate) async fn stdout_bytes(&self, exec: &str) -> Result<u64> {
+        let path = format!("{}/exec/{exec}", self.path);
+        let exec = self.api.call(Method::GET, &path, None).await?;
+        exec["stdout_bytes"].as_u64().context("no stdout_bytes")
+    }
+
+    /// Makes a fork of it that runs when this returns.
+    pub(crate) async fn fork(&self) -> Result<Self> {
+        self.api.running(&self.post("/fork", &json!({})).await?)
+    }
+
+    pub(crate) async fn delete(&self) -> Result<()> {
+        self.api
+            .call(Method::DELETE, &self.path, None)
+            .await
+            .map(drop)
+    }
+}

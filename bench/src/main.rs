@@ -1,0 +1,99 @@
+//! `make bench`: how fast this release is, beside other runtimes on the same machine in the same run.
+//!
+//! Everything of ours goes through the public HTTP API of a real `skerry up`. What is compared takes turns round by round, so that a machine
+//! that slows down slows everyone down.
+
+mod api;
+mod machine;
+mod ours;
+mod peers;
+mod process;
+mod race;
+mod report;
+mod results;
+mod rootfs;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use skerry_testkit::server::Launch;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::Api;
+use crate::machine::Machine;
+use crate::peers::Peers;
+use crate::results::Results;
+
+/// More than any row needs at once.
+const SLOTS: u32 = 1000;
+
+#[expect(clippy::print_stderr, reason = "for a person at a terminal")]
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<()> {
+    // While there is one thread: what other runtimes mount stays out of the machine's own table.
+    machine::enter_private_mounts()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let (mut term, mut int) = (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            );
+            // Whoever is dropped ends what it started.
+            tokio::select! {
+                done = run() => done,
+                _ = term.recv() => bail!("ended by a signal"),
+                _ = int.recv() => bail!("interrupted"),
+            }
+        })
+}
+
+async fn run() -> Result<()> {
+    let results_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let machine = Machine::look().await;
+    let server =
+        tokio::task::spawn_blocking(|| Launch::new(program()?).env("SKERRY_SLOTS", &SLOTS).start())
+            .await??;
+    let mut results = Results::default();
+    let peers = Peers::set_up(&mut results).await?;
+    let api = Api::new(server.url(), server.key())?;
+    let only = std::env::args().nth(1);
+    ours::measure(&api, &server, &peers, &mut results, only.as_deref()).await?;
+    drop(peers);
+    report::write(&results_dir, &machine, &results)
+}
+
+/// The server's program, built beside this one.
+fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("skerry");
+    if !program.is_file() {
+        bail!("{} is not there: `make bench` builds it", program.display());
+    }
+    Ok(program)
+}
+
+/// Says on stderr what is being measured.
+#[expect(clippy::print_stderr, reason = "for a person at a terminal")]
+fn say(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+/// A folder for what is made once and used again in later runs.
+fn cache_dir() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let dir = base.or_else(home).context("no HOME")?.join("skerry-bench");
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
