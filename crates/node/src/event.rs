@@ -25,7 +25,13 @@ pub enum Event {
         forked_at_seq: Option<u64>,
     },
     #[serde(rename = "sandbox.ready")]
-    SandboxReady { boot_us: u64, facts: SandboxFacts },
+    SandboxReady {
+        boot_us: u64,
+        facts: SandboxFacts,
+        /// Where the time went.
+        #[serde(default)]
+        steps: Vec<BootStep>,
+    },
     #[serde(rename = "sandbox.forked")]
     SandboxForked { fork_sandbox_id: SandboxId },
     #[serde(rename = "sandbox.paused")]
@@ -79,6 +85,15 @@ pub enum Event {
     FileDeleted { path: String },
     #[serde(rename = "egress.refused")]
     EgressRefused { destination: String, reason: String },
+}
+
+/// A step of making a sandbox; one whose name begins with `·` is part of the step above it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootStep {
+    /// Its name.
+    pub name: String,
+    /// How long it took, in microseconds.
+    pub us: u64,
 }
 
 /// The end of an exec.

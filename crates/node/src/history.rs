@@ -114,7 +114,7 @@ impl History {
     fn life(&mut self, event: &Event, at: Timestamp) {
         match event {
             Event::SandboxCreated { .. } => self.created_at = at,
-            Event::SandboxReady { boot_us, facts } => {
+            Event::SandboxReady { boot_us, facts, .. } => {
                 self.state = SandboxState::Running;
                 self.facts = Some(facts.clone());
                 self.started_at = Some(at);

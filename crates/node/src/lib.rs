@@ -19,6 +19,6 @@ mod reports;
 mod service;
 mod transfer;
 
-pub use event::Event;
+pub use event::{BootStep, Event, ExecEnded};
 pub use history::History;
 pub use node::{Node, NodeError, Options};

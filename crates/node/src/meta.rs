@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::{Instance, Spec};
+use skerry_driver::Spec;
 use skerry_image::Image;
 use skerry_proto::node::Map;
 use skerry_types::SandboxId;
@@ -26,8 +26,6 @@ pub(crate) struct Meta {
     pub(crate) env: Map,
     /// The parent it was forked from.
     pub(crate) forked_from: Option<SandboxId>,
-    /// What was made, once it was.
-    pub(crate) instance: Option<Instance>,
 }
 
 impl Meta {

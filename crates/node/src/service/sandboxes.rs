@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use skerry_driver::{Bind, Driver, DriverError, Instance, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver::{
+    Bind, Driver, DriverError, Instance, NetworkMode, Privilege, Rootfs, Spec, Step,
+};
 use skerry_image::{Hold, Image, Kind};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, SandboxFacts, SandboxReport, SandboxStats, Sandboxes,
@@ -16,7 +18,7 @@ use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
 use skerry_types::{Error, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::actor::{Command, Shared, journal_error, not_running};
-use crate::event::Event;
+use crate::event::{BootStep, Event};
 use crate::meta::Meta;
 use crate::node::Node;
 
@@ -155,7 +157,7 @@ impl Node {
         &self,
         shared: Arc<Shared>,
         driver: Arc<dyn Driver>,
-        mut meta: Meta,
+        meta: Meta,
         image: Hold,
         made: std::result::Result<Instance, DriverError>,
         started: Instant,
@@ -166,8 +168,8 @@ impl Node {
                 let ready = Event::SandboxReady {
                     boot_us: started.elapsed().as_micros() as u64,
                     facts: facts(&instance, &meta),
+                    steps: instance.steps.iter().map(boot_step).collect(),
                 };
-                meta.instance = Some(instance);
                 note(&shared, &ready)
             }
             Err(error) => {
@@ -195,7 +197,6 @@ impl Node {
         meta.spec.hostname = hostname(request.id, request.name.as_deref());
         meta.env.extend(request.env.clone());
         meta.forked_from = Some(request.parent);
-        meta.instance = None;
         Ok(meta)
     }
 }
@@ -239,7 +240,6 @@ fn meta_of(request: &CreateSandbox, image: &Image, driver: &dyn Driver) -> Resul
         user,
         env,
         forked_from: None,
-        instance: None,
     })
 }
 
@@ -296,6 +296,13 @@ fn hostname(id: SandboxId, name: Option<&str>) -> String {
     name.filter(|n| !n.is_empty())
         .filter(is_label)
         .map_or_else(|| id.label(), str::to_owned)
+}
+
+fn boot_step(step: &Step) -> BootStep {
+    BootStep {
+        name: step.name.clone(),
+        us: step.took.as_micros() as u64,
+    }
 }
 
 fn facts(instance: &Instance, meta: &Meta) -> SandboxFacts {
