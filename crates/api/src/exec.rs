@@ -9,7 +9,10 @@ use crate::Map;
 
 /// What to run: a text is a script for the shell, a list is a program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "must be a text for the shell, or a list of a program and its arguments"
+)]
 pub enum Command {
     /// A script for the shell.
     Shell(String),
@@ -253,7 +256,7 @@ pub enum ClientMessage {
 
 /// A signal: its number, or its name with or without `SIG`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a signal's number or name")]
 pub enum Signal {
     /// Its number.
     Number(i32),

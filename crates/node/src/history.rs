@@ -230,6 +230,11 @@ impl History {
         self.execs.iter().filter(|e| e.end.is_none())
     }
 
+    /// A command runs. A terminal is not work by itself: somebody may have left it open.
+    pub(crate) fn is_working(&self) -> bool {
+        self.open_execs().any(|e| !e.tty)
+    }
+
     /// Execs by number.
     pub(crate) fn select_execs(&self, filter: &ExecFilter) -> Vec<ExecRecord> {
         let from = usize::try_from(filter.after_number).unwrap_or(usize::MAX);

@@ -17,7 +17,7 @@ const LABEL_DIGITS: usize = 26;
 
 /// Why a text is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {kind} id: expected `{prefix}` and 22 letters or digits")]
+#[error("`{text}` names no {kind}: an id is `{prefix}_` and 22 letters or digits")]
 pub struct ParseIdError {
     text: String,
     kind: &'static str,

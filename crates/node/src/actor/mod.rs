@@ -82,7 +82,11 @@ impl Shared {
             facts: history.facts.clone(),
             started_at: history.started_at,
             ended_at: history.ended_at,
-            last_active_at: *self.last_active.read(),
+            last_active_at: if history.is_working() {
+                Timestamp::now()
+            } else {
+                *self.last_active.read()
+            },
             boot_us: history.boot_us,
         }
     }

@@ -54,8 +54,15 @@ impl Execs for Node {
         follow: bool,
     ) -> Result<BoxStream<'static, Result<ExecEvent>>> {
         let shared = self.shared(sandbox).await?;
-        if shared.history.read().exec(exec).is_none() {
-            return Err(Error::not_found(format!("exec {exec}")));
+        let (has_ended, last_seq) = {
+            let history = shared.history.read();
+            let record = history.exec(exec);
+            let record = record.ok_or_else(|| Error::not_found(format!("exec {exec}")))?;
+            (record.end.is_some(), history.exec_seq(exec))
+        };
+        if has_ended && after_seq >= last_seq {
+            // The reader has its end; nothing will ever follow.
+            return Ok(stream::empty().boxed());
         }
         Ok(ExecCursor::new(&shared, exec, after_seq, follow).stream())
     }

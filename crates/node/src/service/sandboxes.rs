@@ -15,7 +15,7 @@ use skerry_proto::node::{
     CreateSandbox, ForkSandbox, SandboxFacts, SandboxReport, SandboxStats, Sandboxes,
 };
 use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
-use skerry_types::{Error, FailureReason, Result, SandboxId, SandboxState};
+use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::actor::{Command, Shared, journal_error, not_running};
 use crate::event::{BootStep, Event};
@@ -78,7 +78,11 @@ impl Sandboxes for Node {
         let Ok(handle) = self.handle(id) else {
             return Ok(());
         };
-        handle.ask(Command::Delete).await?;
+        match handle.ask(Command::Delete).await {
+            // Another delete was first, and its actor is gone.
+            Err(error) if error.code == ErrorCode::NotFound => {}
+            done => done?,
+        }
         self.remove(id);
         Ok(())
     }
