@@ -49,19 +49,28 @@ pub struct CreateSandbox {
     pub on_timeout: Option<OnTimeout>,
     /// Free notes; lists can be filtered by them.
     pub metadata: Map,
-    /// A name for people; its host name where it can be one.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// A name for people, which no other living sandbox of the organisation has; its host name where it can be one. `alias` means the same.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "alias")]
     pub name: Option<String>,
+    /// The project it belongs to: a text of your own; lists can be filtered by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Where; the server's own region unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// `none` or `nat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Ports to publish on the host. No driver can yet: any is refused as `unsupported`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
     /// `restricted` or `root`; the image's own default unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privilege: Option<String>,
     /// The driver wanted; the node chooses unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
-    /// The least isolation wanted: `none`, `namespace`, `application_kernel` or `vm`.
+    /// The least isolation wanted: `none`, `namespace`, `application_kernel`, `vm` or `remote`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
     /// How long it may wait for a place.
@@ -89,6 +98,10 @@ pub struct Sandbox {
     pub sandbox_id: SandboxId,
     /// Its name.
     pub name: Option<String>,
+    /// The project it belongs to.
+    pub project: Option<String>,
+    /// Where.
+    pub region: String,
     /// Where it is in its life.
     #[schema(schema_with = crate::schema::sandbox_state)]
     pub status: SandboxState,
@@ -112,6 +125,8 @@ pub struct Sandbox {
     pub network: String,
     /// The driver that was asked for.
     pub driver: Option<String>,
+    /// The least isolation that was asked for.
+    pub isolation: Option<String>,
     /// The privilege level that was asked for.
     pub privilege: Option<String>,
     /// How long it may wait for a place.
@@ -216,8 +231,8 @@ pub struct ForkSandbox {
     /// The child's age limit; the parent's unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
-    /// The child's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The child's name, as for a new sandbox. `alias` means the same.
+    #[serde(skip_serializing_if = "Option::is_none", alias = "alias")]
     pub name: Option<String>,
     /// Goes over the parent's notes.
     pub metadata: Map,
@@ -252,7 +267,7 @@ pub struct ForkMember {
     pub children: Vec<SandboxId>,
 }
 
-/// Gives a sandbox a new end: this many seconds from now.
+/// Gives a sandbox new times, counted from now. What is left out stays; at least one is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SetTimeout {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Serialize;
-use skerry_api::{CreateSandbox, Readiness, Sandbox as Record, SandboxPage};
+use skerry_api::{CreateSandbox, Map, Readiness, Sandbox as Record, SandboxPage};
 use skerry_types::SandboxId;
 
 use crate::error::{ClientError, Result};
@@ -36,9 +36,15 @@ pub struct ListSandboxes {
     /// Only forks of this sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forked_from: Option<SandboxId>,
-    /// Only with these notes: `key=value`, with commas between them.
+    /// Only with this name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<String>,
+    pub name: Option<String>,
+    /// Only of this project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Only with all of these notes.
+    #[serde(skip)]
+    pub metadata: Map,
     /// `next_cursor` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
@@ -102,7 +108,12 @@ impl Client {
 
     /// A page of sandboxes, newest first.
     pub async fn list(&self, query: &ListSandboxes) -> Result<SandboxPage> {
-        self.get(&["sandboxes"], query).await
+        let notes = query.metadata.iter();
+        let notes: Vec<_> = notes
+            .map(|(k, v)| ("metadata", format!("{k}={v}")))
+            .collect();
+        let request = self.request(Method::GET, &["sandboxes"]).query(query);
+        self.answer(request.query(&notes), Repeat::Safe).await
     }
 
     /// All pages of a list.

@@ -1,12 +1,12 @@
 //! Creating: checked, put on record within the quota, given a place or a place in the queue.
 
 use skerry_proto::node::Map;
-use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Tenant};
+use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Tenant, Wanted};
 use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, limits};
 
 use crate::live::Making;
-use crate::make::recipe;
-use crate::nodes::Wish;
+use crate::make::Recipe;
+use crate::nodes::{Wish, join};
 use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 
@@ -15,22 +15,24 @@ impl Control {
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<Sandbox> {
         self.takes_work()?;
         validate::create(&request)?;
+        let region = request.region.clone();
         let wish = Wish {
             driver: request.driver.clone(),
             isolation: request.isolation.clone(),
+            region: region.unwrap_or_else(|| self.0.settings.region.clone()),
         };
-        let (node, driver) = self.choose(&wish)?;
+        let node = self.choose(&wish)?;
         let image = self.image(request.image.as_deref()).await?;
         let quotas = self.quotas(caller).await?;
         let env = request.env.clone();
-        let new = self.new_sandbox(request, image, driver, quotas)?;
+        let new = self.new_sandbox(request, wish, image, quotas)?;
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.place(&tenant, new, env, node).await })
             .await
     }
 
-    /// The node with most room among those that can do what is wished, and the driver that meets the wish if one is wished.
-    fn choose(&self, wish: &Wish) -> Result<(Option<NodeId>, Option<String>)> {
+    /// The node with most room among those that can do what is wished; `None` while all of them are silent.
+    fn choose(&self, wish: &Wish) -> Result<Option<NodeId>> {
         let fitting = self.0.nodes.fitting(wish)?;
         let silent = self.0.silent.lock();
         let room = |slots: u32, id| i64::from(slots) - self.0.live.held(id) as i64;
@@ -38,13 +40,7 @@ impl Control {
             .iter()
             .filter(|m| !silent.contains_key(&m.facts.id))
             .max_by_key(|m| room(m.facts.slots, m.facts.id));
-        let wished = wish.driver.is_some() || wish.isolation.is_some();
-        let driver = best
-            .or(fitting.first())
-            .filter(|_| wished)
-            .and_then(|m| m.facts.offer(wish))
-            .map(|offer| offer.driver.clone());
-        Ok((best.map(|m| m.facts.id), driver))
+        Ok(best.map(|m| m.facts.id))
     }
 
     /// The image's name for the record.
@@ -55,14 +51,10 @@ impl Control {
             return Ok(name);
         }
         let there = images.names().await?;
-        let there = if there.is_empty() {
-            "none".to_owned()
-        } else {
-            there.join(", ")
-        };
         Err(Error::validation(format!(
-            "image `{}` does not exist; there is: {there}",
-            validate::shown(reference)
+            "image `{}` does not exist; there is: {}",
+            validate::shown(reference),
+            join(there.iter().map(String::as_str))
         ))
         .with_hint("`skerry image pull` gets one from a registry"))
     }
@@ -70,8 +62,8 @@ impl Control {
     fn new_sandbox(
         &self,
         request: CreateRequest,
+        wish: Wish,
         image: String,
-        driver: Option<String>,
         quotas: Quotas,
     ) -> Result<NewSandbox> {
         let resources = validate::resources(&request)?;
@@ -97,11 +89,16 @@ impl Control {
             // The real one is given when its turn has come, so that ids are in the order of the queue.
             id: SandboxId::new(),
             name: request.name,
+            project: request.project,
+            region: wish.region,
             image,
             profile,
             resources,
-            driver,
-            privilege: request.privilege.as_deref().and_then(Privilege::from_name),
+            wanted: Wanted {
+                driver: wish.driver,
+                isolation: wish.isolation,
+                privilege: request.privilege.as_deref().and_then(Privilege::from_name),
+            },
             network: Network::from_name(network)
                 .ok_or_else(|| Error::internal("the default network is not a network"))?,
             metadata: request.metadata,
@@ -145,7 +142,7 @@ impl Control {
             .0
             .live
             .with(row.id, |entry| std::mem::take(&mut entry.env));
-        let recipe = recipe(&row, env.unwrap_or_default());
+        let recipe = Recipe::New(env.unwrap_or_default());
         let control = self.clone();
         self.0.tasks.spawn(async move {
             // How it went is on the row.

@@ -1,24 +1,23 @@
 //! Making a sandbox that has its place: on the node, within a time, and with nothing left when it fails.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, Node, SandboxReport};
+use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, SandboxReport};
 use skerry_store::{Change, Sandbox as Row};
 use skerry_types::{Action, Error, ErrorCode, FailureReason, Result, SandboxId};
 use tokio::task::JoinHandle;
 
 use crate::live::Making;
-use crate::{Control, Member};
+use crate::{Control, Member, NodeFacts, Wish};
 
 /// How long a create that was called off may take to come to its end before nobody waits for it any more.
 const CALLED_OFF: SignedDuration = SignedDuration::from_secs(5);
 
 /// How a sandbox is made.
 pub(crate) enum Recipe {
-    /// From its image.
-    New(CreateSandbox),
+    /// From its image, with this environment.
+    New(Map),
     /// From its parent.
     Fork(ForkSandbox),
 }
@@ -36,7 +35,7 @@ impl Control {
     /// Makes a sandbox that has its place; its row says how it went.
     pub(crate) async fn make(&self, row: Row, recipe: Recipe, making: Making) -> Result<Row> {
         let outcome = match self.member_of(&row) {
-            Ok(member) => match self.ask(&member, row.id, recipe, &making).await {
+            Ok(member) => match self.ask(&member, &row, recipe, &making).await {
                 Ok(report) => self.made(&member, &report).await,
                 Err(error) => self.not_made(&row, error, &making).await,
             },
@@ -82,13 +81,24 @@ impl Control {
     async fn ask(
         &self,
         member: &Member,
-        id: SandboxId,
+        row: &Row,
         recipe: Recipe,
         making: &Making,
     ) -> Result<SandboxReport> {
+        let id = row.id;
         let patience = self.0.settings.provision_timeout;
         let deadline = self.now() + signed(patience);
-        let mut work = tokio::spawn(cook(member.handle.clone(), recipe));
+        let mut work = match recipe {
+            Recipe::New(env) => {
+                let request = order(&member.facts, row, env)?;
+                let node = member.handle.clone();
+                tokio::spawn(async move { node.create(request).await })
+            }
+            Recipe::Fork(request) => {
+                let node = member.handle.clone();
+                tokio::spawn(async move { node.fork(request).await })
+            }
+        };
         let error = tokio::select! {
             made = &mut work => match finished(made) {
                 Ok(report) if !making.cancel.is_cancelled() => return Ok(report),
@@ -156,13 +166,6 @@ impl Control {
     }
 }
 
-async fn cook(node: Arc<dyn Node>, recipe: Recipe) -> Result<SandboxReport> {
-    match recipe {
-        Recipe::New(request) => node.create(request).await,
-        Recipe::Fork(request) => node.fork(request).await,
-    }
-}
-
 fn finished(made: Result<Result<SandboxReport>, tokio::task::JoinError>) -> Result<SandboxReport> {
     made.unwrap_or_else(|_| Err(Error::internal("making it broke off")))
 }
@@ -176,16 +179,20 @@ pub(crate) fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX / 4)
 }
 
-/// What the node needs to make this sandbox from its image.
-pub(crate) fn recipe(row: &Row, env: Map) -> Recipe {
-    Recipe::New(CreateSandbox {
+/// What the node needs to make this sandbox from its image. What was wished is refused rather than weakened if the node has it no more.
+fn order(node: &NodeFacts, row: &Row, env: Map) -> Result<CreateSandbox> {
+    let wish = Wish::of(row);
+    let offer = node.offer(&wish).ok_or_else(|| {
+        Error::unsupported("its node no longer offers the driver or isolation that it asked for")
+    })?;
+    Ok(CreateSandbox {
         id: row.id,
         image: row.image.clone(),
         resources: row.resources,
         env,
-        privilege: row.facts.privilege.map(|p| p.as_str().to_owned()),
+        privilege: row.wanted.privilege.map(|p| p.as_str().to_owned()),
         network: row.network.as_str().to_owned(),
-        driver: row.facts.driver.clone(),
+        driver: (!wish.is_open()).then(|| offer.driver.clone()),
         name: row.name.clone(),
     })
 }

@@ -1,10 +1,14 @@
 //! The nodes there are, and which of them takes a sandbox.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use skerry_proto::node::Node;
+use skerry_store::Sandbox as Row;
 use skerry_types::{Error, NodeId, Result};
+
+use crate::validate::shown;
 
 /// A driver that a node has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,24 @@ pub struct Wish {
     pub driver: Option<String>,
     /// At least this isolation.
     pub isolation: Option<String>,
+    /// In this region.
+    pub region: String,
+}
+
+impl Wish {
+    /// What a sandbox on record needs.
+    pub(crate) fn of(row: &Row) -> Self {
+        Self {
+            driver: row.wanted.driver.clone(),
+            isolation: row.wanted.isolation.clone(),
+            region: row.region.clone(),
+        }
+    }
+
+    /// Anything will do but the region.
+    pub(crate) fn is_open(&self) -> bool {
+        self.driver.is_none() && self.isolation.is_none()
+    }
 }
 
 /// Kinds of isolation, weakest first.
@@ -60,12 +82,8 @@ pub struct NodeFacts {
 impl NodeFacts {
     /// The driver that meets the wish; the first of its offers that does.
     pub fn offer(&self, wish: &Wish) -> Option<&Offer> {
-        self.offers.iter().find(|o| o.meets(wish))
-    }
-
-    /// It can do what is wished.
-    pub fn fits(&self, wish: &Wish) -> bool {
-        self.offer(wish).is_some()
+        let there = self.region == wish.region;
+        self.offers.iter().find(|o| there && o.meets(wish))
     }
 }
 
@@ -101,7 +119,8 @@ impl Nodes {
 
     /// Those that can do what is wished; refused with what there is if there are none.
     pub(crate) fn fitting(&self, wish: &Wish) -> Result<Vec<&Member>> {
-        let fitting: Vec<_> = self.all().iter().filter(|m| m.facts.fits(wish)).collect();
+        let fits = |m: &&Member| m.facts.offer(wish).is_some();
+        let fitting: Vec<_> = self.all().iter().filter(fits).collect();
         if fitting.is_empty() {
             return Err(self.refusal(wish));
         }
@@ -109,19 +128,24 @@ impl Nodes {
     }
 
     fn refusal(&self, wish: &Wish) -> Error {
-        let mut there: Vec<_> = self
-            .all()
-            .iter()
+        let regions: BTreeSet<&str> = self.all().iter().map(|m| m.facts.region.as_str()).collect();
+        if !regions.contains(wish.region.as_str()) {
+            return Error::validation(format!(
+                "region `{}` does not exist; there is: {}",
+                shown(&wish.region),
+                join(regions)
+            ));
+        }
+        let here = self.all().iter().filter(|m| m.facts.region == wish.region);
+        let there: BTreeSet<String> = here
             .flat_map(|m| &m.facts.offers)
             .map(|o| format!("{} (isolation {})", o.driver, o.isolation))
             .collect();
-        there.sort();
-        there.dedup();
         let driver = wish.driver.as_deref().unwrap_or("any");
         let isolation = wish.isolation.as_deref().unwrap_or("any");
         Error::unsupported(format!(
             "no node here offers driver {driver} with isolation {isolation} or stronger; there is: {}",
-            if there.is_empty() { "none".to_owned() } else { there.join(", ") }
+            join(there.iter().map(String::as_str))
         ))
         .with_hint("leave out driver and isolation to take what there is; `skerry doctor` says what would add more")
     }
@@ -130,4 +154,13 @@ impl Nodes {
     pub fn get(&self, id: NodeId) -> Option<&Member> {
         self.0.iter().find(|m| m.facts.id == id)
     }
+}
+
+/// Words of a message, with commas between them.
+pub(crate) fn join<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<_> = words.into_iter().collect();
+    if words.is_empty() {
+        return "none".to_owned();
+    }
+    words.join(", ")
 }

@@ -33,6 +33,8 @@ impl Control {
         let filter = Filter {
             states: query.status,
             image: query.image,
+            name: query.name,
+            project: query.project,
             forked_from: query.forked_from,
             metadata: query.metadata,
             include_deleted: false,
@@ -141,7 +143,7 @@ impl Control {
         let position = (row.state == SandboxState::Queued)
             .then(|| self.0.live.queue_position(row.id))
             .flatten();
-        Sandbox::of(row, &self.0.settings.region, position)
+        Sandbox::of(row, position)
     }
 }
 

@@ -31,19 +31,19 @@ pub struct CreateRequest {
     pub queue_timeout_seconds: Option<u64>,
     /// Names and values to find it by.
     pub metadata: Map,
-    /// A name, `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`. Need not be unique.
+    /// A name, `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`, that no other living sandbox of the org has.
     pub name: Option<String>,
-    /// Where.
+    /// Where; `None`: the default region.
     pub region: Option<String>,
     /// `none` or `nat`.
     pub network: Option<String>,
-    /// Ports it will listen on, for the record.
+    /// Ports to publish on the host. No driver can yet, so any is refused.
     pub ports: Vec<u16>,
-    /// The project it belongs to, a name like `name`.
+    /// The project it belongs to: a text of 1 to 128 bytes.
     pub project: Option<String>,
     /// The driver wanted.
     pub driver: Option<String>,
-    /// The least isolation wanted: none, namespace, `application_kernel`, vm.
+    /// The least isolation wanted: none, namespace, `application_kernel`, vm or remote.
     pub isolation: Option<String>,
     /// `restricted` or `root`; `None`: the image's own default.
     pub privilege: Option<String>,
@@ -62,7 +62,7 @@ pub struct ForkRequest {
     pub metadata: Map,
 }
 
-/// New times for a sandbox, counted from now. `None` leaves one as it is.
+/// New times for a sandbox, counted from now. `None` leaves one as it is; at least one is given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeoutRequest {
     /// Seconds until the age limit, from now.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use skerry_proto::node::{Map, SandboxFacts};
-use skerry_store::{Facts, OnTimeout, Privilege, Sandbox as Row};
+use skerry_store::{Facts, OnTimeout, Sandbox as Row};
 use skerry_types::{FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
 
 /// A sandbox as control knows it.
@@ -46,8 +46,6 @@ pub struct Sandbox {
     pub region: String,
     /// `none` or `nat`.
     pub network: String,
-    /// Ports it said it would listen on.
-    pub ports: Vec<u16>,
     /// The project it belongs to.
     pub project: Option<String>,
     /// The driver that was asked for.
@@ -80,7 +78,7 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// The record as callers get to see it.
-    pub(crate) fn of(row: Row, region: &str, queue_position: Option<u32>) -> Self {
+    pub(crate) fn of(row: Row, queue_position: Option<u32>) -> Self {
         Self {
             id: row.id,
             org: row.org_id,
@@ -99,13 +97,12 @@ impl Sandbox {
             queue_timeout_seconds: row.queue_timeout_seconds.into(),
             metadata: row.metadata,
             name: row.name,
-            region: region.to_owned(),
+            region: row.region,
             network: row.network.as_str().to_owned(),
-            ports: Vec::new(),
-            project: None,
-            driver: None,
-            isolation: None,
-            privilege: None,
+            project: row.project,
+            driver: row.wanted.driver,
+            isolation: row.wanted.isolation,
+            privilege: row.wanted.privilege.map(|p| p.as_str().to_owned()),
             boot_us: row.facts.boot_us.and_then(|us| us.try_into().ok()),
             facts: facts(row.facts),
             node: row.node_id,
@@ -125,10 +122,7 @@ fn facts(facts: Facts) -> Option<SandboxFacts> {
     Some(SandboxFacts {
         driver: facts.driver?,
         isolation: facts.isolation?,
-        privilege: facts
-            .privilege
-            .map_or("restricted", Privilege::as_str)
-            .to_owned(),
+        privilege: facts.privilege?.as_str().to_owned(),
         storage: facts.storage?,
         disk_quota: facts.disk_quota?,
         limits: facts.limits?,

@@ -1,10 +1,11 @@
 //! What callers may do to a sandbox while it lives: stop it, freeze it, give it more time.
 
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use skerry_proto::node::SandboxReport;
-use skerry_store::{Change, Sandbox as Row};
+use skerry_store::{Change, Sandbox as Row, Times};
 use skerry_types::{Action, Error, FailureReason, Result, SandboxId, SandboxState};
 
+use crate::live::seconds;
 use crate::read::not_running;
 use crate::validate;
 use crate::{Caller, Control, Sandbox, TimeoutRequest};
@@ -92,8 +93,11 @@ impl Control {
         self.detached(async move {
             let mut row = row;
             if row.expires_at.is_some_and(|at| at <= control.now()) {
-                let ttl = row.ttl_seconds.into();
-                row = control.extend(row, ttl).await?;
+                let times = Times {
+                    ttl: Some(control.new_end(&row, row.ttl_seconds)),
+                    ..Times::default()
+                };
+                row = control.set_times(&row, times).await?;
             }
             let report = control.member_of(&row)?.handle.resume(id).await?;
             control.follow_report(row, &report).await
@@ -106,7 +110,7 @@ impl Control {
         Ok(self.view(now.unwrap_or(row)))
     }
 
-    /// Changes when it ends: so many seconds from now, within the org's largest age.
+    /// Changes when it ends, counted from now and within the org's largest age, and what happens then.
     pub async fn set_timeout(
         &self,
         caller: &Caller,
@@ -114,38 +118,53 @@ impl Control {
         request: TimeoutRequest,
     ) -> Result<Sandbox> {
         let row = self.0.store.sandbox(&caller.tenant, id).await?;
-        let Some(ttl) = request.ttl_seconds else {
-            return Ok(self.view(row));
-        };
+        if request == TimeoutRequest::default() {
+            return Err(Error::validation(
+                "give at least one of ttl_seconds, idle_seconds and on_timeout",
+            ));
+        }
         if row.state.is_ended() || row.state == SandboxState::Stopping {
             return Err(not_running(id, row.state));
         }
-        let max = self.quotas(caller).await?.max_ttl_seconds;
-        let age = row.started_at.map_or(0, |at| self.age(at));
-        validate::ttl(ttl, max.saturating_sub(age))?;
-        let row = self.extend(row, ttl).await?;
+        let ttl = match request.ttl_seconds {
+            Some(ttl) => {
+                let max = self.quotas(caller).await?.max_ttl_seconds;
+                let age = row.started_at.map_or(0, |at| self.age(at));
+                let left = validate::ttl(ttl, max.saturating_sub(age))?;
+                Some(self.new_end(&row, left))
+            }
+            None => None,
+        };
+        let times = Times {
+            ttl,
+            idle_seconds: request.idle_seconds.map(validate::idle).transpose()?,
+            on_timeout: request.on_timeout,
+        };
+        let row = self.set_times(&row, times).await?;
         Ok(self.view(row))
     }
 
     /// Whole seconds since then.
-    fn age(&self, since: jiff::Timestamp) -> u32 {
+    fn age(&self, since: Timestamp) -> u32 {
         let age = self.now().duration_since(since).as_secs();
         u32::try_from(age).unwrap_or(0)
     }
 
-    async fn extend(&self, row: Row, seconds: u64) -> Result<Row> {
-        let now = self.now();
-        let left = u32::try_from(seconds).unwrap_or(u32::MAX);
-        let (total, expires) = match row.started_at {
+    /// The age limit so many seconds from now, and when that is; before it runs, nobody knows when.
+    fn new_end(&self, row: &Row, left: u32) -> (u32, Option<Timestamp>) {
+        match row.started_at {
             Some(started) => (
                 self.age(started).saturating_add(left),
-                Some(now + SignedDuration::from_secs(left.into())),
+                Some(self.now() + seconds(left)),
             ),
             None => (left, None),
-        };
+        }
+    }
+
+    async fn set_times(&self, row: &Row, times: Times) -> Result<Row> {
         let store = &self.0.store;
         let row = store
-            .set_timeout(&row.tenant(), row.id, total, expires, now)
+            .set_timeout(&row.tenant(), row.id, times, self.now())
             .await?;
         self.know(&row);
         Ok(row)

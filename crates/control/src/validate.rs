@@ -11,6 +11,7 @@ const NETWORKS: [&str; 2] = ["none", "nat"];
 const PRIVILEGES: [&str; 2] = ["restricted", "root"];
 const MAX_NAME: usize = 64;
 const MAX_IMAGE: usize = 512;
+const MAX_PROJECT: usize = 128;
 const MAX_QUEUE_SECONDS: u32 = 24 * 3600;
 const MAX_IDLE_SECONDS: u32 = 30 * 24 * 3600;
 
@@ -55,6 +56,20 @@ pub(crate) fn name(field: &str, value: &str) -> Result<()> {
     Err(Error::validation(format!(
         "{field} must begin with a letter or digit and have 1 to {MAX_NAME} letters, digits, dots, hyphens and underscores"
     )))
+}
+
+/// A text that is shown as it came.
+fn text(field: &str, value: Option<&str>, max: usize) -> Result<()> {
+    match value {
+        Some(value)
+            if value.is_empty() || value.len() > max || value.contains(char::is_control) =>
+        {
+            Err(Error::validation(format!(
+                "{field} must be a text of 1 to {max} bytes without control characters"
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// One of a list of words.
@@ -168,11 +183,13 @@ pub(crate) fn create(request: &CreateRequest) -> Result<()> {
     if let Some(value) = &request.name {
         name("name", value)?;
     }
-    let image = request.image.as_deref().unwrap_or("-");
-    if image.is_empty() || image.len() > MAX_IMAGE || image.contains(char::is_control) {
-        return Err(Error::validation(format!(
-            "image must be a text of 1 to {MAX_IMAGE} bytes without control characters"
-        )));
+    text("image", request.image.as_deref(), MAX_IMAGE)?;
+    text("project", request.project.as_deref(), MAX_PROJECT)?;
+    if !request.ports.is_empty() {
+        return Err(Error::unsupported(
+            "ports: no driver of this release publishes ports on the host",
+        )
+        .with_hint("leave ports out; what listens inside can be used from inside, with exec"));
     }
     word("network", request.network.as_deref(), &NETWORKS)?;
     word("privilege", request.privilege.as_deref(), &PRIVILEGES)?;

@@ -19,12 +19,13 @@ pub(crate) fn create(request: api::CreateSandbox) -> control::CreateRequest {
         queue_timeout_seconds: request.queue_timeout_seconds,
         metadata: request.metadata,
         name: request.name,
+        project: request.project,
+        region: request.region,
         network: request.network,
+        ports: request.ports,
         driver: request.driver,
         isolation: request.isolation,
         privilege: request.privilege,
-        // Nothing here has regions, ports or projects yet.
-        ..control::CreateRequest::default()
     }
 }
 
@@ -48,6 +49,8 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
     api::Sandbox {
         sandbox_id: sandbox.id,
         name: sandbox.name,
+        project: sandbox.project,
+        region: sandbox.region,
         status: sandbox.status,
         image: sandbox.image,
         profile: sandbox.profile,
@@ -59,6 +62,7 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         metadata: sandbox.metadata,
         network: sandbox.network,
         driver: sandbox.driver,
+        isolation: sandbox.isolation,
         privilege: sandbox.privilege,
         queue_timeout_seconds: sandbox.queue_timeout_seconds,
         ttl_seconds: sandbox.ttl_seconds,

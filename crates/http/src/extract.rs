@@ -126,7 +126,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
-        let pairs = serde_urlencoded::Deserializer::new(form(query));
+        let pairs = serde_html_form::Deserializer::new(form(query));
         serde_path_to_error::deserialize(pairs)
             .map(Self)
             .map_err(|error| {

@@ -6,7 +6,7 @@ use skerry_types::{Action, FailureReason, NodeId, SandboxId, SandboxState, state
 use crate::Store;
 use crate::context::Tenant;
 use crate::error::{Result, StoreError};
-use crate::sandbox::{Facts, Sandbox};
+use crate::sandbox::{Facts, OnTimeout, Sandbox};
 use crate::sql::{Sql, sql};
 
 /// Uses closer together than this move `last_active_at` once.
@@ -25,6 +25,17 @@ pub struct Change {
     pub node: Option<NodeId>,
     /// What its node says that it is.
     pub facts: Facts,
+}
+
+/// New times of a sandbox. What is not given stays as it was.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Times {
+    /// The age limit, and when it is reached if that is known yet.
+    pub ttl: Option<(u32, Option<Timestamp>)>,
+    /// How long it may be unused; 0: for ever. Counted anew.
+    pub idle_seconds: Option<u32>,
+    /// What happens when either is over.
+    pub on_timeout: Option<OnTimeout>,
 }
 
 /// What became of a guarded change.
@@ -92,27 +103,31 @@ impl Store {
         }
     }
 
-    /// Sets a new end and a new age limit; the warning will come again.
+    /// Sets new times; with a new age limit the warning will come again.
     pub async fn set_timeout(
         &self,
         tenant: &Tenant,
         id: SandboxId,
-        ttl_seconds: u32,
-        expires_at: Option<Timestamp>,
+        times: Times,
         at: Timestamp,
     ) -> Result<Sandbox> {
         let row = self
             .db
             .change(
                 sql(
-                    "UPDATE sandboxes SET ttl_seconds = $3, expires_at = $4, ttl_warned = FALSE, \
-                     updated_at = $5 WHERE org_id = $1 AND id = $2 \
+                    "UPDATE sandboxes SET ttl_seconds = COALESCE($3, ttl_seconds), \
+                     expires_at = COALESCE($4, expires_at), ttl_warned = ttl_warned AND $3 IS NULL, \
+                     idle_seconds = COALESCE($5, idle_seconds), last_active_at = \
+                     CASE WHEN $5 IS NULL THEN last_active_at ELSE $7 END, \
+                     on_timeout = COALESCE($6, on_timeout), updated_at = $7 WHERE org_id = $1 AND id = $2 \
                      AND state IN ('queued', 'provisioning', 'running', 'paused') RETURNING *",
                 )
                 .bind(tenant.org())
                 .bind(id)
-                .bind(ttl_seconds)
-                .bind(expires_at)
+                .bind(times.ttl.map(|(seconds, _)| seconds))
+                .bind(times.ttl.and_then(|(_, end)| end))
+                .bind(times.idle_seconds)
+                .bind(times.on_timeout)
                 .bind(at),
             )
             .await?;

@@ -10,7 +10,7 @@ use crate::context::Tenant;
 use crate::db::Tx;
 use crate::error::{Result, StoreError};
 use crate::orgs::{Quotas, lock_quotas};
-use crate::sandbox::{Network, OnTimeout, Privilege, Sandbox};
+use crate::sandbox::{Network, OnTimeout, Sandbox, Wanted};
 use crate::sql::{Sql, sql};
 
 /// A sandbox that is asked for.
@@ -18,18 +18,20 @@ use crate::sql::{Sql, sql};
 pub struct NewSandbox {
     /// Its id. The same again: exists.
     pub id: SandboxId,
-    /// What people call it.
+    /// What people call it. One that a living sandbox of the org has: name taken.
     pub name: Option<String>,
+    /// The project that it belongs to.
+    pub project: Option<String>,
+    /// Where.
+    pub region: String,
     /// What it starts from.
     pub image: String,
     /// The named size.
     pub profile: Option<Profile>,
     /// What it may use at most.
     pub resources: Resources,
-    /// The driver wanted.
-    pub driver: Option<String>,
-    /// The privilege wanted.
-    pub privilege: Option<Privilege>,
+    /// What is asked of its isolation.
+    pub wanted: Wanted,
     /// What it reaches.
     pub network: Network,
     /// The caller's own names and values.
@@ -125,11 +127,12 @@ impl NewFork {
         NewSandbox {
             id: self.id,
             name: self.name,
+            project: parent.project,
+            region: parent.region,
             image: parent.image,
             profile: parent.profile,
             resources: parent.resources,
-            driver: parent.facts.driver,
-            privilege: parent.facts.privilege,
+            wanted: parent.wanted,
             network: parent.network,
             metadata,
             env_names,
@@ -269,24 +272,28 @@ async fn insert(
     };
     let row = tx
         .row(
-            sql("INSERT INTO sandboxes (id, org_id, node_id, name, image, profile, vcpus, memory_mb, \
-                 disk_mb, pids, driver, privilege, network, state, metadata, env_names, forked_from, \
-                 fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, ttl_warned, \
-                 last_active_at, queue_timeout_seconds, queued_at, created_at, updated_at) \
+            sql("INSERT INTO sandboxes (id, org_id, node_id, name, project, region, image, profile, vcpus, \
+                 memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, \
+                 state, metadata, env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, \
+                 idle_seconds, on_timeout, ttl_warned, last_active_at, queue_timeout_seconds, queued_at, \
+                 created_at, updated_at) \
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-                 $18, $19, 0, $20, $21, $22, FALSE, $23, $24, $25, $23, $23) RETURNING *")
+                 $18, $19, $20, $21, $22, 0, $23, $24, $25, FALSE, $26, $27, $28, $26, $26) RETURNING *")
             .bind(new.id)
             .bind(tenant.org())
             .bind(node)
-            .bind(new.name)
+            .bind(new.name.clone())
+            .bind(new.project)
+            .bind(new.region)
             .bind(new.image)
             .bind(new.profile)
             .bind(new.resources.vcpus)
             .bind(new.resources.memory_mb)
             .bind(new.resources.disk_mb)
             .bind(new.resources.pids)
-            .bind(new.driver)
-            .bind(new.privilege)
+            .bind(new.wanted.driver)
+            .bind(new.wanted.isolation)
+            .bind(new.wanted.privilege)
             .bind(new.network)
             .bind(state)
             .bind(serde_json::json!(new.metadata))
@@ -301,6 +308,7 @@ async fn insert(
             .bind(new.queue_timeout_seconds)
             .bind(queued_at),
         )
-        .await?;
+        .await
+        .map_err(|error| error.or_name_taken(new.name))?;
     Sandbox::read(&row.ok_or(StoreError::Statement(sqlx::Error::RowNotFound))?)
 }

@@ -67,6 +67,9 @@ pub enum StoreError {
     /// There is one already.
     #[error("there is one with this id, name or key already")]
     Exists(#[source] sqlx::Error),
+    /// A living sandbox of this org has this name.
+    #[error("another sandbox is called {0}")]
+    NameTaken(String),
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -119,6 +122,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+impl StoreError {
+    /// The same, or that `name` is taken if that is what it says.
+    pub(crate) fn or_name_taken(self, name: Option<String>) -> Self {
+        match (self, name) {
+            // One engine names the index and the other the columns; the primary key has no name in it.
+            (Self::Exists(error), Some(name)) if error.to_string().contains("name") => {
+                Self::NameTaken(name)
+            }
+            (other, _) => other,
+        }
+    }
+}
+
 enum Kind {
     Exists,
     Busy,
@@ -159,6 +175,8 @@ impl From<StoreError> for Error {
         match error {
             S::NotFound(_) => Self::new(ErrorCode::NotFound, message),
             S::Exists(_) | S::Contended => Self::conflict(message),
+            S::NameTaken(_) => Self::conflict(message)
+                .with_hint("take another name, or stop or delete the sandbox that has it"),
             S::Illegal(illegal) => illegal.into(),
             S::Quota { .. } => Self::new(ErrorCode::QuotaExceeded, message)
                 .with_hint("stop or delete a sandbox, or ask for a larger quota"),

@@ -22,7 +22,7 @@ mod sandboxes;
 mod seed;
 mod sql;
 
-pub use change::{Cas, Change};
+pub use change::{Cas, Change, Times};
 pub use context::{System, Tenant};
 pub use create::{NewFork, NewSandbox};
 pub use error::{Result, StoreError};
@@ -32,7 +32,7 @@ pub use nodes::{LOCAL_NODE, Node, NodeState};
 pub use open::Location;
 pub use orgs::{Org, Quotas};
 pub use page::{Cursor, Page};
-pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox};
+pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox, Wanted};
 pub use sandboxes::Filter;
 
 /// An open store. Cheap to clone: clones share its connections.

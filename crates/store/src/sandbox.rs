@@ -82,6 +82,17 @@ words! {
     }
 }
 
+/// What was asked of the way it is isolated. What is not given is up to the node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// This driver.
+    pub driver: Option<String>,
+    /// At least this isolation.
+    pub isolation: Option<String>,
+    /// This privilege.
+    pub privilege: Option<Privilege>,
+}
+
 /// What its node says that a sandbox really is. Each is unknown until the node has made it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -114,8 +125,12 @@ pub struct Sandbox {
     pub org_id: OrgId,
     /// Where it runs; none while it is queued.
     pub node_id: Option<NodeId>,
-    /// What people call it.
+    /// What people call it; no other living one of its org has the same.
     pub name: Option<String>,
+    /// The project that it belongs to.
+    pub project: Option<String>,
+    /// Where.
+    pub region: String,
     /// What it starts from, as the caller wrote it.
     pub image: String,
     /// The named size it was asked with.
@@ -124,7 +139,9 @@ pub struct Sandbox {
     pub resources: Resources,
     /// What it reaches.
     pub network: Network,
-    /// The driver and privilege that were asked for, until the node says what they really are; and all else the node says.
+    /// What was asked of its isolation.
+    pub wanted: Wanted,
+    /// What it really is, once its node has said so.
     pub facts: Facts,
     /// Where it is in its life.
     pub state: SandboxState,
@@ -185,6 +202,8 @@ impl Sandbox {
             org_id: OrgId::from_uuid(row.get("org_id")?),
             node_id: row.get::<Option<Uuid>>("node_id")?.map(NodeId::from_uuid),
             name: row.get("name")?,
+            project: row.get("project")?,
+            region: row.get("region")?,
             image: row.get("image")?,
             profile: row.word_opt("profile", Profile::from_name)?,
             resources: Resources {
@@ -194,6 +213,7 @@ impl Sandbox {
                 pids: row.count("pids")?,
             },
             network: row.word("network", Network::from_name)?,
+            wanted: Wanted::read(row)?,
             facts: Facts::read(row)?,
             state: row.word("state", SandboxState::from_name)?,
             failure_reason: row.word_opt("failure_reason", FailureReason::from_name)?,
@@ -219,6 +239,16 @@ impl Sandbox {
             ended_at: row.time_opt("ended_at")?,
             deleted_at: row.time_opt("deleted_at")?,
             updated_at: row.time("updated_at")?,
+        })
+    }
+}
+
+impl Wanted {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            driver: row.get("wanted_driver")?,
+            isolation: row.get("wanted_isolation")?,
+            privilege: row.word_opt("wanted_privilege", Privilege::from_name)?,
         })
     }
 }

@@ -18,6 +18,10 @@ pub struct Filter {
     pub states: Vec<SandboxState>,
     /// Started from this image.
     pub image: Option<String>,
+    /// With this name.
+    pub name: Option<String>,
+    /// Of this project.
+    pub project: Option<String>,
     /// Forked from this sandbox.
     pub forked_from: Option<SandboxId>,
     /// With all of these names and values.
@@ -115,8 +119,14 @@ impl Filter {
             }
             select = select.push(")");
         }
-        if let Some(image) = &self.image {
-            select = select.push(" AND image = ").push_bind(image.as_str());
+        for (clause, wanted) in [
+            (" AND image = ", &self.image),
+            (" AND name = ", &self.name),
+            (" AND project = ", &self.project),
+        ] {
+            if let Some(wanted) = wanted {
+                select = select.push(clause).push_bind(wanted.as_str());
+            }
         }
         if let Some(parent) = self.forked_from {
             select = select.push(" AND forked_from = ").push_bind(parent);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skerry_control::{CreateRequest, ListQuery, Need, TimeoutRequest, Until};
+use skerry_control::{CreateRequest, ListQuery, Need, OnTimeout, TimeoutRequest, Until};
 use skerry_store::Quotas;
 use skerry_types::{ErrorCode, Resources, SandboxState};
 
@@ -43,7 +43,7 @@ async fn a_request_without_arguments_runs_and_its_defaults_are_on_record() {
 
 #[tokio::test]
 async fn every_option_is_on_record() {
-    let world = World::new(2).await;
+    let mut world = World::new(2).await;
     let id = world
         .running_with(CreateRequest {
             image: Some("python".into()),
@@ -56,10 +56,18 @@ async fn every_option_is_on_record() {
             metadata: map(&[("team", "blue")]),
             name: Some("my.box-1".into()),
             network: Some("none".into()),
+            project: Some("p 1".into()),
+            region: Some("local".into()),
+            driver: Some("sim".into()),
+            isolation: Some("none".into()),
+            privilege: Some("root".into()),
+            on_timeout: Some(OnTimeout::Delete),
             ..CreateRequest::default()
         })
         .await;
     let seen = world.get(id).await;
+    world.restart().await;
+    assert_eq!(world.get(id).await, seen, "all of it is kept");
     let resources = Resources {
         vcpus: 4,
         memory_mb: 2048,
@@ -72,6 +80,26 @@ async fn every_option_is_on_record() {
     assert_eq!(seen.env_names, ["TOKEN"]);
     assert_eq!(seen.metadata, map(&[("team", "blue")]));
     assert_eq!(seen.name.as_deref(), Some("my.box-1"));
+    assert_eq!(seen.project.as_deref(), Some("p 1"));
+    assert_eq!(
+        (seen.region.as_str(), seen.on_timeout),
+        ("local", OnTimeout::Delete)
+    );
+    assert_eq!(seen.driver.as_deref(), Some("sim"));
+    assert_eq!(seen.isolation.as_deref(), Some("none"));
+    assert_eq!(seen.privilege.as_deref(), Some("root"));
+    assert_eq!(
+        seen.facts.unwrap().privilege,
+        "restricted",
+        "what the node said"
+    );
+    let order = world.node.order(id).unwrap();
+    assert_eq!(
+        (order.resources, order.image.as_str()),
+        (resources, "python")
+    );
+    assert_eq!(order.privilege.as_deref(), Some("root"));
+    assert_eq!(order.network, "none");
     assert_eq!(
         (seen.image.as_str(), seen.network.as_str()),
         ("python", "none")
@@ -132,6 +160,10 @@ async fn what_cannot_be_is_refused_by_field() {
         ("name", with(|r| r.name = Some("a/b".into()))),
         ("name", with(|r| r.name = Some("a".repeat(65)))),
         ("network", with(|r| r.network = Some("host".into()))),
+        ("project", with(|r| r.project = Some(String::new()))),
+        ("project", with(|r| r.project = Some("a\nb".into()))),
+        ("project", with(|r| r.project = Some("p".repeat(129)))),
+        ("region", with(|r| r.region = Some("mars".into()))),
         ("privilege", with(|r| r.privilege = Some("god".into()))),
         ("driver", with(|r| r.driver = Some("warp".into()))),
         ("isolation", with(|r| r.isolation = Some("magic".into()))),
@@ -161,6 +193,14 @@ async fn what_cannot_be_is_refused_by_field() {
         .await
         .unwrap_err();
     assert!(error.message.contains("base, python"), "{error}");
+    let ports = with(|r| r.ports = vec![3000]);
+    let error = world
+        .control
+        .create(&world.caller, ports)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, ErrorCode::Unsupported);
+    assert!(error.message.contains("ports"), "{error}");
 }
 
 #[tokio::test]
@@ -191,12 +231,34 @@ async fn more_isolation_than_there_is_is_refused_with_what_there_is() {
 }
 
 #[tokio::test]
+async fn a_name_is_taken_while_its_sandbox_lives() {
+    let world = World::new(3).await;
+    let named = || with(|r| r.name = Some("box".into()));
+    let id = world.running_with(named()).await;
+    let create = async || world.control.create(&world.caller, named()).await;
+    let error = create().await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.contains("box"), "{error}");
+    world.control.stop(&world.caller, id).await.unwrap();
+    world.becomes(id, SandboxState::Stopped).await;
+    let again = create().await.unwrap();
+    let by_name = ListQuery {
+        name: Some("box".into()),
+        ..ListQuery::default()
+    };
+    let found = world.control.list(&world.caller, by_name).await.unwrap();
+    let ids: Vec<_> = found.sandboxes.iter().map(|s| s.id).collect();
+    assert_eq!(ids, [again.id, id]);
+}
+
+#[tokio::test]
 async fn lists_are_filtered_and_paged_and_hide_the_deleted() {
     let world = World::new(9).await;
     let mut ids = Vec::new();
     for n in 0..5 {
         let request = CreateRequest {
             metadata: map(&[("n", if n % 2 == 0 { "even" } else { "odd" })]),
+            project: (n == 3).then(|| "p".into()),
             ..CreateRequest::default()
         };
         ids.push(world.running_with(request).await);
@@ -212,6 +274,11 @@ async fn lists_are_filtered_and_paged_and_hide_the_deleted() {
         ..ListQuery::default()
     };
     assert_eq!(of(&list(even).await), [ids[2], ids[0]]);
+    let project = ListQuery {
+        project: Some("p".into()),
+        ..ListQuery::default()
+    };
+    assert_eq!(of(&list(project).await), [ids[3]]);
     let deleted = ListQuery {
         status: vec![SandboxState::Deleted],
         ..ListQuery::default()

@@ -112,6 +112,40 @@ async fn a_new_end_counts_from_now_and_within_the_largest_age() {
 }
 
 #[tokio::test]
+async fn a_new_idle_limit_counts_from_now_and_leaves_the_age_alone() {
+    let world = World::new(1).await;
+    let id = world.running_with(lives(9000, 0, OnTimeout::Stop)).await;
+    let set = async |request| world.control.set_timeout(&world.caller, id, request).await;
+    let before = world.get(id).await;
+    world.pass(100);
+    let request = TimeoutRequest {
+        idle_seconds: Some(30),
+        on_timeout: Some(OnTimeout::Pause),
+        ..TimeoutRequest::default()
+    };
+    let after = set(request).await.unwrap();
+    assert_eq!(
+        (after.idle_seconds, after.on_timeout),
+        (30, OnTimeout::Pause)
+    );
+    assert_eq!(
+        (after.ttl_seconds, after.expires_at),
+        (9000, before.expires_at)
+    );
+    let too_long = TimeoutRequest {
+        idle_seconds: Some(u64::MAX),
+        ..TimeoutRequest::default()
+    };
+    assert_eq!(code(set(too_long).await), ErrorCode::ValidationError);
+    let nothing = TimeoutRequest::default();
+    assert_eq!(code(set(nothing).await), ErrorCode::ValidationError);
+    world.pass(29);
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.pass(1);
+    world.becomes(id, SandboxState::Paused).await;
+}
+
+#[tokio::test]
 async fn stopping_is_said_at_once_and_again_is_fine() {
     let world = World::new(1).await;
     let id = world.running().await;

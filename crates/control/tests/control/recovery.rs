@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use skerry_control::{Clock, CreateRequest, OnTimeout};
-use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox};
+use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox, Wanted};
 use skerry_types::{Action, FailureReason, SandboxId, SandboxState};
 
 use crate::world::{World, eventually};
@@ -93,11 +93,12 @@ async fn insert_provisioning(world: &World) -> SandboxId {
     let new = NewSandbox {
         id: SandboxId::new(),
         name: None,
+        project: None,
+        region: "local".into(),
         image: "base".into(),
         profile: None,
         resources: skerry_types::Resources::FREE_FORM,
-        driver: None,
-        privilege: None,
+        wanted: Wanted::default(),
         network: Network::None,
         metadata: BTreeMap::new(),
         env_names: Vec::new(),
@@ -135,6 +136,56 @@ async fn the_queue_survives_but_not_the_values_of_an_environment() {
     assert_eq!(world.get(plain).await.queue_position, Some(1));
     world.control.delete(&world.caller, first).await.unwrap();
     world.becomes(plain, SandboxState::Running).await;
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_queued_one_is_kept_and_has_effect() {
+    let mut world = World::new(1).await;
+    let first = world.running().await;
+    let asked = CreateRequest {
+        isolation: Some("namespace".into()),
+        privilege: Some("root".into()),
+        network: Some("none".into()),
+        name: Some("box".into()),
+        project: Some("p".into()),
+        ..CreateRequest::default()
+    };
+    let queued = world.create_with(asked).await;
+    world.restart().await;
+    assert_eq!(world.get(queued.id).await, queued);
+    world.control.delete(&world.caller, first).await.unwrap();
+    let runs = world.becomes(queued.id, SandboxState::Running).await;
+    assert_eq!(runs.isolation.as_deref(), Some("namespace"));
+    assert_eq!(runs.privilege.as_deref(), Some("root"));
+    let order = world.node.order(queued.id).unwrap();
+    assert_eq!(
+        order.driver.as_deref(),
+        Some("sim"),
+        "the one that meets it"
+    );
+    assert_eq!(order.privilege.as_deref(), Some("root"));
+    assert_eq!(
+        (order.network.as_str(), order.name.as_deref()),
+        ("none", Some("box"))
+    );
+}
+
+#[tokio::test]
+async fn isolation_that_its_node_has_no_more_is_refused_not_weakened() {
+    let mut world = World::new(1).await;
+    let first = world.running().await;
+    let asked = CreateRequest {
+        isolation: Some("namespace".into()),
+        ..CreateRequest::default()
+    };
+    let queued = world.create_with(asked).await.id;
+    world.isolation = "none";
+    world.restart().await;
+    world.control.delete(&world.caller, first).await.unwrap();
+    let failed = world.becomes(queued, SandboxState::Failed).await;
+    assert_eq!(failed.failure_reason, Some(FailureReason::ProvisionFailed));
+    assert!(failed.failure_message.unwrap().contains("isolation"));
+    assert!(world.node.order(queued).is_none());
 }
 
 #[tokio::test]

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) caller: Caller,
     pub(crate) settings: Settings,
+    /// What its node offers from the next start on.
+    pub(crate) isolation: &'static str,
     slots: u32,
     dir: TempDir,
 }
@@ -67,7 +69,7 @@ impl World {
             clock: clock.clone(),
             ..settings
         };
-        let control = start(&store, &node, &settings, slots).await;
+        let control = start(&store, &node, &settings, slots, "namespace").await;
         let secret = control
             .ensure_local_key(&dir.path().join("key"))
             .await
@@ -80,6 +82,7 @@ impl World {
             clock,
             caller,
             settings,
+            isolation: "namespace",
             slots,
             dir,
         }
@@ -92,7 +95,8 @@ impl World {
     /// The daemon is killed and starts again: all that was in memory is gone.
     pub(crate) async fn restart(&mut self) {
         self.control.drain().await;
-        self.control = start(&self.store, &self.node, &self.settings, self.slots).await;
+        let (slots, isolation) = (self.slots, self.isolation);
+        self.control = start(&self.store, &self.node, &self.settings, slots, isolation).await;
     }
 
     /// Time passes.
@@ -170,7 +174,13 @@ impl World {
     }
 }
 
-async fn start(store: &Store, node: &Arc<FakeNode>, settings: &Settings, slots: u32) -> Control {
+async fn start(
+    store: &Store,
+    node: &Arc<FakeNode>,
+    settings: &Settings,
+    slots: u32,
+    isolation: &str,
+) -> Control {
     let member = Member {
         facts: NodeFacts {
             id: LOCAL_NODE,
@@ -179,7 +189,7 @@ async fn start(store: &Store, node: &Arc<FakeNode>, settings: &Settings, slots: 
             slots,
             offers: vec![Offer {
                 driver: "sim".into(),
-                isolation: "namespace".into(),
+                isolation: isolation.into(),
             }],
         },
         handle: node.clone(),

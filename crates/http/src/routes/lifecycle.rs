@@ -78,7 +78,7 @@ async fn get_fork_tree(
     Ok(Json(convert::tree(tree)))
 }
 
-/// Change when a sandbox ends.
+/// Change when a sandbox ends, and what happens to it then.
 #[utoipa::path(
     post, path = "/v1/sandboxes/{id}/timeout", tag = "sandboxes", params(("id" = String, Path)),
     request_body = SetTimeout, responses((status = 200, body = Sandbox))

@@ -105,10 +105,15 @@ struct Filter {
     status: Option<String>,
     /// Only of this image.
     image: Option<String>,
+    /// Only with this name.
+    name: Option<String>,
+    /// Only of this project.
+    project: Option<String>,
     /// Only forks of this sandbox.
     forked_from: Option<String>,
-    /// Only with these notes: `key=value`, with commas between them.
-    metadata: Option<String>,
+    /// Only with this note: `key=value`. May be given several times, for all of them.
+    #[serde(default)]
+    metadata: Vec<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// At most this many, 1 to 200; 50 unless given.
@@ -118,27 +123,29 @@ struct Filter {
 impl Filter {
     fn query(self) -> Result<ListQuery> {
         Ok(ListQuery {
-            status: parts(self.status.as_deref())
+            status: self
+                .status
+                .iter()
+                .flat_map(|list| list.split(','))
                 .map(state)
                 .collect::<Result<_>>()?,
             image: self.image,
+            name: self.name,
+            project: self.project,
             forked_from: self.forked_from.map(|id| id.parse()).transpose().map_err(
                 |error: skerry_types::ParseIdError| {
                     Error::validation(format!("forked_from: {error}"))
                 },
             )?,
-            metadata: parts(self.metadata.as_deref())
-                .map(pair)
+            metadata: self
+                .metadata
+                .iter()
+                .map(|text| pair(text))
                 .collect::<Result<_>>()?,
             cursor: self.cursor,
             limit: self.limit,
-            ..ListQuery::default()
         })
     }
-}
-
-fn parts(list: Option<&str>) -> impl Iterator<Item = &str> {
-    list.into_iter().flat_map(|list| list.split(','))
 }
 
 fn state(name: &str) -> Result<SandboxState> {

@@ -15,7 +15,8 @@ async fn what_is_wrong_is_named() {
     let world = World::new().await;
     let s = world.sandbox().await;
     let exec = format!("{s}/exec");
-    let cases: [(&str, &str, Value, &str, &str); 20] = [
+    let timeout = format!("{s}/timeout");
+    let cases: [(&str, &str, Value, &str, &str); 26] = [
         (
             "POST",
             "/v1/sandboxes",
@@ -71,6 +72,48 @@ async fn what_is_wrong_is_named() {
             json!({}),
             "validation_error",
             "wiat",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"region": "mars"}),
+            "validation_error",
+            "there is: local",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"ports": [3000]}),
+            "unsupported",
+            "ports",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"name": "a", "alias": "a"}),
+            "validation_error",
+            "name",
+        ),
+        (
+            "POST",
+            &timeout,
+            json!({}),
+            "validation_error",
+            "at least one",
+        ),
+        (
+            "POST",
+            &timeout,
+            json!({"idle_seconds": -1}),
+            "validation_error",
+            "idle_seconds",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?metadata=x",
+            json!({}),
+            "validation_error",
+            "metadata",
         ),
         ("POST", &exec, json!({}), "validation_error", "cmd"),
         ("POST", &exec, json!({"cmd": []}), "validation_error", "cmd"),

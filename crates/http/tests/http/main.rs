@@ -13,6 +13,7 @@ mod input;
 mod log;
 mod node;
 mod operations;
+mod options;
 mod pages;
 mod serving;
 mod streams;

@@ -106,7 +106,9 @@ async fn lists_narrow_by_what_they_are_asked() {
         made["sandbox_id"].as_str().unwrap().to_owned()
     };
     let a = make(json!({"metadata": {"team": "a", "x": "1"}})).await;
-    let b = make(json!({"name": "bee", "metadata": {"team": "b"}})).await;
+    let b =
+        make(json!({"alias": "bee", "project": "p 1", "metadata": {"team": "b", "note": "a,b=c"}}))
+            .await;
     let forked = world
         .post(&format!("/v1/sandboxes/{a}/fork"), json!({}))
         .await
@@ -121,6 +123,14 @@ async fn lists_narrow_by_what_they_are_asked() {
         ids.collect::<Vec<_>>()
     };
     assert_eq!(list("metadata=team=b").await, [b.as_str()]);
+    assert_eq!(
+        list("metadata=team%3Db&metadata=note=a,b=c").await,
+        [b.as_str()]
+    );
+    assert!(list("metadata=team=a&metadata=note=a,b=c").await.is_empty());
+    assert_eq!(list("name=bee").await, [b.as_str()]);
+    assert_eq!(list("project=p%201").await, [b.as_str()]);
+    assert!(list("project=p").await.is_empty());
     assert_eq!(
         list("metadata=team=b&status=running,paused&image=base").await,
         [b.as_str()]

@@ -41,11 +41,10 @@ pub(crate) struct LsArgs {
 impl LsArgs {
     fn query(self) -> ListSandboxes {
         let everything = || SandboxState::ALL.map(SandboxState::as_str).join(",");
-        let labels: Vec<String> = self.label.iter().map(|(k, v)| format!("{k}={v}")).collect();
         ListSandboxes {
             status: self.status.or_else(|| self.all.then(everything)),
             image: self.image,
-            metadata: (!labels.is_empty()).then(|| labels.join(",")),
+            metadata: parse::map(&self.label),
             ..ListSandboxes::default()
         }
     }

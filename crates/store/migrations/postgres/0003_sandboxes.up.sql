@@ -4,6 +4,8 @@ CREATE TABLE IF NOT EXISTS sandboxes (
     org_id UUID NOT NULL,
     node_id UUID,
     name TEXT,
+    project TEXT,
+    region TEXT NOT NULL,
     image TEXT NOT NULL,
     image_digest TEXT,
     profile TEXT,
@@ -11,6 +13,9 @@ CREATE TABLE IF NOT EXISTS sandboxes (
     memory_mb BIGINT NOT NULL,
     disk_mb BIGINT NOT NULL,
     pids BIGINT NOT NULL,
+    wanted_driver TEXT,
+    wanted_isolation TEXT,
+    wanted_privilege TEXT,
     driver TEXT,
     isolation TEXT,
     privilege TEXT,
@@ -43,6 +48,8 @@ CREATE TABLE IF NOT EXISTS sandboxes (
     deleted_at BIGINT,
     updated_at BIGINT NOT NULL
 );
+-- A name stands for one living sandbox of an org.
+CREATE UNIQUE INDEX IF NOT EXISTS sandboxes_by_name ON sandboxes (org_id, name) WHERE (ended_at IS NULL);
 CREATE INDEX IF NOT EXISTS sandboxes_by_org ON sandboxes (org_id, id);
 CREATE INDEX IF NOT EXISTS sandboxes_by_org_state ON sandboxes (org_id, state);
 CREATE INDEX IF NOT EXISTS sandboxes_by_node ON sandboxes (node_id, state);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use skerry_store::{
     Change, LOCAL_NODE, Location, Network, NewSandbox, Node, NodeState, OnTimeout, Org, Quotas,
-    Sandbox, Store, System, Tenant,
+    Sandbox, Store, System, Tenant, Wanted,
 };
 use skerry_types::{Action, NodeId, OrgId, Resources, SandboxId};
 
@@ -134,12 +134,13 @@ pub(crate) fn at(seconds: i64) -> Timestamp {
 pub(crate) fn new_sandbox() -> NewSandbox {
     NewSandbox {
         id: SandboxId::new(),
-        name: Some("a name".into()),
+        name: None,
+        project: None,
+        region: "local".into(),
         image: "base".into(),
         profile: None,
         resources: Resources::FREE_FORM,
-        driver: None,
-        privilege: None,
+        wanted: Wanted::default(),
         network: Network::Nat,
         metadata: [("team".to_owned(), "red".to_owned())].into(),
         env_names: vec!["TOKEN".into()],

@@ -29,6 +29,8 @@ async fn filters_narrow(bed: &Bed) {
     let gone = bed.act(&gone, Action::Delete, 1).await.id;
     let mut other = new_sandbox();
     other.image = "debian:12".into();
+    other.name = Some("box".into());
+    other.project = Some("p 1".into());
     other.metadata = [("team".to_owned(), "blue".to_owned())].into();
     let queued = other.id;
     bed.store
@@ -60,11 +62,18 @@ async fn filters_narrow(bed: &Bed) {
     );
     assert_eq!(list(bed, with_states(&[S::Deleted])).await, [gone]);
     assert_eq!(list(bed, with_states(&[S::Paused])).await, []);
-    let image = Filter {
-        image: Some("debian:12".into()),
-        ..Filter::default()
-    };
-    assert_eq!(list(bed, image).await, [queued]);
+    let texts: [fn(&mut Filter, &str); 3] = [
+        |filter, text| filter.image = Some(text.into()),
+        |filter, text| filter.name = Some(text.into()),
+        |filter, text| filter.project = Some(text.into()),
+    ];
+    for (set, text) in texts.iter().zip(["debian:12", "box", "p 1"]) {
+        let mut filter = Filter::default();
+        set(&mut filter, text);
+        assert_eq!(list(bed, filter.clone()).await, [queued], "{text}");
+        set(&mut filter, "%");
+        assert_eq!(list(bed, filter).await, [], "{text}");
+    }
     let parent = Filter {
         forked_from: Some(running),
         ..Filter::default()

@@ -72,7 +72,7 @@ impl Raw {
                     "SELECT table_name || '.' || column_name || ' ' || data_type || CASE is_nullable \
                      WHEN 'NO' THEN ' not null' ELSE ' null' END FROM information_schema.columns \
                      WHERE table_schema = 'public' UNION ALL SELECT indexdef FROM pg_indexes \
-                     WHERE schemaname = 'public' AND indexdef NOT LIKE '%UNIQUE%'",
+                     WHERE schemaname = 'public' AND indexname NOT LIKE '%key'",
                 )
                 .fetch_all(db)
                 .await

@@ -1,6 +1,10 @@
 //! A sandbox's row through its life: what each change writes, and what reconcilers then find due.
 
-use skerry_store::{Cas, Change, Facts, Network, Privilege, StoreError};
+use jiff::Timestamp;
+use skerry_store::{
+    Cas, Change, Facts, Network, NewFork, NewSandbox, OnTimeout, Privilege, Quotas, Sandbox,
+    StoreError, Times,
+};
 use skerry_types::{Action, ErrorCode, FailureReason, Profile, SandboxId, SandboxState as S};
 
 use crate::bed::{Bed, LOCAL, SYSTEM, at, ids, new_sandbox, on_both_engines};
@@ -13,6 +17,7 @@ on_both_engines! {
     age_limits_and_warnings,
     idleness,
     a_new_timeout,
+    a_name_is_for_one_living_sandbox_of_an_org,
     text_that_cannot_be_kept,
 }
 
@@ -21,8 +26,12 @@ async fn a_row_keeps_what_was_asked(bed: &Bed) {
     let mut new = new_sandbox();
     new.profile = Some(Profile::Medium);
     new.resources = Profile::Medium.resources();
-    new.privilege = Some(Privilege::Root);
-    new.driver = Some("ns".into());
+    new.wanted.privilege = Some(Privilege::Root);
+    new.wanted.driver = Some("ns".into());
+    new.wanted.isolation = Some("namespace".into());
+    new.name = Some("a name".into());
+    new.project = Some("a project".into());
+    new.region = "eu".into();
     new.network = Network::None;
     new.metadata
         .insert("\"$.[]'%\u{1F980}".into(), "\\'".into());
@@ -37,14 +46,18 @@ async fn a_row_keeps_what_was_asked(bed: &Bed) {
     assert_eq!((made.org_id, made.id), (LOCAL.org(), new.id));
     assert_eq!((&made.name, &made.image), (&new.name, &new.image));
     assert_eq!((made.profile, made.resources), (new.profile, new.resources));
-    assert_eq!(made.facts.privilege, Some(Privilege::Root));
-    assert_eq!(made.facts.driver.as_deref(), Some("ns"));
+    assert_eq!(
+        (&made.wanted, &made.facts),
+        (&new.wanted, &Facts::default())
+    );
+    assert_eq!((&made.project, &made.region), (&new.project, &new.region));
     assert_eq!(made.network, Network::None);
     assert_eq!(made.metadata, new.metadata);
     assert_eq!(made.env_names, new.env_names);
     assert_eq!((made.ttl_seconds, made.idle_seconds), (3600, 900));
     assert_eq!((made.created_at, made.updated_at), (at(0), at(0)));
     assert_eq!((made.started_at, made.expires_at), (None, None));
+    new.name = None;
     let again = bed.store.create_sandbox(&LOCAL, new, None, at(1)).await;
     assert!(matches!(again, Err(StoreError::Exists(_))), "{again:?}");
 }
@@ -194,24 +207,87 @@ async fn idleness(bed: &Bed) {
     assert_eq!(idle(1400).await, [unused.id, used.id]);
 }
 
+fn age(seconds: u32, end: Option<Timestamp>) -> Times {
+    Times {
+        ttl: Some((seconds, end)),
+        ..Times::default()
+    }
+}
+
 async fn a_new_timeout(bed: &Bed) {
     bed.node(1).await;
     let store = &bed.store;
     let runs = bed.running(&LOCAL, 0).await;
     store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap();
     let longer = store
-        .set_timeout(&LOCAL, runs.id, 7200, Some(at(7200)), at(1))
+        .set_timeout(&LOCAL, runs.id, age(7200, Some(at(7200))), at(1))
         .await
         .unwrap();
     assert_eq!(longer.expires_at, Some(at(7200)));
     assert_eq!((longer.ttl_seconds, longer.ttl_warned), (7200, false));
+    assert_eq!((longer.idle_seconds, longer.last_active_at), (900, at(0)));
+    store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap();
+    let idle = Times {
+        idle_seconds: Some(0),
+        on_timeout: Some(OnTimeout::Pause),
+        ..Times::default()
+    };
+    let changed = store
+        .set_timeout(&LOCAL, runs.id, idle, at(2))
+        .await
+        .unwrap();
+    let expected = Sandbox {
+        idle_seconds: 0,
+        on_timeout: OnTimeout::Pause,
+        last_active_at: at(2),
+        ttl_warned: true,
+        updated_at: at(2),
+        ..longer
+    };
+    assert_eq!(changed, expected, "what is not given stays");
     let stopping = bed.act(&runs, Action::Stop, 2).await;
     let late = store
-        .set_timeout(&LOCAL, runs.id, 1, None, at(3))
+        .set_timeout(&LOCAL, runs.id, age(1, None), at(3))
         .await
         .unwrap_err();
     assert!(matches!(late, StoreError::NotRunning(S::Stopping)));
     assert_eq!(store.sandbox(&LOCAL, runs.id).await.unwrap(), stopping);
+}
+
+async fn a_name_is_for_one_living_sandbox_of_an_org(bed: &Bed) {
+    bed.node(9).await;
+    let named = || NewSandbox {
+        name: Some("box".into()),
+        ..new_sandbox()
+    };
+    let create =
+        |tenant, new| async move { bed.store.create_sandbox(&tenant, new, None, at(0)).await };
+    let parent = bed.running(&LOCAL, 0).await;
+    let first = create(LOCAL, named()).await.unwrap();
+    let other = bed.org("other", Quotas::DEFAULT).await;
+    create(other, named()).await.unwrap();
+    let taken = |result: Result<Sandbox, StoreError>| {
+        assert!(matches!(&result, Err(StoreError::NameTaken(name)) if name == "box"));
+        let error = skerry_types::Error::from(result.unwrap_err());
+        assert_eq!(error.code, ErrorCode::Conflict);
+    };
+    taken(create(LOCAL, named()).await);
+    let fork = || NewFork {
+        name: Some("box".into()),
+        ..crate::forks::new_fork()
+    };
+    taken(
+        bed.store
+            .fork_sandbox(&LOCAL, parent.id, fork(), at(1))
+            .await,
+    );
+    bed.act(&first, Action::Fail, 2).await;
+    let again = bed
+        .store
+        .fork_sandbox(&LOCAL, parent.id, fork(), at(3))
+        .await;
+    assert_eq!(again.unwrap().name.as_deref(), Some("box"));
+    taken(create(LOCAL, named()).await);
 }
 
 /// `SQLite` keeps a NUL and PostgreSQL does not; neither answers with a fault of ours.

@@ -1,6 +1,6 @@
 //! One org cannot see, change or even notice what another has, through any function that takes a tenant.
 
-use skerry_store::{Change, Filter, Quotas, StoreError};
+use skerry_store::{Change, Filter, Quotas, StoreError, Times};
 use skerry_types::{Action, KeyId, OrgId, SandboxId};
 
 use crate::bed::{Bed, LOCAL, at, on_both_engines};
@@ -41,11 +41,15 @@ async fn sandboxes_of_another_org_do_not_exist(bed: &Bed) {
         }};
     }
     let change = Change::default();
+    let times = Times {
+        ttl: Some((1, None)),
+        ..Times::default()
+    };
     hidden!(id => store.sandbox(&spy, id));
     hidden!(id => store.act(&spy, id, Action::Delete, &change, at(1)));
     hidden!(id => store.fork_sandbox(&spy, id, new_fork(), at(1)));
     hidden!(id => store.fork_tree(&spy, id));
-    hidden!(id => store.set_timeout(&spy, id, 1, None, at(1)));
+    hidden!(id => store.set_timeout(&spy, id, times, at(1)));
     let stolen = store.transition(&spy, &theirs, Action::Delete, &change, at(1));
     assert!(matches!(stolen.await, Err(StoreError::NotFound(_))));
     assert!(!store.mark_ttl_warned(&spy, id).await.unwrap());

@@ -50,6 +50,7 @@ pub(crate) struct FakeNode {
 struct World {
     boxes: BTreeMap<SandboxId, SandboxReport>,
     envs: BTreeMap<SandboxId, Map>,
+    orders: BTreeMap<SandboxId, CreateSandbox>,
     started: Vec<SandboxId>,
     warnings: Vec<(SandboxId, u64)>,
     stops: Vec<(SandboxId, Option<FailureReason>)>,
@@ -120,6 +121,11 @@ impl FakeNode {
 
     pub(crate) fn env(&self, id: SandboxId) -> Option<Map> {
         self.world.lock().envs.get(&id).cloned()
+    }
+
+    /// What it was told to make.
+    pub(crate) fn order(&self, id: SandboxId) -> Option<CreateSandbox> {
+        self.world.lock().orders.get(&id).cloned()
     }
 
     pub(crate) fn started(&self) -> Vec<SandboxId> {
@@ -252,6 +258,8 @@ impl FakeNode {
 impl Sandboxes for FakeNode {
     async fn create(&self, request: CreateSandbox) -> Result<SandboxReport> {
         self.reach()?;
+        let order = request.clone();
+        self.world.lock().orders.insert(request.id, order);
         self.admit(request.id, request.env)?;
         self.passes(Fault::CreateHangs).await;
         if self.has(Fault::CreateFails) {
