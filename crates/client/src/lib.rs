@@ -48,7 +48,7 @@ pub use execs::{argv, shell};
 pub use files::Download;
 pub use follow::Follow;
 pub use output::{Exit, Output};
-pub use reqwest::Body;
+pub use reqwest::{Body, Error as HttpError};
 pub use sandbox::Sandbox;
 pub use sse::Stream;
 pub use terminal::{Terminal, TerminalEvent};

@@ -128,7 +128,6 @@ async fn upload(sandbox: &Sandbox, from: &Path, mut to: String) -> anyhow::Resul
     let is_tree = matches!(source, Source::Folder(_));
     let body = transfer::body(source, Progress::start(&to, total));
     if is_tree {
-        sandbox.make_dir(&to).await?;
         sandbox.write_tar(&to, body).await?;
     } else {
         sandbox.write_file(&to, mode, body).await?;

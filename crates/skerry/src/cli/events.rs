@@ -3,15 +3,19 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
-use skerry_api::Event;
-use skerry_client::Output;
+use skerry_api::{Command, Event, ResourceUsage};
+use skerry_client::{Exit, Output};
+use skerry_types::ExecEnd;
 
+use super::attach::summary as summary_of;
+use super::execs::written;
 use super::logs::Record;
 use super::{Context, Outcome, output};
 
 /// More of a value does not help on a line.
-const VALUE_CHARS: usize = 80;
+const VALUE_CHARS: usize = 40;
 
 /// Show what happened in a sandbox; also after it ended
 #[derive(Debug, Args)]
@@ -45,10 +49,26 @@ fn line(event: &Event) -> anyhow::Result<String> {
     let what = match Output::of_record(event)? {
         Some((exec, Output::Stdout(bytes))) => format!("{exec} stdout, {} bytes", bytes.len()),
         Some((exec, Output::Stderr(bytes))) => format!("{exec} stderr, {} bytes", bytes.len()),
-        _ => summary(&event.data),
+        _ => said(event).unwrap_or_else(|| summary(&event.data)),
     };
     let line = format!("{time} {:>5}  {:<20} {what}", event.seq, event.kind);
     Ok(line.trim_end().to_owned())
+}
+
+/// The start and the end of an exec in our own words.
+fn said(event: &Event) -> Option<String> {
+    let data = &event.data;
+    let exec = data["exec_id"].as_str()?;
+    let what = match event.kind.as_str() {
+        "exec.started" => written(&Command::deserialize(&data["cmd"]).ok()?),
+        "exec.completed" | "exec.failed" => summary_of(&Exit {
+            end: ExecEnd::deserialize(&data["end"]).ok()?,
+            duration_ms: data["duration_ms"].as_u64()?,
+            usage: ResourceUsage::deserialize(&data["resource_usage"]).ok()?,
+        }),
+        _ => return None,
+    };
+    Some(format!("{exec} {what}"))
 }
 
 /// The fields that say something, as `name=value`.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use skerry_client::ClientError;
+use skerry_client::{ClientError, HttpError};
 use skerry_types::ErrorCode;
 
 use super::output::printable;
@@ -100,12 +100,16 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// The chain of causes, without what a cause only repeats.
+/// The chain of causes. Of what HTTP says about itself only the last cause helps anyone.
 fn message(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
+    let mut causes = error.chain().peekable();
+    let mut in_http = false;
+    while let Some(cause) = causes.next() {
+        in_http |= cause.is::<HttpError>();
         let text = cause.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
+        let is_said = parts.iter().any(|part| part.contains(&text));
+        if !is_said && (!in_http || causes.peek().is_none()) {
             parts.push(text);
         }
     }

@@ -1,5 +1,6 @@
 //! `sh`: a shell, or another program, on a terminal.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use skerry_client::Sandbox;
 
 use super::attach::finish;
 use super::exec::command;
+use super::failure::Failure;
 use super::keys::DetachKeys;
 use super::output::note;
 use super::terminal::{self, Left};
@@ -54,6 +56,11 @@ pub(crate) struct ShArgs {
 }
 
 pub(super) async fn sh(ctx: &Context, args: ShArgs) -> Outcome {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::usage("stdin is no terminal")
+            .hint("use `skerry exec -i` for input from a pipe or a file")
+            .into());
+    }
     let sandbox = ctx.sandbox(&args.sandbox).await?;
     if let Some(exec) = &args.attach {
         let exec = ctx.exec(&sandbox, exec).await?;

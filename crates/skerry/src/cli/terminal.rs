@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustix::termios::{self, OptionalActions, Termios};
 use skerry_client::{Exit, Sandbox, TerminalEvent};
 use skerry_types::ExecId;
@@ -14,8 +14,6 @@ use super::keys::DetachKeys;
 use super::output;
 
 const INPUT_BYTES: usize = 16 * 1024;
-/// What a terminal sends for the end of input.
-const END_OF_INPUT: &[u8] = b"\x04";
 
 /// How we left a terminal.
 pub(crate) enum Left {
@@ -31,7 +29,7 @@ pub(crate) fn size() -> Option<(u16, u16)> {
     (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }
 
-/// Uses a terminal until its program ends or the keys are typed.
+/// Uses a terminal until its program ends or the keys are typed. Only what is typed on a terminal of ours goes to it.
 pub(crate) async fn attach(
     sandbox: &Sandbox,
     exec: ExecId,
@@ -48,7 +46,7 @@ pub(crate) async fn attach(
     }
     let mut stdin = tokio::io::stdin();
     let mut typed = BytesMut::with_capacity(INPUT_BYTES);
-    let mut input_over = false;
+    let mut input_over = !io::stdin().is_terminal();
     loop {
         tokio::select! {
             event = terminal.next() => match event? {
@@ -56,11 +54,7 @@ pub(crate) async fn attach(
                 TerminalEvent::Exit(exit) => return Ok(Left::Ended(exit)),
             },
             read = stdin.read_buf(&mut typed), if !input_over => {
-                if read? == 0 {
-                    input_over = true;
-                    terminal.write(Bytes::from_static(END_OF_INPUT)).await?;
-                    continue;
-                }
+                input_over = read? == 0;
                 let (on, leave) = keys.pass(&typed.split());
                 if !on.is_empty() {
                     terminal.write(on.into()).await?;
