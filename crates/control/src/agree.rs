@@ -124,6 +124,9 @@ impl Control {
 
     /// One that both know.
     async fn align(&self, report: &SandboxReport) -> Result<()> {
+        if report.state == SandboxState::Deleted {
+            return self.finish_deletion(report.id).await;
+        }
         let Some(row) = self.apply(report).await? else {
             return Ok(());
         };
@@ -135,6 +138,18 @@ impl Control {
             self.tell_to_stop(&row, reason).await;
         }
         Ok(())
+    }
+
+    /// One that its node has deleted although its record does not say so: whoever deleted it died in between.
+    async fn finish_deletion(&self, id: SandboxId) -> Result<()> {
+        let idle = |entry: &mut crate::live::Entry| entry.making.is_none() && !entry.busy;
+        match self.0.live.row(id) {
+            Some(row) if self.0.live.with(id, idle) == Some(true) => {
+                let reason = FailureReason::SandboxDeleted;
+                self.remove(row, reason).await.map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// One that has ended on record, or was never there: whatever the node still has of it goes, but for what an ended one leaves.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures::future::join_all;
 use proptest::prelude::*;
 use skerry_control::{CreateRequest, ForkRequest};
-use skerry_types::{ErrorCode, SandboxId, SandboxState};
+use skerry_types::{ErrorCode, FailureReason, SandboxId, SandboxState};
 
 use crate::fake::Fault;
 use crate::world::{World, code, eventually};
@@ -190,5 +190,20 @@ async fn settle(world: &World, known: &[SandboxId]) {
             world.get(id).await.status,
             world.node.state(id)
         );
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_crash_cut_short_is_finished() {
+    let mut world = World::new(2).await;
+    let ids = [world.running().await, world.running().await];
+    for id in ids {
+        world.node.plant(id, SandboxState::Deleted);
+    }
+    world.restart().await;
+    for id in ids {
+        let record = world.get(id).await;
+        assert_eq!(record.status, SandboxState::Deleted);
+        assert_eq!(record.failure_reason, Some(FailureReason::SandboxDeleted));
     }
 }

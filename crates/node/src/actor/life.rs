@@ -107,7 +107,10 @@ impl Actor {
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();
-        self.note_anyway(&Event::SandboxDeleted {});
+        // A daemon that died right after this left only the rest to do.
+        if self.state() != SandboxState::Deleted {
+            self.note_anyway(&Event::SandboxDeleted {});
+        }
         // The env values go with it.
         match fs::remove_file(self.layout.meta(self.shared.id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
