@@ -3,6 +3,7 @@
 .PHONY: help demo test test-all bench install setup
 
 PREFIX ?= /usr/local
+BINARY = $(or $(CARGO_TARGET_DIR),target)/release/skerry
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -10,7 +11,7 @@ help: ## Show this
 demo: ## Build, then fork a sandbox to try three fixes of a broken project at once
 	@scripts/setup.sh run
 	cargo build --release --package skerry
-	examples/demo/demo.sh
+	examples/demo/demo.sh "$(BINARY)"
 
 test: ## Check the code and run the tests; under 20 minutes from nothing
 	@scripts/setup.sh test
@@ -30,7 +31,7 @@ bench: ## Measure, against other runtimes in the same run; writes bench/results
 install: ## Install the one binary to PREFIX/bin (/usr/local/bin unless said)
 	@scripts/setup.sh run
 	cargo build --release --package skerry
-	install -D -m 0755 "$${CARGO_TARGET_DIR:-target}/release/skerry" "$(DESTDIR)$(PREFIX)/bin/skerry"
+	install -D -m 0755 "$(BINARY)" "$(DESTDIR)$(PREFIX)/bin/skerry"
 
 setup: ## Install what running, testing and measuring need
 	@scripts/setup.sh bench
