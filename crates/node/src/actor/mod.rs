@@ -97,10 +97,17 @@ impl Shared {
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) driver: Arc<dyn Driver>,
+    /// Who owns what is written, unless the request says.
+    user: Arc<str>,
     mailbox: mpsc::Sender<Command>,
 }
 
 impl Handle {
+    /// The user asked for, or the one that commands run as.
+    pub(crate) fn user(&self, asked: Option<&str>) -> String {
+        asked.unwrap_or(&self.user).to_owned()
+    }
+
     /// Hands over a command and waits for its answer.
     pub(crate) async fn ask<T>(
         &self,
@@ -168,6 +175,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
     let handle = Handle {
         shared: Arc::clone(&parts.shared),
         driver: Arc::clone(&parts.driver),
+        user: parts.meta.user.as_str().into(),
         mailbox: sender,
     };
     let id = parts.shared.id;

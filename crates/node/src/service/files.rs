@@ -47,12 +47,13 @@ impl Files for Node {
     }
 
     async fn make_dir(&self, sandbox: SandboxId, path: &str, user: Option<&str>) -> Result<()> {
+        let handle = self.handle(sandbox)?;
         let make = MakeDir {
             path: checked(path)?,
             mode: 0,
-            user: user.unwrap_or_default().to_owned(),
+            user: handle.user(user),
         };
-        call(&self.handle(sandbox)?, Call::MakeDir(make)).await?;
+        call(&handle, Call::MakeDir(make)).await?;
         Ok(())
     }
 
@@ -61,7 +62,7 @@ impl Files for Node {
         let rename = Move {
             from: checked(from)?,
             to: checked(to)?,
-            user: String::new(),
+            user: handle.user(None),
         };
         call(&handle, Call::Move(rename)).await?;
         let moved = Event::FileMoved {
@@ -110,7 +111,7 @@ impl Files for Node {
         let write = Write {
             path: checked(path)?,
             mode: mode.unwrap_or(0),
-            user: user.unwrap_or_default().to_owned(),
+            user: handle.user(user),
         };
         let transfer = Transfer::start(&handle, Call::Write(write)).await?;
         let written = entry(&expect_entry(transfer.upload(content).await?)?);
@@ -146,7 +147,7 @@ impl Files for Node {
         let handle = self.handle(sandbox)?;
         let tar = TarIn {
             path: checked(path)?,
-            user: user.unwrap_or_default().to_owned(),
+            user: handle.user(user),
         };
         let transfer = Transfer::start(&handle, Call::TarIn(tar)).await?;
         let Reply::Done(done) = transfer.upload(content).await? else {
