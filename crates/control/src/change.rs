@@ -36,6 +36,21 @@ impl Control {
         Ok(row)
     }
 
+    /// The same for one whose row is known, and nearly always still so: then the store need not be read first.
+    async fn act_on(&self, known: &Row, action: Action, change: &Change) -> Result<Row> {
+        let (store, tenant, now) = (&self.0.store, known.tenant(), self.now());
+        match store
+            .transition(&tenant, known, action, change, now)
+            .await?
+        {
+            Cas::Done(row) => {
+                self.know(&row);
+                Ok(row)
+            }
+            Cas::Stale(_) => self.act_in_turn(&tenant, known.id, action, change).await,
+        }
+    }
+
     /// Lets something happen to a sandbox only if it is still as in `before`; otherwise the row as it is now.
     pub(crate) async fn act_from(
         &self,
@@ -68,9 +83,7 @@ impl Control {
         };
         let change = change_of(report);
         for &action in steps(row.state, report.state) {
-            row = self
-                .act_in_turn(&row.tenant(), row.id, action, &change)
-                .await?;
+            row = self.act_on(&row, action, &change).await?;
         }
         self.0.live.used(report.id, report.last_active_at);
         Ok(Some(row))

@@ -76,18 +76,24 @@ impl Control {
         until: Until,
         timeout: Duration,
     ) -> Result<Sandbox> {
-        let waited = tokio::time::timeout(timeout, self.wait(caller, id, until)).await;
-        waited.unwrap_or(Ok(())).map(drop)?;
-        self.get(caller, id).await
+        match tokio::time::timeout(timeout, self.wait(caller, id, until)).await {
+            Ok(row) => Ok(self.view(row?)),
+            Err(_) => self.get(caller, id).await,
+        }
     }
 
-    async fn wait(&self, caller: &Caller, id: SandboxId, until: Until) -> Result<()> {
+    async fn wait(&self, caller: &Caller, id: SandboxId, until: Until) -> Result<Row> {
         loop {
             // Subscribed before it is looked at, so that no change falls between.
             let changes = self.0.live.subscribe(id);
-            let row = self.0.store.sandbox(&caller.tenant, id).await?;
+            // A change is in the store before it is in memory, and is told after that: memory is behind for a moment only.
+            let known = self.0.live.row(id);
+            let row = match known.filter(|row| row.org_id == caller.tenant.org()) {
+                Some(row) => row,
+                None => self.0.store.sandbox(&caller.tenant, id).await?,
+            };
             let Some(mut changes) = changes.filter(|_| !until.is_met(row.state)) else {
-                return Ok(());
+                return Ok(row);
             };
             // An error means that it ended and was dropped: the next look tells.
             let _changed = changes.changed().await;
