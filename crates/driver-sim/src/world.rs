@@ -54,6 +54,13 @@ impl World {
         }
     }
 
+    /// The link to a sandbox's agent that stands breaks now.
+    pub fn break_links(&self, id: SandboxId) {
+        if let Some(agent) = self.agent(id) {
+            agent.unlink();
+        }
+    }
+
     /// Everything of which anything is on the machine.
     pub fn sandboxes(&self) -> Vec<SandboxId> {
         self.sandboxes.lock().keys().copied().collect()

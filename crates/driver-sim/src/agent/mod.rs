@@ -52,6 +52,7 @@ pub(crate) struct Agent {
     execs: Execs,
     sessions: Sessions,
     files: Files,
+    hang_up: Notify,
     stop: Notify,
     grace: Mutex<Duration>,
 }
@@ -70,6 +71,7 @@ impl Agent {
             execs: Execs::default(),
             sessions: Sessions::default(),
             files: Files::default(),
+            hang_up: Notify::new(),
             stop: Notify::new(),
             grace: Mutex::default(),
         });
@@ -146,6 +148,11 @@ impl Agent {
     pub(crate) async fn link(&self, stream: DuplexStream) -> io::Result<()> {
         let gone = |_| io::Error::from(io::ErrorKind::ConnectionRefused);
         self.links.send(stream).await.map_err(gone)
+    }
+
+    /// Ends the link that stands.
+    pub(crate) fn unlink(&self) {
+        self.hang_up.notify_waiters();
     }
 
     fn hello(&self) -> From {

@@ -19,12 +19,13 @@ impl Agent {
             next = tokio::select! {
                 next = waiting.recv() => next,
                 () = self.converse(stream) => waiting.recv().await,
+                () = self.hang_up.notified() => waiting.recv().await,
             };
-            self.unlink();
+            self.forget_link();
         }
     }
 
-    fn unlink(&self) {
+    fn forget_link(&self) {
         self.execs.detach_all();
         self.files.cancel_all();
         self.outbox.close();
