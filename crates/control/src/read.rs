@@ -37,7 +37,6 @@ impl Control {
             project: query.project,
             forked_from: query.forked_from,
             metadata: query.metadata,
-            include_deleted: false,
             cursor: query.cursor.map(|c| c.parse::<Cursor>()).transpose()?,
             limit,
         };

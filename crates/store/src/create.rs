@@ -75,11 +75,11 @@ impl Store {
         at: Timestamp,
     ) -> Result<Sandbox> {
         let mut tx = self.db.begin().await?;
-        check_quota(&mut tx, tenant).await?;
-        let place = match node {
-            Some(node) if free_slots(&mut tx, node, true).await? > 0 => Some(node),
-            _ => None,
-        };
+        let quotas = lock_quotas(&mut tx, tenant).await?;
+        let slots = lock_slots(&mut tx, node).await?;
+        let load = Load::read(&mut tx, tenant, node).await?;
+        load.check_quota(quotas)?;
+        let place = node.filter(|_| !load.queue && load.on_node < slots);
         let lineage = Lineage::root(new.id);
         let sandbox = insert(&mut tx, tenant, new, place, lineage, at).await?;
         tx.commit().await?;
@@ -96,12 +96,13 @@ impl Store {
         at: Timestamp,
     ) -> Result<Sandbox> {
         let mut tx = self.db.begin().await?;
-        let quotas = check_quota(&mut tx, tenant).await?;
+        let quotas = lock_quotas(&mut tx, tenant).await?;
         let parent = lock_parent(&mut tx, tenant, parent).await?;
+        let slots = lock_slots(&mut tx, parent.node_id).await?;
+        let load = Load::read(&mut tx, tenant, parent.node_id).await?;
+        load.check_quota(quotas)?;
         check_fork(&mut tx, &parent, quotas).await?;
-        if let Some(node) = parent.node_id
-            && free_slots(&mut tx, node, false).await? <= 0
-        {
+        if load.on_node >= slots {
             return Err(StoreError::NoCapacity);
         }
         let lineage = Lineage {
@@ -161,47 +162,57 @@ impl Lineage {
     }
 }
 
-/// Refuses one more than the quota, and keeps other creates of this org out until the transaction ends.
-async fn check_quota(tx: &mut Tx, tenant: &Tenant) -> Result<Quotas> {
-    let quotas = lock_quotas(tx, tenant).await?;
-    let held = count(
-        tx,
-        sql(
-            "SELECT COUNT(*) AS n FROM sandboxes WHERE org_id = $1 AND state IN \
-             ('queued', 'provisioning', 'running', 'paused', 'stopping', 'missing')",
-        )
-        .bind(tenant.org()),
-    )
-    .await?;
-    let limit = quotas.max_concurrent_sandboxes;
-    if held >= i64::from(limit) {
-        return Err(StoreError::Quota { limit });
-    }
-    Ok(quotas)
+/// How full everything is. Read by one statement, after the locks were taken: nobody else adds to it until the transaction ends.
+struct Load {
+    of_org: i64,
+    on_node: i64,
+    /// Somebody waits for a place.
+    queue: bool,
 }
 
-/// Slots of an online node that nobody holds; with `behind_queue`, none while anybody waits. The node stays locked until the transaction ends.
-pub(crate) async fn free_slots(tx: &mut Tx, node: NodeId, behind_queue: bool) -> Result<i64> {
-    let node_row = tx
-        .row(
-            sql("SELECT slots_total FROM nodes WHERE id = $1 AND state = 'online'")
-                .bind(node)
-                .for_update(),
-        )
-        .await?;
-    let Some(node_row) = node_row else {
-        return Ok(0);
-    };
-    if behind_queue
-        && tx
-            .row(sql(
-                "SELECT id FROM sandboxes WHERE state = 'queued' LIMIT 1",
-            ))
+impl Load {
+    async fn read(tx: &mut Tx, tenant: &Tenant, node: Option<NodeId>) -> Result<Self> {
+        let counts = tx
+            .row(
+                sql("SELECT (SELECT COUNT(*) FROM sandboxes WHERE org_id = $1 AND state IN \
+                     ('queued', 'provisioning', 'running', 'paused', 'stopping', 'missing')) AS of_org, \
+                     (SELECT COUNT(*) FROM sandboxes WHERE node_id = $2 AND state IN \
+                     ('provisioning', 'running', 'paused', 'stopping', 'missing')) AS on_node, \
+                     (SELECT COUNT(*) FROM (SELECT 1 FROM sandboxes WHERE state = 'queued' LIMIT 1) \
+                     AS first) AS queued")
+                .bind(tenant.org())
+                .bind(node),
+            )
             .await?
-            .is_some()
-    {
-        return Ok(0);
+            .ok_or(StoreError::Statement(sqlx::Error::RowNotFound))?;
+        Ok(Self {
+            of_org: counts.get("of_org")?,
+            on_node: counts.get("on_node")?,
+            queue: counts.get::<i64>("queued")? > 0,
+        })
     }
+
+    /// Refuses one more than the quota.
+    fn check_quota(&self, quotas: Quotas) -> Result<()> {
+        let limit = quotas.max_concurrent_sandboxes;
+        if self.of_org >= i64::from(limit) {
+            return Err(StoreError::Quota { limit });
+        }
+        Ok(())
+    }
+}
+
+/// The slots of a node, none unless it is online. It stays locked until the transaction ends.
+async fn lock_slots(tx: &mut Tx, node: Option<NodeId>) -> Result<i64> {
+    let Some(node) = node else { return Ok(0) };
+    let select = sql("SELECT slots_total FROM nodes WHERE id = $1 AND state = 'online'").bind(node);
+    let row = tx.row(select.for_update()).await?;
+    row.map_or(Ok(0), |row| row.get("slots_total"))
+}
+
+/// Whether an online node has a slot that nobody holds. The node stays locked until the transaction ends.
+pub(crate) async fn has_free_slot(tx: &mut Tx, node: NodeId) -> Result<bool> {
+    let slots = lock_slots(tx, Some(node)).await?;
     let held = count(
         tx,
         sql(
@@ -211,7 +222,7 @@ pub(crate) async fn free_slots(tx: &mut Tx, node: NodeId, behind_queue: bool) ->
         .bind(node),
     )
     .await?;
-    Ok(node_row.get::<i64>("slots_total")? - held)
+    Ok(held < slots)
 }
 
 async fn lock_parent(tx: &mut Tx, tenant: &Tenant, parent: SandboxId) -> Result<Sandbox> {

@@ -8,7 +8,6 @@ mod change;
 mod context;
 mod create;
 mod db;
-mod due;
 mod error;
 mod idempotency;
 mod keys;

@@ -112,7 +112,7 @@ impl Store {
         rows.iter().map(Node::read).collect()
     }
 
-    /// Changes whether a node takes work.
+    /// Changes whether a node takes work. One that is online was seen.
     pub async fn set_node_state(
         &self,
         _: &System,
@@ -123,23 +123,13 @@ impl Store {
         let met = self
             .db
             .run(
-                sql("UPDATE nodes SET state = $2, updated_at = $3 WHERE id = $1")
-                    .bind(id)
-                    .bind(state)
-                    .bind(at),
-            )
-            .await?;
-        found(met, id)
-    }
-
-    /// Notes that a node was heard of.
-    pub async fn node_seen(&self, _: &System, id: NodeId, at: Timestamp) -> Result<()> {
-        let met = self
-            .db
-            .run(
-                sql("UPDATE nodes SET last_seen_at = $2, updated_at = $2 WHERE id = $1")
-                    .bind(id)
-                    .bind(at),
+                sql(
+                    "UPDATE nodes SET state = $2, updated_at = $3, last_seen_at = \
+                     CASE WHEN $2 = 'online' THEN $3 ELSE last_seen_at END WHERE id = $1",
+                )
+                .bind(id)
+                .bind(state)
+                .bind(at),
             )
             .await?;
         found(met, id)

@@ -5,7 +5,7 @@ use skerry_types::{NodeId, SandboxId};
 
 use crate::Store;
 use crate::context::{System, Tenant};
-use crate::create::free_slots;
+use crate::create::has_free_slot;
 use crate::error::Result;
 use crate::sandbox::Sandbox;
 use crate::sql::sql;
@@ -19,7 +19,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<Option<Sandbox>> {
         let mut tx = self.db.begin().await?;
-        if free_slots(&mut tx, node, false).await? <= 0 {
+        if !has_free_slot(&mut tx, node).await? {
             return Ok(None);
         }
         let Some(first) = tx
@@ -71,20 +71,5 @@ impl Store {
             )
             .await?;
         row.map(|row| row.count("n")).transpose()
-    }
-
-    /// How many sandboxes hold a slot on this node.
-    pub async fn slots_held(&self, _: &System, node: NodeId) -> Result<u32> {
-        let row = self
-            .db
-            .row(
-                sql(
-                    "SELECT COUNT(*) AS n FROM sandboxes WHERE node_id = $1 AND state IN \
-                     ('provisioning', 'running', 'paused', 'stopping', 'missing')",
-                )
-                .bind(node),
-            )
-            .await?;
-        row.map_or(Ok(0), |row| row.count("n"))
     }
 }

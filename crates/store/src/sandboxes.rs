@@ -1,7 +1,8 @@
-//! Reading sandboxes: one, a page of them, a tree of forks.
+//! Reading sandboxes: one, a page of them, a tree of forks; and forgetting the deleted.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use skerry_types::{NodeId, SandboxId, SandboxState, limits};
 
 use crate::context::{System, Tenant};
@@ -14,7 +15,7 @@ use crate::{Store, db::Db};
 /// Which sandboxes a list shows. The default: all that are not deleted.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// In one of these states; empty: in any.
+    /// In one of these states; empty: in any but deleted.
     pub states: Vec<SandboxState>,
     /// Started from this image.
     pub image: Option<String>,
@@ -26,8 +27,6 @@ pub struct Filter {
     pub forked_from: Option<SandboxId>,
     /// With all of these names and values.
     pub metadata: BTreeMap<String, String>,
-    /// The deleted too. Asking for the state `deleted` shows them as well.
-    pub include_deleted: bool,
     /// After this place.
     pub cursor: Option<Cursor>,
     /// How many at most, 1 to [`limits::MAX_PAGE`]; else the nearest of these.
@@ -84,6 +83,20 @@ impl Store {
         .await
     }
 
+    /// Forgets sandboxes that were deleted before `before`, but only a whole tree of forks at once. Returns how many rows went.
+    pub async fn purge_deleted(&self, _: &System, before: Timestamp) -> Result<u64> {
+        self.db
+            .run(
+                sql(
+                    "DELETE FROM sandboxes WHERE deleted_at < $1 AND NOT EXISTS \
+                     (SELECT 1 FROM sandboxes AS kin WHERE kin.fork_root = sandboxes.fork_root \
+                     AND (kin.deleted_at IS NULL OR kin.deleted_at >= $1))",
+                )
+                .bind(before),
+            )
+            .await
+    }
+
     pub(crate) async fn find(&self, sql: Sql) -> Result<Option<Sandbox>> {
         self.db
             .row(sql)
@@ -109,9 +122,7 @@ impl Filter {
     fn select(&self, tenant: &Tenant, db: &Db, limit: u32) -> Sql {
         let mut select = sql("SELECT * FROM sandboxes WHERE org_id = $1").bind(tenant.org());
         if self.states.is_empty() {
-            if !self.include_deleted {
-                select = select.push(" AND state <> 'deleted'");
-            }
+            select = select.push(" AND state <> 'deleted'");
         } else {
             select = select.push(" AND state IN (");
             for (i, &state) in self.states.iter().enumerate() {

@@ -111,6 +111,12 @@ impl Bed {
         self.act(&made, Action::Ready, seconds).await
     }
 
+    /// How many hold a slot on this node.
+    pub(crate) async fn held(&self, node: NodeId) -> usize {
+        let held = self.store.sandboxes_on(&SYSTEM, node).await;
+        held.unwrap().len()
+    }
+
     /// Lets it happen.
     pub(crate) async fn act(&self, sandbox: &Sandbox, action: Action, seconds: i64) -> Sandbox {
         self.store

@@ -47,7 +47,7 @@ async fn filters_narrow(bed: &Bed) {
         list(
             bed,
             Filter {
-                include_deleted: true,
+                states: S::ALL.to_vec(),
                 ..Filter::default()
             }
         )

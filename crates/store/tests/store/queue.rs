@@ -9,7 +9,6 @@ on_both_engines! {
     first_come_first_served,
     nobody_overtakes_the_queue,
     only_an_online_node_takes_work,
-    waiting_ends,
     claims_race,
 }
 
@@ -30,7 +29,7 @@ async fn first_come_first_served(bed: &Bed) {
         assert_eq!(claimed.node_id, Some(node));
     }
     assert_eq!(claim().await.unwrap(), None, "both slots are held");
-    assert_eq!(bed.store.slots_held(&SYSTEM, node).await.unwrap(), 2);
+    assert_eq!(bed.held(node).await, 2);
     let place = bed.store.queue_position(&LOCAL, waiting[2].id).await;
     assert_eq!(place.unwrap(), Some(1));
     let place = bed.store.queue_position(&LOCAL, waiting[0].id).await;
@@ -68,32 +67,15 @@ async fn only_an_online_node_takes_work(bed: &Bed) {
             None
         );
     }
-    bed.store.node_seen(&SYSTEM, node, at(3)).await.unwrap();
+    let online = NodeState::Online;
+    for (id, known) in [(node, true), (NodeId::new(), false)] {
+        let set = bed.store.set_node_state(&SYSTEM, id, online, at(3)).await;
+        assert_eq!(set.is_ok(), known);
+    }
     let row = bed.store.node(&SYSTEM, node).await.unwrap();
     assert_eq!(row.last_seen_at, Some(at(3)));
-    assert!(
-        bed.store
-            .node_seen(&SYSTEM, NodeId::new(), at(3))
-            .await
-            .is_err()
-    );
-}
-
-async fn waiting_ends(bed: &Bed) {
-    let first = bed.queued(&LOCAL, 0).await;
-    let second = bed.queued(&LOCAL, 10).await;
-    let due = |seconds| async move {
-        ids(&bed
-            .store
-            .queue_timed_out(&SYSTEM, at(seconds))
-            .await
-            .unwrap())
-    };
-    assert_eq!(due(299).await, []);
-    assert_eq!(due(300).await, [first.id]);
-    assert_eq!(due(310).await, [first.id, second.id]);
-    bed.act(&first, Action::Fail, 300).await;
-    assert_eq!(due(310).await, [second.id]);
+    let claimed = bed.store.claim_queued(&SYSTEM, node, at(4)).await.unwrap();
+    assert!(claimed.is_some());
 }
 
 /// Two nodes with five slots each, twenty that wait, forty claims at once: ten get a slot, each one of its own.
@@ -112,6 +94,6 @@ async fn claims_race(bed: &Bed) {
     claimed.dedup_by_key(|sandbox| sandbox.id);
     assert_eq!(claimed.len(), 10);
     for node in nodes {
-        assert_eq!(bed.store.slots_held(&SYSTEM, node).await.unwrap(), 5);
+        assert_eq!(bed.held(node).await, 5);
     }
 }

@@ -4,7 +4,7 @@ use skerry_store::{Change, Quotas, Store, StoreError};
 use skerry_types::{Action, SandboxId, SandboxState as S};
 use tokio::task::JoinSet;
 
-use crate::bed::{Bed, LOCAL, SYSTEM, at, new_sandbox, on_both_engines};
+use crate::bed::{Bed, LOCAL, at, new_sandbox, on_both_engines};
 use crate::forks::new_fork;
 
 on_both_engines! {
@@ -60,7 +60,7 @@ async fn creates_share_the_slots_of_a_node(bed: &Bed) {
     };
     assert_eq!(in_state(S::Provisioning), 7);
     assert_eq!(in_state(S::Queued), 43);
-    assert_eq!(bed.store.slots_held(&SYSTEM, node).await.unwrap(), 7);
+    assert_eq!(bed.held(node).await, 7);
 }
 
 async fn thirty_forks_on_a_limit_of_ten(bed: &Bed) {

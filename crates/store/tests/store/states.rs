@@ -7,7 +7,7 @@ use skerry_store::{
 };
 use skerry_types::{Action, ErrorCode, FailureReason, Profile, SandboxId, SandboxState as S};
 
-use crate::bed::{Bed, LOCAL, SYSTEM, at, ids, new_sandbox, on_both_engines};
+use crate::bed::{Bed, LOCAL, SYSTEM, at, new_sandbox, on_both_engines};
 
 on_both_engines! {
     a_row_keeps_what_was_asked,
@@ -15,7 +15,7 @@ on_both_engines! {
     the_guard_is_the_state_that_was_read,
     what_does_not_fit_changes_nothing,
     age_limits_and_warnings,
-    idleness,
+    use_is_noted,
     a_new_timeout,
     a_name_is_for_one_living_sandbox_of_an_org,
     text_that_cannot_be_kept,
@@ -163,8 +163,6 @@ async fn age_limits_and_warnings(bed: &Bed) {
     bed.node(9).await;
     let store = &bed.store;
     let runs = bed.running(&LOCAL, 0).await;
-    let paused = bed.running(&LOCAL, 10).await;
-    bed.act(&paused, Action::Pause, 11).await;
     let mut ageless = new_sandbox();
     ageless.ttl_seconds = 0;
     let ageless = store
@@ -172,39 +170,19 @@ async fn age_limits_and_warnings(bed: &Bed) {
         .await
         .unwrap();
     assert_eq!(bed.act(&ageless, Action::Ready, 0).await.expires_at, None);
-
-    let none: [SandboxId; 0] = [];
-    let warn =
-        |seconds| async move { ids(&store.ttl_warnings_due(&SYSTEM, at(seconds)).await.unwrap()) };
-    assert_eq!(warn(3539).await, none);
-    assert_eq!(warn(3540).await, [runs.id]);
+    assert_eq!(runs.expires_at, Some(at(3600)));
     assert!(store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap());
     assert!(!store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap());
-    assert_eq!(warn(3550).await, [paused.id]);
-
-    let expired = |seconds| async move { ids(&store.expired(&SYSTEM, at(seconds)).await.unwrap()) };
-    assert_eq!(expired(3599).await, none);
-    assert_eq!(expired(3600).await, [runs.id]);
-    assert_eq!(expired(3610).await, [runs.id, paused.id]);
-    bed.act(&runs, Action::Stop, 3610).await;
-    assert_eq!(expired(9_999_999).await, [paused.id]);
 }
 
-async fn idleness(bed: &Bed) {
+async fn use_is_noted(bed: &Bed) {
     bed.node(9).await;
     let store = &bed.store;
     let used = bed.running(&LOCAL, 0).await;
-    let unused = bed.running(&LOCAL, 0).await;
-    let frozen = bed.running(&LOCAL, 0).await;
-    bed.act(&frozen, Action::Pause, 0).await;
     store.touch(&LOCAL, used.id, at(500)).await.unwrap();
     store.touch(&LOCAL, used.id, at(3)).await.unwrap();
     let row = store.sandbox(&LOCAL, used.id).await.unwrap();
     assert_eq!(row.last_active_at, at(500), "never backwards");
-    let idle = |seconds| async move { ids(&store.idle(&SYSTEM, at(seconds)).await.unwrap()) };
-    assert_eq!(idle(899).await, []);
-    assert_eq!(idle(900).await, [unused.id]);
-    assert_eq!(idle(1400).await, [unused.id, used.id]);
 }
 
 fn age(seconds: u32, end: Option<Timestamp>) -> Times {

@@ -1,7 +1,7 @@
 //! One org cannot see, change or even notice what another has, through any function that takes a tenant.
 
 use skerry_store::{Change, Filter, Quotas, StoreError, Times};
-use skerry_types::{Action, KeyId, OrgId, SandboxId};
+use skerry_types::{Action, KeyId, OrgId, SandboxId, SandboxState};
 
 use crate::bed::{Bed, LOCAL, at, on_both_engines};
 use crate::forks::new_fork;
@@ -56,7 +56,7 @@ async fn sandboxes_of_another_org_do_not_exist(bed: &Bed) {
     store.touch(&spy, id, at(500)).await.unwrap();
     assert_eq!(store.queue_position(&spy, waits.id).await.unwrap(), None);
     let everything = Filter {
-        include_deleted: true,
+        states: SandboxState::ALL.to_vec(),
         limit: 200,
         ..Filter::default()
     };
