@@ -57,8 +57,8 @@ trap 'exit 143' TERM
 try() {
     fork=$1 candidate=$2 out=$work/$2
     "$skerry" cp "$demo/candidates/$candidate.patch" "$fork:fix.patch"
-    "$skerry" exec -w /home/user/shop "$fork" 'patch -sp1 <../fix.patch || git apply ../fix.patch'
-    "$skerry" exec --stats -w /home/user/shop "$fork" -- python3 -m unittest -q >"$out.out" 2>&1 || true
+    "$skerry" exec "$fork" 'cd shop && { patch -sp1 <../fix.patch || git apply ../fix.patch; }'
+    "$skerry" exec --stats "$fork" 'cd shop && python3 -m unittest -q' >"$out.out" 2>&1 || true
     touch "$out.done"
 }
 
@@ -103,7 +103,7 @@ run get shop
 say "2. A project whose tests fail"
 run cp "$demo/project" shop:shop
 run exec shop -- cp -r shop before
-run exec -w /home/user/shop shop -- python3 -m unittest -q 2>&1 | grep -E '^(FAIL|Ran|FAILED)' || true
+run exec shop 'cd shop && python3 -m unittest -q' 2>&1 | grep -E '^(FAIL|Ran|FAILED)' || true
 
 candidates=$(cd "$demo/candidates" && ls -- *.patch | sed 's/\.patch$//')
 number=$(echo "$candidates" | wc -l)
@@ -153,7 +153,11 @@ run clean --force
 run ls
 folder=$(stat -c '%d %i' "$work/data")
 stop_server
+# So that what counts the processes is none of them.
+unset SKERRY_DATA_DIR
 group=$(printf '%x-%x' $folder)
-printf 'processes: %d\n' "$(grep -ls "SKERRY_DATA_DIR=$work/data" /proc/[0-9]*/environ | grep -cv "^/proc/\($$\|self\)/" || true)"
-printf 'control groups: %d\n' "$(find /sys/fs/cgroup -type d -name "$group" 2>/dev/null | wc -l)"
-printf 'mounts: %d\n' "$(grep -c "$work" /proc/self/mounts || true)"
+left() { printf '%-16s %d\n' "$1" "$2"; }
+left "sandboxes" "$(find "$work/data/sandboxes" -name meta.json | wc -l)"
+left "processes" "$(grep -ls "SKERRY_DATA_DIR=$work/data" /proc/[0-9]*/environ | wc -l)"
+left "control groups" "$(find /sys/fs/cgroup -type d -path "*/$group/*" 2>/dev/null | wc -l)"
+left "mounts" "$(grep -c "$work" /proc/self/mounts || true)"
