@@ -25,7 +25,7 @@ use crate::internal;
 pub(crate) struct Machine {
     pub(crate) network: Option<Network>,
     pub(crate) images: Arc<Images>,
-    pub(crate) driver: Arc<dyn Driver>,
+    pub(crate) driver: Arc<NsDriver>,
 }
 
 /// Moves this process, which has one thread yet, into a mount namespace of its own that still sees what the host mounts later.
@@ -100,10 +100,14 @@ impl Machine {
         });
     }
 
-    /// Ends what nothing needs any more: with no sandbox left, the gateway goes too.
+    /// With no sandbox left, nothing stays on the host: the node's control group and the gateway go too.
     pub(crate) async fn close(&self) {
-        let Some(network) = &self.network else { return };
-        if network.list().await.is_ok_and(|held| held.is_empty())
+        match self.driver.release().await {
+            Ok(true) => {}
+            Ok(false) => return tracing::info!("sandboxes run on"),
+            Err(error) => return tracing::warn!(%error, "something is left on the host"),
+        }
+        if let Some(network) = &self.network
             && let Err(error) = network.stop().await
         {
             tracing::debug!(%error, "the gateway ends later by itself");

@@ -97,7 +97,7 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
     skerry_http::serve_tcp(listener, app, ending).await;
     drop(std::fs::remove_file(data_dir.url_file()));
     machine.close().await;
-    tracing::info!("ended; sandboxes run on");
+    tracing::info!("ended");
     Ok(())
 }
 
