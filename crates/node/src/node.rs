@@ -108,10 +108,20 @@ impl Node {
                         tracing::error!(sandbox = %id, %error, "cannot take up a sandbox");
                     }
                 }
-                // Deleted, and only its journal is left.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Deleted, and only its journal is left; or begun by a daemon that died at once.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.forget_unbegun(id),
                 Err(error) => tracing::error!(sandbox = %id, %error, "cannot read meta.json"),
             }
+        }
+    }
+
+    /// Removes the folder of a sandbox that never got as far as a journal.
+    fn forget_unbegun(&self, id: SandboxId) {
+        if self.layout.journal(id).exists() {
+            return;
+        }
+        if let Err(error) = std::fs::remove_dir_all(self.layout.folder(id)) {
+            tracing::error!(sandbox = %id, %error, "cannot remove an empty folder");
         }
     }
 
