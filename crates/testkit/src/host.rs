@@ -134,11 +134,10 @@ impl Traces {
             }
         }
         for label in names(&below.join("sandboxes")) {
-            for name in names(&below.join("sandboxes").join(&label)) {
-                // The record outlives the sandbox.
-                if name != "journal" {
-                    self.add(&format!("sandboxes/{label}/{name}"));
-                }
+            // The record outlives the sandbox.
+            let left = names(&below.join("sandboxes").join(&label));
+            if left != ["journal"] {
+                self.add(&format!("sandboxes/{label}: {left:?}"));
             }
         }
     }
