@@ -34,6 +34,8 @@ pub const MAX_FORKS: u32 = 10;
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// One uploaded archive.
 pub const MAX_ARCHIVE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// Bytes of a sandbox's record, or as many as its disk may have if that is less.
+pub const MAX_RECORD_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// A JSON request body.
 pub const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// A page unless asked otherwise.

@@ -178,11 +178,13 @@ pub enum FailureReason {
     QueueTimeout,
     /// Its PID 1 died without being asked.
     AgentLost,
+    /// It wrote more than its record may hold.
+    RecordFull,
 }
 
 impl FailureReason {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CapacityTimeout,
         Self::NodeLost,
         Self::ProvisionFailed,
@@ -192,6 +194,7 @@ impl FailureReason {
         Self::IdleTimeout,
         Self::QueueTimeout,
         Self::AgentLost,
+        Self::RecordFull,
     ];
 
     /// The name on the wire and in the store.
@@ -206,6 +209,7 @@ impl FailureReason {
             Self::IdleTimeout => "idle_timeout",
             Self::QueueTimeout => "queue_timeout",
             Self::AgentLost => "agent_lost",
+            Self::RecordFull => "record_full",
         }
     }
 

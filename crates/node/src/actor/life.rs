@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use skerry_driver::DriverError;
 use skerry_proto::agent::{Shutdown, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
-use skerry_types::limits::KILL_GRACE_MS;
+use skerry_types::limits::{KILL_GRACE_MS, MAX_RECORD_BYTES};
 use skerry_types::state::{Action, next};
 use skerry_types::{Error, ExecEnd, FailureReason, SandboxState};
 use tokio::time::Instant;
@@ -87,12 +87,29 @@ impl Actor {
         self.report();
     }
 
+    /// What its record may take on the node's disk: no program inside may fill that with output.
+    fn record_bytes(&self) -> u64 {
+        let disk = u64::from(self.meta.spec.resources.disk_mb) * 1024 * 1024;
+        disk.min(MAX_RECORD_BYTES)
+    }
+
+    pub(super) fn is_record_full(&self) -> bool {
+        self.shared.journal.size() > self.record_bytes()
+    }
+
     fn obituary(&self) -> Event {
         let history = self.shared.history.read();
         match (history.state, history.reason) {
             (SandboxState::Stopping, reason) => Event::SandboxStopped {
                 reason: reason.unwrap_or(FailureReason::SandboxStopped),
                 total_duration_ms: millis_between(history.created_at, Timestamp::now()),
+            },
+            _ if self.is_record_full() => Event::SandboxFailed {
+                failure_reason: FailureReason::RecordFull,
+                message: format!(
+                    "its output filled the {} bytes of its record",
+                    self.record_bytes()
+                ),
             },
             _ => Event::SandboxFailed {
                 failure_reason: FailureReason::AgentLost,

@@ -119,6 +119,10 @@ impl Actor {
                 history.output(*exec, *exec_seq, *stream, data.len());
             }
         }
+        drop(history);
+        if self.is_record_full() && self.kill_at.is_none() {
+            self.kill_at = Some(tokio::time::Instant::now());
+        }
         true
     }
 
