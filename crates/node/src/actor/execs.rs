@@ -34,26 +34,63 @@ struct Stdin {
     /// Bytes given so far, and bytes taken.
     given: u64,
     taken: u64,
+    /// Nothing comes after what was given.
+    eof: bool,
+    /// An earlier daemon gave the agent some; how much, the agent will tell.
+    is_unknown: bool,
     calls: VecDeque<StdinCall>,
 }
 
 impl Stdin {
     /// Sends what the agent has room for.
     fn pump(&mut self, link: &mut Link, exec: ExecId) {
+        if self.is_unknown {
+            return;
+        }
         let window = self.taken + STDIN_WINDOW_BYTES;
         for call in self.calls.iter_mut().filter(|c| !c.is_sent) {
             if call.end() > window {
                 return;
             }
             call.is_sent = true;
-            link.send(To::ExecStdin(agent::ExecStdin {
-                exec_id: Bytes::copy_from_slice(&exec.bytes()),
-                offset: call.offset,
-                data: call.data.clone(),
-                eof: call.eof,
-            }));
+            link.send(input(exec, call.offset, call.data.clone(), call.eof));
+        }
+        // The end alone is never taken, so there is nothing to wait for.
+        let taken = self.taken;
+        while let Some(call) = self.calls.pop_front_if(|c| c.end() <= taken) {
+            drop(call.reply.send(Ok(())));
         }
     }
+
+    /// Says again on a new link what the agent may not have.
+    fn repeat(&mut self, link: &mut Link, exec: ExecId) {
+        for call in &mut self.calls {
+            call.is_sent = false;
+        }
+        self.pump(link, exec);
+        if self.eof && self.calls.is_empty() {
+            link.send(input(exec, self.given, Bytes::new(), true));
+        }
+    }
+
+    /// The agent has this much from an earlier daemon.
+    fn begin_at(&mut self, received: u64) {
+        if std::mem::take(&mut self.is_unknown) {
+            self.given += received;
+            for call in &mut self.calls {
+                call.offset += received;
+            }
+        }
+    }
+}
+
+fn input(exec: ExecId, offset: u64, data: Bytes, eof: bool) -> To {
+    To::ExecStdin(agent::ExecStdin {
+        exec_id: Bytes::copy_from_slice(&exec.bytes()),
+        offset,
+        data,
+        eof,
+    })
 }
 
 #[derive(Debug)]
@@ -205,6 +242,7 @@ impl Actor {
             reply,
         };
         live.stdin.given = call.end();
+        live.stdin.eof |= eof;
         live.stdin.calls.push_back(call);
         live.stdin.pump(&mut self.link, exec);
     }
@@ -270,7 +308,17 @@ impl Actor {
             .map(|e| e.id)
             .collect();
         for exec in open {
-            self.live.insert(exec, LiveExec::default());
+            let stdin = Stdin {
+                is_unknown: true,
+                ..Stdin::default()
+            };
+            self.live.insert(
+                exec,
+                LiveExec {
+                    stdin,
+                    ..LiveExec::default()
+                },
+            );
         }
     }
 
@@ -286,16 +334,15 @@ impl Actor {
                     after_seq: history.exec_seq(*exec),
                 }));
             }
-            for call in &mut live.stdin.calls {
-                call.is_sent = false;
-            }
-            live.stdin.pump(&mut self.link, *exec);
+            live.stdin.repeat(&mut self.link, *exec);
         }
     }
 
-    pub(super) fn on_started(&mut self, exec: ExecId, pid: u32) {
+    pub(super) fn on_started(&mut self, exec: ExecId, pid: u32, stdin_offset: u64) {
         if let Some(live) = self.live.get_mut(&exec) {
             live.start = None;
+            live.stdin.begin_at(stdin_offset);
+            live.stdin.pump(&mut self.link, exec);
             self.shared.history.write().exec_running(exec, pid);
         }
     }

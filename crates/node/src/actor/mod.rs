@@ -263,8 +263,10 @@ impl Actor {
 
     /// Writes an event and takes it in.
     fn note(&mut self, event: &Event) -> Result<(), JournalError> {
+        // Held over both: who reads of an end in the journal finds it in the history as well.
+        let mut history = self.shared.history.write();
         let appended = self.shared.journal.append(&[event.record()])?;
-        self.shared.history.write().event(event, appended.at);
+        history.event(event, appended.at);
         Ok(())
     }
 

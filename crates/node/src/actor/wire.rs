@@ -167,7 +167,7 @@ impl Actor {
             From::Hello(hello) => self.reconcile_sessions(&hello.sessions),
             From::ExecStarted(started) => {
                 if let Some(exec) = ExecId::from_slice(&started.exec_id) {
-                    self.on_started(exec, started.pid);
+                    self.on_started(exec, started.pid, started.stdin_offset);
                 }
             }
             From::ExecUnknown(unknown) => {

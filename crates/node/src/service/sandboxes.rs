@@ -185,8 +185,11 @@ impl Node {
                 note(&shared, &failed).and(Err(error.into()))
             }
         };
-        if outcome.is_err() {
-            driver.destroy(id).await?;
+        if outcome.is_err()
+            && let Err(error) = driver.destroy(id).await
+        {
+            // Its record stays, so that deleting it tries again.
+            tracing::error!(sandbox = %id, %error, "what was half made could not be removed");
         }
         let report = shared.report();
         self.insert(id, self.start_actor(shared, driver, meta, Some(image)));

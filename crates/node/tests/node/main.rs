@@ -1,0 +1,15 @@
+//! A node over simulated sandboxes: what it promises, whatever fails below it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod bed;
+mod ends;
+mod files;
+mod life;
+mod links;
+mod restart;
+mod sessions;
