@@ -176,3 +176,22 @@ async fn the_same_id_runs_once() {
     assert_eq!(later.end, Some(ExecEnd::Exited { code: 0 }));
     assert_eq!(island.ok("cat /tmp/runs").await, "ran\n");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_fills_its_record_with_output_ends() {
+    let bed = Bed::new().await;
+    let node = bed.node().await;
+    let mut request = crate::bed::request(skerry_types::SandboxId::new());
+    request.resources.disk_mb = 1;
+    let id = node.create(request).await.unwrap().id;
+    let island = crate::bed::Island { node, id };
+    let exec = island.start(sh("while true; do seq 1 10000; done")).await;
+    let report = island.until(SandboxState::Failed).await;
+    assert_eq!(report.reason, Some(FailureReason::RecordFull));
+    let finished = island.finish(exec).await;
+    assert_eq!(finished.end, ExecEnd::SandboxStopped);
+    assert!(
+        finished.stdout.len() > 900_000,
+        "the record is as long as it may be"
+    );
+}
