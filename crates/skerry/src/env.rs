@@ -1,5 +1,9 @@
 //! The names of every variable of the environment that Skerry reads.
 
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Command, CommandFactory};
+
 /// Where the server is: `http://127.0.0.1:7300`.
 pub(crate) const URL: &str = "SKERRY_URL";
 /// The key to call it with.
@@ -24,3 +28,51 @@ pub(crate) const LOG: &str = "SKERRY_LOG";
 pub(crate) const LOG_FORMAT: &str = "SKERRY_LOG_FORMAT";
 /// The command line's configuration file; `skerry/config.toml` in the folder of configurations unless given.
 pub(crate) const CONFIG: &str = "SKERRY_CONFIG";
+
+/// Names the variable that a refused value came from; the library names the option only.
+pub(crate) fn blame(mut error: clap::Error, value: impl Fn(&str) -> Option<String>) -> clap::Error {
+    if let Some(name) = source(&error, value) {
+        let tip = StyledStr::from(format!("the value comes from the variable {name}"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+    }
+    error
+}
+
+fn source(error: &clap::Error, value: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let (option, refused) = (
+        text(ContextKind::InvalidArg),
+        text(ContextKind::InvalidValue),
+    );
+    let mut root = crate::Args::command();
+    root.build();
+    root.get_arguments()
+        .chain(root.get_subcommands().flat_map(Command::get_arguments))
+        .filter(|arg| arg.to_string() == option)
+        .filter_map(|arg| arg.get_env()?.to_str())
+        .find(|name| value(name).is_some_and(|set| set.contains(refused)))
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_value_is_blamed_on_its_variable() {
+        let refused = |args: &[&str]| crate::Args::try_parse_from(args).unwrap_err();
+        let blamed = |value: &str, set: &str| {
+            let error = refused(&["skerry", "up", "--slots", value]);
+            let get = |name: &str| (name == SLOTS).then(|| set.to_owned());
+            blame(error, get).to_string().contains(SLOTS)
+        };
+        assert!(blamed("many", "many"));
+        assert!(blamed("0", "0"));
+        assert!(!blamed("many", "8"), "it came from the command line");
+    }
+}

@@ -61,7 +61,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Args { global, command } = Args::parse();
+    let Args { global, command } = Args::try_parse()
+        .unwrap_or_else(|error| env::blame(error, |name| std::env::var(name).ok()).exit());
     let done = match command {
         Command::Up(args) => up::main(&global, args),
         Command::Doctor => doctor::main(&global),

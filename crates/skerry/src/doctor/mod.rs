@@ -17,7 +17,7 @@ pub(crate) fn main(global: &Global) -> anyhow::Result<()> {
     let findings = findings::of(&probe::look(&data_dir));
     let mut out = io::stdout().lock();
     if global.json {
-        serde_json::to_writer_pretty(&mut out, &findings)?;
+        serde_json::to_writer_pretty(&mut out, &findings).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         print(&mut out, &findings, io::stdout().is_terminal())?;

@@ -2,6 +2,7 @@
 
 mod images;
 mod machine;
+mod parse;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ pub(crate) struct UpArgs {
     #[arg(long, env = env::LISTEN, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// `postgres://…` or the path of an SQLite file; one in the data folder unless said
-    #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true, value_parser = parse::database)]
     database: Option<String>,
     /// Networks that sandboxes may reach although they are private
     #[arg(long, env = env::EGRESS_ALLOW, value_name = "CIDR", value_delimiter = ',')]
@@ -41,17 +42,17 @@ pub(crate) struct UpArgs {
     #[arg(long, env = env::SLOTS, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
     /// Host names to answer to, beside loopback names
-    #[arg(long, env = env::DOMAINS, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, env = env::DOMAINS, value_name = "NAME", value_delimiter = ',', value_parser = parse::domain)]
     domains: Vec<String>,
     /// Origins whose pages may call this server
-    #[arg(long, env = env::ORIGINS, value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(long, env = env::ORIGINS, value_name = "ORIGIN", value_delimiter = ',', value_parser = parse::origin)]
     origins: Vec<String>,
 }
 
 pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::choose(global.data_dir.as_deref())?;
     data_dir.create()?;
-    log::start();
+    log::start()?;
     // While there is one thread: what a server mounts is its own, and is gone when it is.
     machine::enter_private_mounts()?;
     tokio::runtime::Builder::new_multi_thread()
@@ -62,9 +63,10 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(args.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", args.listen))?;
+    let listener = TcpListener::bind(args.listen).await.with_context(|| {
+        let (address, variable) = (args.listen, env::LISTEN);
+        format!("cannot listen on {address}; --listen or {variable} chooses another address")
+    })?;
     let machine = Machine::open(&data_dir, &args.egress_allow).await?;
     let node = Node::start(Options {
         data_dir: data_dir.path().to_owned(),
