@@ -26,6 +26,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWUSER
 const TERMINAL_INPUT: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 /// Linux, Linux without address randomisation, and the question which one it is.
 const PERSONALITIES: [u32; 3] = [0, libc::ADDR_NO_RANDOMIZE as u32, u32::MAX];
+/// The process that calls. Those of the agent's uid could set its limits too, and so keep it from opening files, or end it.
+const OWN: u32 = 0;
 /// All of whose protocols may be used.
 const FAMILIES: [u32; 3] = [
     libc::AF_UNIX as u32,
@@ -53,14 +55,16 @@ enum Verdict {
 enum Check {
     Clone,
     Ioctl,
+    Limits,
     Personality,
     Socket,
 }
 
-const CHECKED: [(i64, Check); 5] = [
+const CHECKED: [(i64, Check); 6] = [
     (libc::SYS_clone, Check::Clone),
     (libc::SYS_ioctl, Check::Ioctl),
     (libc::SYS_personality, Check::Personality),
+    (libc::SYS_prlimit64, Check::Limits),
     (libc::SYS_socket, Check::Socket),
     (libc::SYS_socketpair, Check::Socket),
 ];
@@ -153,6 +157,7 @@ fn leaf(verdict: Verdict) -> Vec<Instruction> {
             answer(SECCOMP_RET_ALLOW),
         ],
         Verdict::Look(Check::Ioctl) => one_of(1, &TERMINAL_INPUT, DENY, SECCOMP_RET_ALLOW),
+        Verdict::Look(Check::Limits) => one_of(0, &[OWN], SECCOMP_RET_ALLOW, DENY),
         Verdict::Look(Check::Personality) => one_of(0, &PERSONALITIES, SECCOMP_RET_ALLOW, DENY),
         Verdict::Look(Check::Socket) => {
             let mut code = one_of(0, &FAMILIES, SECCOMP_RET_ALLOW, NO_FAMILY);
@@ -276,6 +281,8 @@ mod tests {
             SECCOMP_RET_ALLOW
         );
         assert_eq!(answer_to(libc::SYS_personality, first(8)), DENY);
+        assert_eq!(answer_to(libc::SYS_prlimit64, [0; 6]), SECCOMP_RET_ALLOW);
+        assert_eq!(answer_to(libc::SYS_prlimit64, first(1)), DENY);
         assert_eq!(socket(libc::AF_UNIX, 0), SECCOMP_RET_ALLOW);
         assert_eq!(
             socket(libc::AF_NETLINK, libc::NETLINK_ROUTE),

@@ -59,7 +59,7 @@ pub(super) const ALLOWED: &[Line] = lines! {
     SYS_prctl | "names, dumpability, no_new_privs and the like; the process's own";
     SYS_seccomp | "programs that confine themselves further";
     SYS_landlock_create_ruleset SYS_landlock_add_rule SYS_landlock_restrict_self | "programs that confine themselves further";
-    SYS_prlimit64 SYS_getrusage SYS_times | "limits and usage; raising a limit needs a capability that nobody has";
+    SYS_getrusage SYS_times | "what processes have used";
     SYS_getpriority SYS_setpriority SYS_ioprio_get SYS_ioprio_set SYS_sched_yield SYS_sched_getaffinity SYS_sched_setaffinity
         SYS_sched_getparam SYS_sched_setparam SYS_sched_getscheduler SYS_sched_setscheduler SYS_sched_getattr SYS_sched_setattr
         SYS_sched_get_priority_max SYS_sched_get_priority_min SYS_sched_rr_get_interval SYS_getcpu

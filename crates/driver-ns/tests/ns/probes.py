@@ -106,6 +106,8 @@ buffer = ctypes.create_string_buffer(16)
 iovec = struct.pack("QQ", ctypes.addressof(buffer), 16)
 remote = struct.pack("QQ", 0x1000, 16)
 expect("read the agent", call(CALLS["process_vm_readv"], 1, iovec, 1, remote, 1, 0), errno.EPERM)
+expect("limits of the agent", call(CALLS["prlimit64"], 1, 7, struct.pack("QQ", 3, 3)), errno.EPERM)
+expect("own limits", call(CALLS["prlimit64"], 0, 7, struct.pack("QQ", 256, 256)), None)
 expect("descriptors of the agent", of(lambda: os.readlink("/proc/1/fd/0")), errno.EACCES, errno.EPERM)
 expect("program of the agent", of(lambda: os.open("/proc/1/exe", os.O_WRONLY)), errno.EACCES, errno.EPERM, errno.ETXTBSY)
 

@@ -54,6 +54,7 @@ const CALLS: &[(&str, i64)] = &[
     ("ptrace", libc::SYS_ptrace),
     ("personality", libc::SYS_personality),
     ("process_vm_readv", libc::SYS_process_vm_readv),
+    ("prlimit64", libc::SYS_prlimit64),
 ];
 
 fn program(level: Privilege, host_file: &str, port: u16, abstract_name: &str) -> String {
