@@ -35,7 +35,7 @@ fn run() -> anyhow::Result<()> {
 fn check(root: &Path, metadata: &Metadata) -> anyhow::Result<()> {
     cargo(root, "fmt", &["fmt", "--all", "--check"])?;
     layers::check(metadata).context("layers")?;
-    licences::check(metadata).context("licences")?;
+    licences::check(root).context("licences")?;
     tidy::check(root).context("tidy")?;
     generate::check(root).context("generated files")?;
     let strict = ["clippy", "--workspace", "--quiet", "--", "-D", "warnings"];
@@ -61,6 +61,15 @@ fn check(root: &Path, metadata: &Metadata) -> anyhow::Result<()> {
         "clippy::print_stderr",
     ];
     cargo(root, "clippy for tests", &tests)
+}
+
+fn output_of_cargo(root: &Path, args: &[&str]) -> anyhow::Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo).args(args).current_dir(root).output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn cargo(root: &Path, what: &str, args: &[&str]) -> anyhow::Result<()> {
