@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use skerry_client::{Sandbox, shell};
 use skerry_types::{ExecEnd, ExecId};
 
-use crate::output::Transcript;
+use crate::output::{Transcript, seq};
 use crate::world::{World, is_long};
 
 /// How much a server may grow while it carries any amount of output.
@@ -100,13 +100,8 @@ async fn many_write_at_once() {
         .collect();
     for (n, writer) in writers.into_iter().enumerate() {
         let heard = writer.await.unwrap();
-        let expected: String = (n..=n + 60_000)
-            .map(|number| format!("{number}\n"))
-            .collect();
-        assert!(
-            heard.stdout == expected.as_bytes(),
-            "writer {n} was heard wrongly"
-        );
+        let expected = seq(n..=n + 60_000);
+        assert!(heard.stdout == expected, "writer {n} was heard wrongly");
         let code = i32::try_from(n).unwrap();
         assert_eq!(heard.exit.unwrap().end, ExecEnd::Exited { code });
     }

@@ -11,7 +11,7 @@ use skerry_testkit::wait::until;
 use skerry_types::{ExecEnd, ExecId};
 
 use crate::api::{Answer, Call};
-use crate::output::Transcript;
+use crate::output::{Transcript, seq};
 use crate::world::{PATIENCE, World, dice, moment, rounds};
 
 /// Counts until it may end.
@@ -303,15 +303,15 @@ impl Round {
 
     /// Whether it ran to its end, by its one end and its output.
     fn judge_marked(&self, transcript: &Transcript, struck: bool) -> bool {
-        let expected: String = (1..=5000).map(|n| format!("{n}\n")).collect();
+        let expected = seq(1..=5000);
         let exit = transcript.exit.as_ref().expect("it has an end");
         match &exit.end {
             ExecEnd::Exited { code: 3 } => {
-                assert_eq!(String::from_utf8_lossy(&transcript.stdout), expected);
+                assert!(transcript.stdout == expected, "not what it wrote");
                 true
             }
             ExecEnd::SandboxStopped if struck => {
-                assert!(expected.as_bytes().starts_with(&transcript.stdout));
+                assert!(expected.starts_with(&transcript.stdout));
                 false
             }
             ExecEnd::FailedToStart { .. } if self.victim == Victim::Daemon => {

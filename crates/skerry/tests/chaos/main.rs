@@ -2,6 +2,13 @@
 //!
 //! Each test starts a server of its own through the public door and leaves nothing on the machine. `SKERRY_TEST_ALL=1` makes the runs long;
 //! `SKERRY_TEST_SEED` repeats one that failed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and says with what seed"
+)]
 
 mod api;
 mod cuts;

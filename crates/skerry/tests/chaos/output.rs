@@ -80,14 +80,18 @@ pub(crate) fn chatter_output(rounds: usize) -> (Vec<u8>, Vec<u8>) {
     for round in 1..=rounds {
         stdout.extend_from_slice(format!("round {round} é ").as_bytes());
         stdout.extend_from_slice(b"\xff\0\n");
-        for number in (round..=round + 2000).step_by(7) {
-            stdout.extend_from_slice(format!("{number}\n").as_bytes());
-        }
+        stdout.extend(seq((round..=round + 2000).step_by(7)));
         if round % 5 == 0 {
             stderr.extend_from_slice(format!("warning {round}\n").as_bytes());
         }
     }
     (stdout, stderr)
+}
+
+/// What `seq` writes.
+pub(crate) fn seq(numbers: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let lines = numbers.into_iter().map(|number| format!("{number}\n"));
+    lines.flat_map(String::into_bytes).collect()
 }
 
 /// Whole server-sent events out of however much of a stream came; what is not whole is left out.

@@ -63,8 +63,11 @@ impl World {
             api,
             before: Traces::default(),
         };
-        // What the first sandbox of a server sets up for good.
-        world.sandbox().await.delete().await.unwrap();
+        // What the first sandbox of a server sets up for good; and traces of one can be seen, or the proof below proves nothing.
+        let first = world.sandbox().await;
+        let seen = world.server.traces().to_string();
+        assert!(seen.contains(&first.id().label()), "{seen}");
+        first.delete().await.unwrap();
         world.before = settled(&world.server);
         world
     }
