@@ -87,7 +87,7 @@ fn unauthorized() -> Error {
         ErrorCode::Unauthorized,
         "this key is not known, or no longer counts",
     )
-    .with_hint("send `Authorization: Bearer sk_…`; `skerry up` prints where the local key lies")
+    .with_hint("send `Authorization: Bearer sk_…`; the local one is the file `key` in the data folder of `skerry up`")
 }
 
 fn hash(secret: &str) -> [u8; 32] {

@@ -130,7 +130,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         serde_path_to_error::deserialize(pairs)
             .map(Self)
             .map_err(|error| {
-                let message = at_field(&error.path().to_string(), error.inner());
+                let why = match error.inner().to_string() {
+                    // What the library says of anything that is not a number.
+                    said if said.contains("invalid digit") => "must be a whole number".to_owned(),
+                    said => said,
+                };
+                let message = at_field(&error.path().to_string(), &why);
                 Failure::new(ErrorCode::ValidationError, message)
             })
     }
@@ -151,7 +156,11 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T>
         axum::extract::Path::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Path(value)| Self(value))
-            .map_err(|rejection| Failure::new(ErrorCode::NotFound, rejection.body_text()))
+            .map_err(|rejection| {
+                let text = rejection.body_text();
+                let why = text.strip_prefix("Invalid URL: ").unwrap_or(&text);
+                Failure::new(ErrorCode::NotFound, why)
+            })
     }
 }
 

@@ -46,7 +46,7 @@ fn misdirected() -> Error {
         ErrorCode::MisdirectedRequest,
         "this server does not answer to that host name",
     )
-    .with_hint("use localhost or an address, or start the server with that domain")
+    .with_hint("use localhost or an address, or start the server with that name in --domains")
 }
 
 /// What the client calls us, with the port.
@@ -99,7 +99,7 @@ fn refuse_foreign_pages(settings: &Settings, headers: &HeaderMap, host: &str) ->
             ErrorCode::Forbidden,
             "pages of other sites may not use this server",
         )
-        .with_hint("start the server with that origin allowed"));
+        .with_hint("start the server with that origin in --origins"));
     }
     Ok(())
 }

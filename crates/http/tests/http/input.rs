@@ -16,7 +16,7 @@ async fn what_is_wrong_is_named() {
     let s = world.sandbox().await;
     let exec = format!("{s}/exec");
     let timeout = format!("{s}/timeout");
-    let cases: [(&str, &str, Value, &str, &str); 26] = [
+    let cases: [(&str, &str, Value, &str, &str); 28] = [
         (
             "POST",
             "/v1/sandboxes",
@@ -114,6 +114,20 @@ async fn what_is_wrong_is_named() {
             json!({}),
             "validation_error",
             "metadata",
+        ),
+        (
+            "GET",
+            "/v1/sandboxes?limit=few",
+            json!({}),
+            "validation_error",
+            "limit: must be a whole number",
+        ),
+        (
+            "POST",
+            &exec,
+            json!({"cmd": 5}),
+            "validation_error",
+            "cmd: must be a text for the shell",
         ),
         ("POST", &exec, json!({}), "validation_error", "cmd"),
         ("POST", &exec, json!({"cmd": []}), "validation_error", "cmd"),
