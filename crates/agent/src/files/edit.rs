@@ -1,10 +1,12 @@
 //! Directories made, names changed, owners set.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
+use std::fs;
 use std::ops::Not;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, open, openat};
+use rustix::io::Errno;
 
 use crate::files::error::{Doing, FileError};
 use crate::users::User;
@@ -22,31 +24,39 @@ pub(super) fn make_dir(path: &Path, mode: u32, user: &User) -> Result<(), FileEr
     Ok(())
 }
 
+/// Its parent is found once: a program that swaps a directory for a link meanwhile must not have anything else given to it.
 fn make_one(path: &Path, mode: u32, user: &User) -> Result<(), FileError> {
     let mode = if mode == 0 {
         DEFAULT_DIR_MODE
     } else {
         mode & 0o7777
     };
-    match DirBuilder::new().mode(0o700).create(path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        // `..` and the root are there by now.
+        return Ok(());
+    };
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = open(parent, flags | OFlags::PATH, Mode::empty()).doing("make", path)?;
+    match mkdirat(&parent, name, Mode::RWXU) {
         Ok(()) => {}
         // Somebody else was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            return Ok(());
-        }
+        Err(Errno::EXIST) if path.is_dir() => return Ok(()),
         Err(error) => return Err(error).doing("make", path),
     }
-    give(path, user).doing("give away", path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).doing("make", path)
+    let made = openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty());
+    let made = made.doing("make", path)?;
+    give(&made, user).doing("give away", path)?;
+    fchmod(&made, Mode::from_raw_mode(mode)).doing("make", path)
 }
 
 /// Makes `user` the owner, where that is a change.
-fn give(path: &Path, user: &User) -> io::Result<()> {
-    let found = fs::symlink_metadata(path)?;
-    if (found.uid(), found.gid()) == (user.uid, user.gid) {
+fn give(folder: &OwnedFd, user: &User) -> rustix::io::Result<()> {
+    let found = fstat(folder)?;
+    if (found.st_uid, found.st_gid) == (user.uid, user.gid) {
         return Ok(());
     }
-    lchown(path, Some(user.uid), Some(user.gid))
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    fchown(folder, Some(uid), Some(gid))
 }
 
 /// Renames, replacing a file that is in the way.
