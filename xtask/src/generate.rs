@@ -6,7 +6,10 @@ use std::path::Path;
 use anyhow::bail;
 use skerry_types::ErrorCode;
 
-const FILES: [(&str, fn() -> String); 1] = [("docs/reference/errors.md", errors)];
+/// A file, and what makes its text.
+type Generated = (&'static str, fn() -> String);
+
+const FILES: [Generated; 1] = [("docs/reference/errors.md", errors)];
 
 pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     for (path, make) in FILES {
@@ -25,12 +28,17 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 }
 
 fn errors() -> String {
-    let mut out = String::from(
-        "# Errors\n\nMade by `cargo xtask gen`. Every answer that is not a success has one of these codes as `error`, a `message` for a person, where \
-         it helps a `hint`, and the `request_id` to look for in the log.\n\n| code | status | meaning |\n|---|--:|---|\n",
-    );
-    for code in ErrorCode::ALL {
-        out += &format!("| `{code}` | {} | {} |\n", code.status(), code.meaning());
-    }
-    out
+    let rows: Vec<String> = ErrorCode::ALL
+        .iter()
+        .map(|code| format!("| `{code}` | {} | {} |", code.status(), code.meaning()))
+        .collect();
+    format!("{HEAD}{}\n", rows.join("\n"))
 }
+
+const HEAD: &str = "# Errors
+
+Made by `cargo xtask gen`. Every answer that is not a success has one of these codes as `error`, a `message` for a person, where it helps a `hint`, and the `request_id` to look for in the log.
+
+| code | status | meaning |
+|---|--:|---|
+";

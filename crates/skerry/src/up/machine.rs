@@ -14,7 +14,7 @@ use skerry_driver_ns::{NsDriver, Options as NsOptions};
 use skerry_image::Images;
 use skerry_net::{Config, Network, Options as NetOptions};
 use skerry_node::Node;
-use skerry_storage::Storage;
+use skerry_storage::{Options as StorageOptions, Storage};
 use skerry_store::LOCAL_NODE;
 
 use crate::data_dir::DataDir;
@@ -43,7 +43,7 @@ impl Machine {
     pub(crate) async fn open(data_dir: &DataDir, egress_allow: &[IpNet]) -> anyhow::Result<Self> {
         let path = data_dir.path().to_owned();
         let storage =
-            tokio::task::spawn_blocking(move || Storage::open(&path, &Default::default()))
+            tokio::task::spawn_blocking(move || Storage::open(&path, &StorageOptions::default()))
                 .await?
                 .context("cannot open the storage")?;
         let network = start_network(data_dir, egress_allow).await;
