@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skerry_driver_sim::Stage;
-use skerry_proto::node::{Execs, ForkSandbox, Map, Sandboxes};
+use skerry_proto::node::{Execs, ForkSandbox, Map, Sandboxes, StartExec, TtySize};
 use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Island, request, sh};
@@ -166,4 +166,24 @@ async fn a_paused_sandbox_takes_no_command_and_goes_on_where_it_was() {
     island.node.pause(island.id).await.unwrap();
     island.node.stop(island.id, None).await.unwrap();
     island.until(SandboxState::Stopped).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_command_is_use_and_a_terminal_left_open_is_not() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let exec = island.start(sh("echo ready; sleep 1000")).await;
+    island.until_out(exec, 6).await;
+    let before = island.report().await.last_active_at;
+    assert!(island.report().await.last_active_at > before);
+    island.node.exec_signal(island.id, exec, 9).await.unwrap();
+    island.finish(exec).await;
+    let terminal = StartExec {
+        tty: Some(TtySize { cols: 80, rows: 24 }),
+        ..sh("echo ready; sleep 1000")
+    };
+    let exec = island.start(terminal).await;
+    island.until_out(exec, 6).await;
+    let before = island.report().await.last_active_at;
+    assert_eq!(island.report().await.last_active_at, before);
 }
