@@ -68,6 +68,20 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
         format!("cannot listen on {address}; --listen or {variable} chooses another address")
     })?;
     let machine = Machine::open(&data_dir, &args.egress_allow).await?;
+    let served = serve(listener, &machine, &data_dir, args).await;
+    // Also after a start that failed: what was started for it does not stay.
+    machine.close().await;
+    tracing::info!("ended");
+    served
+}
+
+/// Until it is told to end.
+async fn serve(
+    listener: TcpListener,
+    machine: &Machine,
+    data_dir: &DataDir,
+    args: UpArgs,
+) -> anyhow::Result<()> {
     let node = Node::start(Options {
         data_dir: data_dir.path().to_owned(),
         drivers: vec![machine.driver.clone()],
@@ -84,7 +98,7 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
         .context("cannot open the database")?;
     let images = Arc::new(images::Service(Arc::clone(&machine.images)));
     let nodes = Nodes::new(vec![machine.member(node, args.slots)]);
-    let control = Control::start(store, nodes, images.clone(), settings(&machine)).await?;
+    let control = Control::start(store, nodes, images.clone(), settings(machine)).await?;
     control.ensure_local_key(&data_dir.key_file()).await?;
     let url = format!("http://{}", listener.local_addr()?);
     std::fs::write(data_dir.url_file(), &url)?;
@@ -98,8 +112,6 @@ async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
     let ending = on_end(control.clone())?;
     skerry_http::serve_tcp(listener, app, ending).await;
     drop(std::fs::remove_file(data_dir.url_file()));
-    machine.close().await;
-    tracing::info!("ended");
     Ok(())
 }
 
