@@ -36,7 +36,7 @@ impl conformance::Bed for Host {
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         all.extend(mounts.lines().map(|line| format!("mount {line}")));
         let records = fs::read_dir(self.bed.data().join("run")).unwrap();
-        all.extend(records.map(|entry| format!("record {:?}", entry.unwrap().file_name())));
+        all.extend(records.map(|entry| format!("record {}", entry.unwrap().file_name().display())));
         let volumes = self.bed.storage.list().unwrap();
         all.extend(volumes.iter().map(|id| format!("volume {id}")));
         let groups = Cgroups::open(&self.bed.cgroup_parent).and_then(|groups| groups.names());
