@@ -1,4 +1,5 @@
 //! The client against servers that refuse, break off and lie.
+#![expect(clippy::unwrap_used, reason = "a test may end where it stands")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use skerry_client::api::{CreateSandbox, RunInSession};
-use skerry_client::{Client, ClientError, Output};
+use skerry_client::{Client, ClientError, ListSandboxes, Output};
 use skerry_types::{ErrorCode, ExecId, SandboxId, SessionId};
 use tokio::sync::Mutex;
 
@@ -213,14 +214,14 @@ async fn a_stream_that_is_refused_ends_with_the_reason() {
 async fn strangers_are_told_from_servers() {
     let client =
         serve(Router::new().fallback(|| async { (StatusCode::NOT_FOUND, "<html>") })).await;
-    let failed = client.list(&Default::default()).await.unwrap_err();
+    let failed = client.list(&ListSandboxes::default()).await.unwrap_err();
     assert!(
         matches!(failed, ClientError::Strange { status: 404 }),
         "{failed:?}"
     );
     // Nothing listens on port 1 of loopback.
     let nobody = Client::new("http://127.0.0.1:1", "key").unwrap();
-    let failed = nobody.list(&Default::default()).await.unwrap_err();
+    let failed = nobody.list(&ListSandboxes::default()).await.unwrap_err();
     assert!(
         matches!(failed, ClientError::Unreachable { .. }),
         "{failed:?}"

@@ -36,16 +36,16 @@ struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// Where the server is; the one that runs on this machine unless said
-    #[arg(long, env = env::URL, global = true, value_name = "URL")]
+    #[arg(long, env = env::URL, global = true, help_heading = "Server", value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The key to call it with; the one that the server on this machine made unless said
-    #[arg(long, env = env::API_KEY, global = true, value_name = "KEY", hide_env_values = true)]
+    #[arg(long, env = env::API_KEY, global = true, help_heading = "Server", value_name = "KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
     /// The folder of everything that a server keeps
-    #[arg(long, env = env::DATA_DIR, global = true, value_name = "FOLDER")]
+    #[arg(long, env = env::DATA_DIR, global = true, help_heading = "Server", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Answer in JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Server")]
     pub(crate) json: bool,
 }
 

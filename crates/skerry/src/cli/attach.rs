@@ -31,8 +31,14 @@ pub(crate) async fn attach(
         tokio::select! {
             event = events.next() => {
                 let event = event?.ok_or_else(|| Failure::failed("the output ended without an end"))?;
-                if let Some(exit) = show(ctx, event)? {
-                    break exit;
+                match show(ctx, event) {
+                    Ok(Some(exit)) => break exit,
+                    Ok(None) => {}
+                    Err(error) => {
+                        // Nobody reads what it writes: the same as at the end of a pipe, and as unimportant when it comes too late.
+                        drop(sandbox.signal(exec, Signal::Name("PIPE".to_owned())).await);
+                        return Err(error);
+                    }
                 }
             }
             signal = signals.next() => {

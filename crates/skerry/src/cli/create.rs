@@ -60,6 +60,9 @@ pub(crate) struct Spec {
     /// A note on it, to find it by
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
     label: Vec<(String, String)>,
+    /// The project it belongs to
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
 }
 
 /// What happens to a sandbox at its end.
@@ -99,6 +102,7 @@ impl Spec {
             privilege: self.privilege,
             driver: self.driver,
             isolation: self.isolation,
+            project: self.project,
             ..CreateSandbox::default()
         }
     }

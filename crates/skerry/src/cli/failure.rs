@@ -144,6 +144,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::Unreachable { .. }) => UNREACHABLE,
+        Some(ClientError::Url { .. } | ClientError::Key) => USAGE,
         Some(error) => match error.code() {
             Some(ErrorCode::NotFound | ErrorCode::Gone) => NOT_FOUND,
             Some(ErrorCode::Unauthorized | ErrorCode::Forbidden) => KEY,

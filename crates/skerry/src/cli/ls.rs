@@ -33,6 +33,9 @@ pub(crate) struct LsArgs {
     /// Only of this image
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    /// Only of this project
+    #[arg(long, value_name = "PROJECT")]
+    project: Option<String>,
     /// Only with this note
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
     label: Vec<(String, String)>,
@@ -44,6 +47,7 @@ impl LsArgs {
         ListSandboxes {
             status: self.status.or_else(|| self.all.then(everything)),
             image: self.image,
+            project: self.project,
             metadata: parse::map(&self.label),
             ..ListSandboxes::default()
         }

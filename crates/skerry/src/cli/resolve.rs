@@ -16,11 +16,17 @@ impl Context {
         if let Ok(id) = text.parse() {
             return Ok(self.client.sandbox(id));
         }
-        let mut asked = ListSandboxes::default();
-        let mut found = meant(text, &self.client.list_all(asked.clone()).await?)?;
-        if found.is_none() {
-            asked.status = Some(SandboxState::Deleted.as_str().to_owned());
-            found = meant(text, &self.client.list_all(asked).await?)?;
+        let all = SandboxState::ALL.map(SandboxState::as_str).join(",");
+        let named = ListSandboxes {
+            name: Some(text.to_owned()),
+            status: Some(all),
+            ..ListSandboxes::default()
+        };
+        let mut found = the_one(text, &self.client.list_all(named).await?)?;
+        if found.is_none() && text.len() >= FEWEST_LETTERS {
+            let mut all = self.client.list_all(ListSandboxes::default()).await?;
+            all.retain(|sandbox| begins(sandbox.sandbox_id, text));
+            found = the_one(text, &all)?;
         }
         let id = found.ok_or_else(|| {
             Failure::not_found(format!("there is no sandbox `{text}`"))
@@ -70,24 +76,19 @@ impl Context {
     }
 }
 
-/// The sandbox with that name, or else the one whose id begins so.
-fn meant(text: &str, all: &[Record]) -> Result<Option<SandboxId>, Failure> {
-    let named = all.iter().filter(|s| s.name.as_deref() == Some(text));
-    if let Some(id) = the_one(text, &named.collect::<Vec<_>>())? {
-        return Ok(Some(id));
-    }
-    let begun = all.iter().filter(|s| begins(s.sandbox_id, text));
-    the_one(text, &begun.collect::<Vec<_>>())
-}
-
-/// The only one, or the only one that has not ended.
-fn the_one(text: &str, found: &[&Record]) -> Result<Option<SandboxId>, Failure> {
-    let mut live = found.iter().filter(|s| !s.status.is_ended());
-    match (live.next(), live.next(), found) {
-        (Some(one), None, _) | (None, None, [one]) => Ok(Some(one.sandbox_id)),
-        (None, None, []) => Ok(None),
-        _ => {
-            let ids: Vec<String> = found.iter().map(|s| s.sandbox_id.to_string()).collect();
+/// The only one, or the only one that has not ended, or the only one that is not deleted.
+fn the_one(text: &str, found: &[Record]) -> Result<Option<SandboxId>, Failure> {
+    let lives: [fn(SandboxState) -> bool; 3] =
+        [|s| !s.is_ended(), |s| s != SandboxState::Deleted, |_| true];
+    let mut meant = lives.iter().map(|counts| {
+        let ids = found.iter().filter(|s| counts(s.status));
+        ids.map(|s| s.sandbox_id).collect::<Vec<_>>()
+    });
+    match meant.find(|ids| !ids.is_empty()).as_deref() {
+        None => Ok(None),
+        Some([id]) => Ok(Some(*id)),
+        Some(ids) => {
+            let ids: Vec<String> = ids.iter().map(SandboxId::to_string).collect();
             Err(Failure::usage(format!("`{text}` means several sandboxes"))
                 .hint(format!("use one of the ids: {}", ids.join(", "))))
         }

@@ -1,10 +1,11 @@
 //! `run`: one command in a sandbox of its own.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use clap::Args;
 use skerry_client::Sandbox;
 use skerry_types::SandboxState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::attach::{attach, finish};
 use super::create::{Spec, remark};
@@ -39,10 +40,12 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) async fn run(ctx: &Context, args: RunArgs) -> Outcome {
-    let stdin = args.interactive || !std::io::stdin().is_terminal();
+    let stdin = args.interactive || !io::stdin().is_terminal();
+    // Someone who gives up meanwhile must not leave a sandbox behind.
+    let given_up = GivenUp::new()?;
     let made = ctx.client.create(&args.spec.request()).await?;
     let sandbox = ctx.client.sandbox(made.sandbox_id);
-    let outcome = run_in(ctx, &sandbox, made.status, &args.how, stdin).await;
+    let outcome = run_in(ctx, &sandbox, given_up, &args.how, stdin).await;
     if args.keep {
         note(&format!("kept {}", sandbox.id()));
         return outcome;
@@ -56,21 +59,44 @@ pub(super) async fn run(ctx: &Context, args: RunArgs) -> Outcome {
 async fn run_in(
     ctx: &Context,
     sandbox: &Sandbox,
-    status: SandboxState,
+    mut given_up: GivenUp,
     how: &How,
     stdin: bool,
 ) -> Outcome {
-    wait(sandbox, status).await?;
+    tokio::select! {
+        biased;
+        () = given_up.wait() => return Err(Failure::failed("interrupted").into()),
+        running = wait(sandbox) => running?,
+    }
     let started = sandbox.start(&how.request(&[], stdin)).await?;
     let exit = attach(ctx, sandbox, started.exec_id, stdin).await?;
     Ok(finish(&exit, how.stats))
 }
 
-/// Waits for a sandbox that does not run yet.
-async fn wait(sandbox: &Sandbox, status: SandboxState) -> anyhow::Result<()> {
-    if status == SandboxState::Running {
-        return Ok(());
+/// Someone who interrupts or ends us.
+struct GivenUp {
+    int: Signal,
+    term: Signal,
+}
+
+impl GivenUp {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+        })
     }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}
+
+/// Waits until a sandbox runs.
+async fn wait(sandbox: &Sandbox) -> anyhow::Result<()> {
     let mut record = sandbox.get().await?;
     while matches!(
         record.status,
