@@ -10,11 +10,11 @@ use skerry_types::{ErrorCode, ExecEnd, ExecId};
 
 use crate::api::{Answer, Call};
 use crate::output::Transcript;
-use crate::world::{World, launch};
+use crate::world::{NOBODY, World, launch};
 
 const FILL: &str = "head -c 300M /dev/zero > fill; echo code $?; ls -s fill | cut -d' ' -f1";
 /// A data folder of its own of this size, which nobody else sees.
-const SMALL: &str = "mount -t tmpfs -o size=400m none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
+const SMALL: &str = "mount -t tmpfs -o size=400m,mode=700,uid=65534,gid=65534 none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
 /// Writes as fast as it can until it may end.
 const PRODUCER: &str = "until [ -e end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
 
@@ -56,7 +56,9 @@ async fn a_full_node_refuses_and_forgets_nothing() {
     if !rustix::process::geteuid().is_root() {
         return; // Only root can give it a small disk of its own.
     }
-    let world = World::launch(launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"])).await;
+    // As an ordinary user, so that files of sandboxes lie in the folder itself.
+    let small = launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"]);
+    let world = World::launch(small.uid(NOBODY)).await;
     let sandbox = world.sandbox().await;
     let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
     let mut heard = Transcript::default();

@@ -6,9 +6,8 @@ use skerry_testkit::wait::until;
 use skerry_types::{ExecEnd, SandboxState};
 
 use crate::output::{Transcript, chatter, chatter_output};
-use crate::world::{PATIENCE, World, launch};
+use crate::world::{NOBODY, PATIENCE, World, launch};
 
-const NOBODY: u32 = 65534;
 const LENGTH: usize = 500;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

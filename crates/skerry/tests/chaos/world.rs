@@ -15,6 +15,9 @@ use crate::api::Api;
 /// What a test waits for at most, on a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
+/// An ordinary user.
+pub(crate) const NOBODY: u32 = 65534;
+
 /// Whether the long runs are wanted.
 pub(crate) fn is_long() -> bool {
     std::env::var("SKERRY_TEST_ALL").is_ok_and(|value| value == "1")
