@@ -23,7 +23,7 @@ fn a_life_on_the_screen() {
             "none",
         ],
         &["ls"],
-        &["exec", "build", "echo out; echo err >&2; exit 3"],
+        &["exec", "build", "echo out; exit 3"],
         &["exec", "--stats", "build", "--", "echo", "two words"],
         &["execs", "build"],
         &["logs", "build", "1"],
