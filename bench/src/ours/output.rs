@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use async_trait::async_trait;
 
 use super::{Stage, plain};
-use crate::api::Sandbox;
+use crate::api::Api;
 use crate::process;
 use crate::race::{self, Contestant};
 use crate::results::{Results, Row, US};
@@ -22,8 +22,7 @@ const SCRIPT: &str =
     "yes 'all work and no play makes a sandbox a dull place to be in today' | head -c 268435456";
 
 pub(super) async fn measure(stage: Stage<'_>, results: &mut Results) -> Result<()> {
-    let sandbox = stage.api.create(&plain()).await?;
-    let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Us(sandbox.clone()))];
+    let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Us(stage.api.clone()))];
     for peer in &stage.peers.all {
         let Some(exec) = &peer.exec else { continue };
         let program = ["/bin/sh", "-c", SCRIPT].map(str::to_owned);
@@ -32,11 +31,10 @@ pub(super) async fn measure(stage: Stage<'_>, results: &mut Results) -> Result<(
             command: [exec.as_slice(), &program].concat(),
         }));
     }
-    race::run(all, results).await?;
-    sandbox.delete().await
+    race::run(all, results).await
 }
 
-struct Us(Sandbox);
+struct Us(Api);
 
 #[async_trait]
 impl Contestant for Us {
@@ -49,12 +47,15 @@ impl Contestant for Us {
     }
 
     async fn once(&mut self, results: &mut Results) -> Result<()> {
+        // A new one each time: the record of one sandbox is bounded.
+        let sandbox = self.0.create(&plain()).await?;
         let began = Instant::now();
-        let exec = self.0.start(&["/bin/sh", "-c", SCRIPT]).await?;
+        let exec = sandbox.start(&["/bin/sh", "-c", SCRIPT]).await?;
         let is_end = |tail: &[u8]| tail.windows(10).any(|part| part == b"\"t\":\"exit\"");
-        let read = self.0.stream(&exec, is_end).await?;
+        let read = sandbox.stream(&exec, is_end).await?;
         let took = began.elapsed();
-        let written = self.0.stdout_bytes(&exec).await?;
+        let written = sandbox.stdout_bytes(&exec).await?;
+        sandbox.delete().await?;
         ensure!(
             written == MIB << 20 && read > written,
             "{written} bytes were written, {read} read"
