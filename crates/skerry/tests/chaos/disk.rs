@@ -66,6 +66,7 @@ async fn a_full_node_refuses_and_forgets_nothing() {
     while heard.stdout.len() < 100_000 {
         heard.take(events.next().await.unwrap().unwrap());
     }
+    drop(events);
     let ballast = world.server.path("ballast");
     fill(&ballast);
     world
