@@ -201,7 +201,14 @@ impl Execs {
     /// Repeats what the node does not have.
     pub(crate) fn attach(&self, outbox: &Outbox, attach: ExecAttach) {
         match self.get(&attach.exec_id) {
-            Some(exec) => exec.attach(attach.after_seq),
+            Some(exec) => {
+                exec.attach(attach.after_seq);
+                // An acknowledgement may have been lost with its link, and a full window would wait for it for ever.
+                self.acknowledge(&ExecAck {
+                    exec_id: attach.exec_id,
+                    seq: attach.after_seq,
+                });
+            }
             None => outbox.send(Body::ExecUnknown(ExecUnknown {
                 exec_id: attach.exec_id,
             })),

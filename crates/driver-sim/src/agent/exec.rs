@@ -289,7 +289,13 @@ impl Execs {
 
     pub(super) fn attach(&self, agent: &Agent, attach: ExecAttach) {
         match self.get(&attach.exec_id) {
-            Some(exec) => exec.attach(attach.after_seq),
+            Some(exec) => {
+                exec.attach(attach.after_seq);
+                self.acknowledge(&ExecAck {
+                    exec_id: attach.exec_id,
+                    seq: attach.after_seq,
+                });
+            }
             None => agent.outbox.send(Body::ExecUnknown(ExecUnknown {
                 exec_id: attach.exec_id,
             })),

@@ -1,5 +1,7 @@
 //! Links that break while output flows: what was not acknowledged comes again, and nothing else.
 
+use skerry_proto::agent::{ExecAck, WINDOW_BYTES, to_agent::Body as To};
+
 use super::agent::{command, sh};
 use super::exec::counted;
 use super::failure::{Verdict, ensure, same};
@@ -13,6 +15,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "attach: a new link takes the place of the one before", always => replaced;
     "attach: an end that nobody heard is told on the next link", always => unheard_end;
     "attach: without acknowledgement the process waits, and goes on with it", always => held_back;
+    "attach: an acknowledgement that was lost with its link is made up for", always => lost_acknowledgement;
     "attach: stdin goes on where it was", always => stdin;
 };
 
@@ -68,7 +71,6 @@ async fn unheard_end(ground: Ground<'_>) -> Verdict {
 }
 
 async fn held_back(ground: Ground<'_>) -> Verdict {
-    use skerry_proto::agent::{ExecAck, WINDOW_BYTES, to_agent::Body as To};
     let (_, mut agent) = ground.sandbox().await?;
     agent.acks = false;
     let last = LINES.to_string();
@@ -86,6 +88,24 @@ async fn held_back(ground: Ground<'_>) -> Verdict {
     );
     let (exec_id, seq) = (id.clone(), seen.last);
     agent.send(To::ExecAck(ExecAck { exec_id, seq })).await?;
+    let output = agent.finish(&id).await?.ok()?;
+    ensure!(output == counted(LINES), "{} other bytes", output.len());
+    Ok(())
+}
+
+/// The window is full, all in it was heard, and the link broke before that was said.
+async fn lost_acknowledgement(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    agent.acks = false;
+    let last = LINES.to_string();
+    let id = agent.start(command(&["seq", "1", &last])).await?;
+    agent.until_out(&id, WINDOW_BYTES / 2).await?;
+    // Answered after everything that the window lets through.
+    agent.sh("true").await?;
+    let link = ground.driver().connect(sandbox).await?;
+    agent = agent.relink(link).await?;
+    agent.acks = true;
+    agent.attach(&id).await?;
     let output = agent.finish(&id).await?.ok()?;
     ensure!(output == counted(LINES), "{} other bytes", output.len());
     Ok(())

@@ -196,7 +196,7 @@ pub struct TtySize {
     pub rows: u32,
 }
 
-/// Send the events of this exec on this link, from the one after `after_seq`.
+/// Send the events of this exec on this link, from the one after `after_seq`; those up to it are acknowledged by this.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ExecAttach {
     /// 16 bytes.
