@@ -166,6 +166,14 @@ impl Group {
         }
     }
 
+    /// Bytes its processes wrote to files that are not on disk yet.
+    pub fn dirty_bytes(&self) -> io::Result<u64> {
+        match self.version {
+            Version::V1 => v1::dirty_bytes(&self.folders),
+            Version::V2 => v2::dirty_bytes(&self.folders[0]),
+        }
+    }
+
     /// Starts to freeze or to thaw all its processes. [`Group::is_frozen`] tells when that is done.
     pub fn set_frozen(&self, frozen: bool) -> io::Result<()> {
         match self.version {

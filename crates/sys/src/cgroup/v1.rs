@@ -70,6 +70,10 @@ pub(super) fn usage(folders: &[PathBuf]) -> io::Result<Usage> {
     Ok(usage.without_cache(keyed(memory, "memory.stat", "total_inactive_file")?))
 }
 
+pub(super) fn dirty_bytes(folders: &[PathBuf]) -> io::Result<u64> {
+    keyed(&folders[MEMORY], "memory.stat", "total_dirty")
+}
+
 pub(super) fn set_frozen(folders: &[PathBuf], frozen: bool) -> io::Result<()> {
     let state = if frozen { "FROZEN" } else { "THAWED" };
     write(freezer(folders), "freezer.state", state)

@@ -84,6 +84,10 @@ pub(super) fn usage(folder: &Path) -> io::Result<Usage> {
     Ok(usage.without_cache(keyed(folder, "memory.stat", "inactive_file")?))
 }
 
+pub(super) fn dirty_bytes(folder: &Path) -> io::Result<u64> {
+    keyed(folder, "memory.stat", "file_dirty")
+}
+
 pub(super) fn set_frozen(folder: &Path, frozen: bool) -> io::Result<()> {
     write(folder, "cgroup.freeze", if frozen { "1" } else { "0" })
 }
