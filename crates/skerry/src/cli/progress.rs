@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const KNOWN: &str = "{msg:<32!} {bar:30} {bytes:>10} of {total_bytes} {bytes_per_sec}";
 const UNKNOWN: &str = "{msg:<32!} {spinner} {bytes:>10} {bytes_per_sec}";
+const NOT_BYTES: &str = "{spinner} {wide_msg}";
 
 /// How far long work has come.
 #[derive(Debug)]
@@ -21,13 +22,12 @@ impl Progress {
         }
         bar.set_message(what.to_owned());
         let progress = Self(bar);
-        progress.style(total.is_some());
+        progress.style(if total.is_some() { KNOWN } else { UNKNOWN });
         progress.0.enable_steady_tick(Duration::from_millis(200));
         progress
     }
 
-    fn style(&self, known: bool) {
-        let template = if known { KNOWN } else { UNKNOWN };
+    fn style(&self, template: &str) {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.0.set_style(style);
         }
@@ -39,7 +39,11 @@ impl Progress {
 
     /// A new step; `total` 0: nobody knows.
     pub(crate) fn set(&self, what: String, done: u64, total: u64) {
-        self.style(total > 0);
+        self.style(match (done, total) {
+            (0, 0) => NOT_BYTES,
+            (_, 0) => UNKNOWN,
+            _ => KNOWN,
+        });
         self.0.set_message(what);
         self.0.set_length(total);
         self.0.set_position(done);
