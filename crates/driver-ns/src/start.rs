@@ -227,7 +227,8 @@ impl NsDriver {
                     .settle(parent)
                     .map_err(storage_error("settle the parent's volume"))?;
             }
-            let _thaw = group.map(Frozen::new).transpose();
+            let frozen = group.map(Frozen::new).transpose();
+            let _thaw = frozen.map_err(DriverError::step("freeze the parent"))?;
             storage
                 .fork(parent, id, limit, owner)
                 .map_err(storage_error("fork the volume"))

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::{fs, io};
 
+use rustix::fs::Access;
+
 use super::Usage;
 
 /// Makes a group's folder; one that is there is fine.
@@ -11,6 +13,19 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(named(error, folder)),
         _ => Ok(()),
     }
+}
+
+/// Makes the folder in which a node makes its groups. One that another user left there is an error: nothing could be made in it.
+pub(super) fn make_own(folder: &Path) -> io::Result<()> {
+    let made = fs::create_dir_all(folder);
+    made.and_then(|()| Ok(rustix::fs::access(folder, Access::WRITE_OK)?))
+        .map_err(|error| {
+            let text = format!(
+                "cannot make the control group {}: {error}",
+                folder.display()
+            );
+            io::Error::new(error.kind(), text)
+        })
 }
 
 /// Removes a group's folder; one that is not there is fine.

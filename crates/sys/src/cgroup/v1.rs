@@ -1,11 +1,11 @@
 //! Version 1: a tree for each controller.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use super::files::{keyed, number, read_if_there, write, write_if_there};
+use super::files::{self, keyed, number, read_if_there, write, write_if_there};
 use super::mounts::Tree;
 use super::{Limits, Usage};
 
@@ -25,13 +25,7 @@ pub(super) fn parents(mounts: &[Tree], parent: &str) -> io::Result<Vec<PathBuf>>
             io::Error::other(format!("no control group controller `{controller}`"))
         })?;
         let folder = tree.at.join(parent);
-        fs::create_dir_all(&folder).map_err(|error| {
-            let text = format!(
-                "cannot make the control group {}: {error}",
-                folder.display()
-            );
-            io::Error::new(error.kind(), text)
-        })?;
+        files::make_own(&folder)?;
         Ok(folder)
     };
     CONTROLLERS.into_iter().map(folder).collect()

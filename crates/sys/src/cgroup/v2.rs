@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::files::{keyed, number, read_if_there, write, write_if_there};
+use super::files::{self, keyed, number, read_if_there, write, write_if_there};
 use super::mounts::{Tree, own_v2_group};
 use super::{Limits, Usage};
 
@@ -21,13 +21,7 @@ pub(super) fn parent(mounts: &[Tree], parent: &str) -> io::Result<Option<PathBuf
     }
     let base = base(&tree.at)?;
     let folder = base.join(parent);
-    fs::create_dir_all(&folder).map_err(|error| {
-        let text = format!(
-            "cannot make the control group {}: {error}",
-            folder.display()
-        );
-        io::Error::new(error.kind(), text)
-    })?;
+    files::make_own(&folder)?;
     // From the base down to the parent, so that what is made in the parent has the controllers.
     let mut level = base;
     delegate(&level)?;
