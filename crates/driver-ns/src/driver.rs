@@ -56,6 +56,8 @@ pub struct NsDriver {
 pub(crate) struct Live {
     /// Readable once the agent is gone.
     pub(crate) pidfd: AsyncFd<OwnedFd>,
+    /// Held by whoever freezes it or thaws it again: two at once would undo each other.
+    pub(crate) freezing: Mutex<()>,
 }
 
 impl NsDriver {
@@ -149,10 +151,11 @@ impl NsDriver {
             return Err(self.capabilities.unsupported("pause"));
         };
         let mut state = self.state(id)?;
-        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         state.paused = paused;
         let records = self.records.clone();
         blocking("freeze or thaw the control group", move || {
+            let _only_one = live.freezing.lock();
             // In this order a crash in between leaves one that the next adoption brings in line.
             records.write(id, &state)?;
             crate::start::freeze(&group, paused)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
@@ -218,6 +219,7 @@ impl NsDriver {
                 .map_err(storage_error("make the volume"));
         };
         let group = self.group(parent).filter(|_| !paused);
+        let live = self.live(parent);
         let forked = tokio::task::spawn_blocking(move || {
             // Writing out waits for everybody's files, so it is done only where it makes the freeze shorter.
             let dirty = group.as_ref().map(Group::dirty_bytes).transpose();
@@ -227,7 +229,10 @@ impl NsDriver {
                     .settle(parent)
                     .map_err(storage_error("settle the parent's volume"))?;
             }
-            let frozen = group.map(Frozen::new).transpose();
+            let _only_one = live.as_ref().map(|live| live.freezing.lock());
+            // One that is paused by now stays so.
+            let running = group.filter(|group| !group.is_frozen().is_ok_and(|frozen| frozen));
+            let frozen = running.map(Frozen::new).transpose();
             let _thaw = frozen.map_err(DriverError::step("freeze the parent"))?;
             storage
                 .fork(parent, id, limit, owner)
@@ -302,7 +307,11 @@ impl NsDriver {
 
     pub(crate) fn remember(&self, id: SandboxId, pidfd: OwnedFd) -> Result<(), DriverError> {
         let pidfd = watch::readable(pidfd).map_err(DriverError::step("watch the agent"))?;
-        self.live.lock().insert(id, Arc::new(Live { pidfd }));
+        let live = Live {
+            pidfd,
+            freezing: Mutex::default(),
+        };
+        self.live.lock().insert(id, Arc::new(live));
         Ok(())
     }
 }

@@ -227,7 +227,7 @@ mod tests {
         let id = SandboxId::new();
         assert!(id.to_string().parse::<ExecId>().is_err());
         let error = "sb_nonsense".parse::<SandboxId>().unwrap_err();
-        assert!(error.to_string().contains("not a sandbox id"));
+        assert!(error.to_string().contains("names no sandbox"));
         for prefix in [
             SandboxId::PREFIX,
             ExecId::PREFIX,
