@@ -1,8 +1,8 @@
 //! Output that is known beforehand, and a reader that keeps the books of what it got.
 
 use skerry_client::api::StreamEvent;
-use skerry_client::{Exit, Output, Sandbox};
-use skerry_types::ExecId;
+use skerry_client::{Exit, Output, Sandbox, shell};
+use skerry_types::{ExecId, ExecStatus};
 
 /// Both streams and the end of an exec, put together from events whose numbers must follow each other.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -64,6 +64,15 @@ impl Transcript {
         assert!(self.stdout == *stdout, "stdout has other bytes");
         assert!(self.stderr == *stderr, "stderr has other bytes");
     }
+}
+
+/// Starts a command and waits until it runs: a node that dies before that says, truly, that it never did.
+pub(crate) async fn start(sandbox: &Sandbox, script: String) -> ExecId {
+    let exec = sandbox.start(&shell(script)).await.unwrap().exec_id;
+    while sandbox.exec(exec).await.unwrap().status == ExecStatus::Queued {
+        tokio::task::yield_now().await;
+    }
+    exec
 }
 
 /// A script that writes text, bytes that are no text, and now and then to stderr; it ends with code 7.

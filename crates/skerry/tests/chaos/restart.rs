@@ -1,9 +1,8 @@
 //! The daemon restarted under load: whoever follows a command through the client sees every byte, and the command never notices.
 
-use skerry_client::shell;
 use skerry_types::ExecEnd;
 
-use crate::output::{Transcript, chatter, chatter_output};
+use crate::output::{Transcript, chatter, chatter_output, start};
 use crate::world::{World, dice, moment, rounds};
 
 const SANDBOXES: usize = 3;
@@ -19,11 +18,7 @@ async fn followers_see_every_byte_across_restarts() {
             Some((sandbox, _)) if number % 2 == 1 => Clone::clone(sandbox),
             _ => world.sandbox().await,
         };
-        let exec = sandbox
-            .start(&shell(chatter(length)))
-            .await
-            .unwrap()
-            .exec_id;
+        let exec = start(&sandbox, chatter(length)).await;
         let follower = {
             let sandbox = sandbox.clone();
             tokio::spawn(async move { Transcript::read(&sandbox, exec).await })

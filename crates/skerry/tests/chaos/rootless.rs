@@ -1,11 +1,10 @@
 //! The same promises to an ordinary user.
 
-use skerry_client::shell;
 use skerry_testkit::host;
 use skerry_testkit::wait::until;
 use skerry_types::{ExecEnd, SandboxState};
 
-use crate::output::{Transcript, chatter, chatter_output};
+use crate::output::{Transcript, chatter, chatter_output, start};
 use crate::world::{NOBODY, PATIENCE, World, launch};
 
 const LENGTH: usize = 500;
@@ -18,11 +17,7 @@ async fn an_ordinary_user_loses_nothing_to_a_killed_daemon() {
     }
     let mut world = World::launch(launch().uid(NOBODY)).await;
     let sandbox = world.sandbox().await;
-    let exec = sandbox
-        .start(&shell(chatter(LENGTH)))
-        .await
-        .unwrap()
-        .exec_id;
+    let exec = start(&sandbox, chatter(LENGTH)).await;
     let follower = {
         let sandbox = sandbox.clone();
         tokio::spawn(async move { Transcript::read(&sandbox, exec).await })
