@@ -1,6 +1,6 @@
 //! What crosses a process boundary: `agent` between a node and the PID 1 in a sandbox, `node` between control and a node.
 //!
-//! Invariant: no I/O here. Messages are only added to, never changed; see `docs/protocol.md`.
+//! Invariant: no I/O here. Messages are only added to, never changed; the rules of a link stand at the head of [`agent`].
 #![warn(missing_docs)]
 
 pub mod agent;
