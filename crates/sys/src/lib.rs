@@ -13,4 +13,5 @@ pub mod mount;
 pub mod netlink;
 pub mod pidfd;
 pub mod seccomp;
+pub mod userns;
 pub mod watch;
