@@ -34,6 +34,7 @@ pub(crate) struct Stat {
     /// Its own and its waited-for children's.
     cpu_ticks: u64,
     dead: bool,
+    stopped: bool,
 }
 
 /// Reads one process.
@@ -54,6 +55,7 @@ fn parse(pid: u32, text: &str) -> Option<Stat> {
         started: number(19)?,
         cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
         dead: matches!(*fields.first()?, "Z" | "X"),
+        stopped: matches!(*fields.first()?, "T" | "t"),
     })
 }
 
@@ -126,6 +128,14 @@ impl Family {
         let mut members = self.look();
         members.retain(|pid| *pid != self.leader);
         members
+    }
+
+    /// Every living member but the leader that is not stopped, parents before their children.
+    pub(crate) fn moving(&mut self) -> Vec<u32> {
+        let followers = self.followers().into_iter().filter_map(stat);
+        let mut moving: Vec<Stat> = followers.filter(|s| !s.stopped && !s.dead).collect();
+        moving.sort_unstable_by_key(|stat| (stat.started, stat.pid));
+        moving.iter().map(|stat| stat.pid).collect()
     }
 
     /// Kills all members. They are stopped first, so that none forks away meanwhile.

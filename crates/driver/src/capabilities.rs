@@ -48,10 +48,12 @@ pub struct Capabilities {
     pub rootless: bool,
     /// Can freeze and thaw.
     pub pause: bool,
-    /// Can write memory and processes to disk.
+    /// A paused sandbox is on disk: it uses no memory and survives a restart of the machine.
+    pub pause_to_disk: bool,
+    /// Can keep a snapshot of files and restore it.
+    pub file_snapshot: bool,
+    /// A snapshot can have memory and processes; so can a fork, which is a snapshot and its restore.
     pub memory_snapshot: bool,
-    /// A fork can have its parent's memory and processes.
-    pub memory_fork: bool,
     /// A fork can have its parent's files.
     pub file_fork: bool,
     /// The time of a file fork does not grow with what was written.

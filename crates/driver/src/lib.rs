@@ -13,12 +13,14 @@ mod spec;
 use std::fmt;
 
 use async_trait::async_trait;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use capabilities::{Capabilities, Isolation};
 pub use error::DriverError;
-pub use spec::{Bind, Facts, Instance, NetworkMode, Privilege, Rootfs, Spec, Stats, Step};
+pub use spec::{
+    Bind, Extent, Facts, Instance, NetworkMode, Privilege, Rootfs, Snapshot, Spec, Stats, Step,
+};
 
 /// A byte stream to an agent.
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -54,14 +56,40 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What it uses now.
     async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError>;
 
-    /// Freezes all its processes.
+    /// Stops all its processes. With [`Capabilities::pause_to_disk`] they and their memory go to disk: the link ends, nothing but files is used, and
+    /// a restart of the machine does not matter. To [`Driver::wait`] and [`Driver::adopt`] it lives on.
     async fn pause(&self, _id: SandboxId) -> Result<(), DriverError> {
         Err(self.capabilities().unsupported("pause"))
     }
 
-    /// Thaws them.
+    /// Lets them run again; from disk, as after [`Driver::restore`].
     async fn resume(&self, _id: SandboxId) -> Result<(), DriverError> {
         Err(self.capabilities().unsupported("resume"))
+    }
+
+    /// Keeps what the sandbox has at one instant. It runs on. With [`Extent::Memory`] whoever calls has had the agent hold the processes.
+    async fn snapshot(
+        &self,
+        _id: SandboxId,
+        _snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        Err(self.capabilities().unsupported(extent.snapshot_name()))
+    }
+
+    /// Makes a sandbox from a snapshot; any number of times, also at once. Processes that were held are held until the agent releases them.
+    async fn restore(&self, _from: SnapshotId, _spec: &Spec) -> Result<Instance, DriverError> {
+        Err(self.capabilities().unsupported("restore a snapshot"))
+    }
+
+    /// Removes a snapshot. Sandboxes that were made from it live on. One that is not there is fine.
+    async fn remove_snapshot(&self, _snapshot: SnapshotId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// Every snapshot of which anything is on the host.
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {
+        Ok(Vec::new())
     }
 
     /// Kills every process at once and gives back all but the files.

@@ -92,6 +92,36 @@ pub struct Facts {
     pub address: Option<Ipv4Addr>,
 }
 
+/// How much of a sandbox is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// Its files.
+    Files,
+    /// Its files, its memory and its processes.
+    Memory,
+}
+
+impl Extent {
+    pub(crate) const fn snapshot_name(self) -> &'static str {
+        match self {
+            Self::Files => "keep a snapshot of files",
+            Self::Memory => "keep a snapshot with memory",
+        }
+    }
+}
+
+/// A snapshot that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// For how long the sandbox stood still.
+    pub held: Duration,
+    /// What it takes on disk, in bytes, as far as the storage can say.
+    pub bytes: u64,
+    /// Where the time went.
+    pub steps: Vec<Step>,
+}
+
 /// A sandbox that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {

@@ -172,6 +172,8 @@ ids! {
     ProjectId, "project", "proj";
     /// A tenant. Not one of the eight public resources, but the same shape.
     OrgId, "org", "org";
+    /// A sandbox frozen to disk.
+    SnapshotId, "snapshot", "snap";
     /// An API key: the record, not the secret.
     KeyId, "key", "key";
 }

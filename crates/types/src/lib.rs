@@ -14,7 +14,7 @@ pub use end::{ExecEnd, ExecStatus, Usage};
 pub use error::{Error, ErrorCode, Result};
 pub use id::{
     ArtifactId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId,
-    SandboxId, SessionId,
+    SandboxId, SessionId, SnapshotId,
 };
 pub use profile::{Profile, Resources};
 pub use state::{Action, FailureReason, IllegalTransition, SandboxState};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skerry_proto::agent::Failed;
 
+use crate::hold::Restless;
 use crate::users::UserError;
 
 /// One variant per thing that can be in the way.
@@ -18,6 +19,8 @@ pub(crate) enum FileError {
     },
     #[error(transparent)]
     User(#[from] UserError),
+    #[error(transparent)]
+    Restless(#[from] Restless),
     #[error("{} is not an absolute path", .0.display())]
     NotAbsolute(PathBuf),
     #[error("a path of {0} bytes is too long")]

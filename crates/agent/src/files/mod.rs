@@ -2,7 +2,7 @@
 
 mod edit;
 mod entry;
-mod error;
+pub(crate) mod error;
 mod flow;
 mod remove;
 mod tar_in;
@@ -16,11 +16,12 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Call, Data, Done, Processes, Read, Reply, Request, Response, TarIn, TarOut, Write,
+    Call, Data, Done, Processes, Read, Release, Reply, Request, Response, TarIn, TarOut, Write,
 };
 use skerry_types::limits::MAX_PATH_BYTES;
 use tokio::sync::{Semaphore, mpsc};
@@ -29,8 +30,10 @@ use tokio::task::{AbortHandle, spawn_blocking, spawn_local};
 use crate::files::error::FileError;
 use crate::files::flow::{Flow, Sink, Source};
 use crate::files::watch::Watch;
+use crate::hold::Hold;
 use crate::outbox::Outbox;
 use crate::procs;
+use crate::renew::renew;
 use crate::users::{User, UserError, Users};
 
 /// Requests open at once on a link.
@@ -52,6 +55,7 @@ struct Open {
 pub(crate) struct Files {
     open: RefCell<HashMap<u64, Open>>,
     transfers: Semaphore,
+    hold: Arc<Mutex<Hold>>,
     outbox: Rc<Outbox>,
 }
 
@@ -63,6 +67,7 @@ impl Files {
         Rc::new(Self {
             open: RefCell::default(),
             transfers: Semaphore::new(TRANSFERS),
+            hold: Arc::default(),
             outbox,
         })
     }
@@ -139,8 +144,21 @@ impl Files {
                 let _: std::io::Result<()> = watch.tell(&self.outbox).await;
                 Err(FileError::GivenUp)
             }
+            Call::Hold(_) => self.with_hold(|hold| Ok(hold.stop()?)).await,
+            Call::Release(request) => self.with_hold(move |hold| release(hold, &request)).await,
             short => blocking(move || quick(short)).await,
         }
+    }
+
+    async fn with_hold(
+        &self,
+        work: impl FnOnce(&mut Hold) -> Result<(), FileError> + Send + 'static,
+    ) -> Work {
+        let hold = self.hold.clone();
+        blocking(move || {
+            work(&mut hold.lock().unwrap_or_else(PoisonError::into_inner)).map(|()| done(0))
+        })
+        .await
     }
 
     async fn read(&self, id: u64, flow: &Flow, request: Read) -> Work {
@@ -227,6 +245,15 @@ impl Files {
             () = receive => Err(FileError::GivenUp),
         }
     }
+}
+
+/// First what must be new, then whoever would notice.
+fn release(hold: &mut Hold, request: &Release) -> Result<(), FileError> {
+    if let Some(new) = &request.renew {
+        renew(new)?;
+    }
+    hold.go_on();
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(

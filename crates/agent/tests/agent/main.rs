@@ -8,6 +8,7 @@
 
 mod exec;
 mod files;
+mod hold;
 mod link;
 mod node;
 mod session;

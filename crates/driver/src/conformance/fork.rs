@@ -108,7 +108,7 @@ async fn own(ground: Ground<'_>) -> Verdict {
             "{name} is the same: {mine:?}"
         );
     }
-    if !ground.capabilities().memory_fork {
+    if !ground.capabilities().memory_snapshot {
         let Reply::Processes(all) = child.call(Call::ListProcesses(ListProcesses {})).await? else {
             return Err(Failure::new("no list of processes"));
         };

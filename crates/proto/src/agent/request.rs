@@ -9,7 +9,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What to do.
-    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8,9,10,11,12,13")]
+    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8,9,10,11,12,13,14,15")]
     pub call: Option<Call>,
 }
 
@@ -41,11 +41,41 @@ pub enum Call {
     Watch(Watch),
     #[prost(message, tag = "13")]
     ListProcesses(ListProcesses),
+    #[prost(message, tag = "14")]
+    Hold(Hold),
+    #[prost(message, tag = "15")]
+    Release(Release),
 }
 
 /// Is the agent well? Answered by `Done`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Health {}
+
+/// Stop every process but the agent until `Release`: what is copied now, with its memory, wakes up held. Answered by `Done`. Again: fine.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Hold {}
+
+/// Make new what a copy must not share, then let the processes run that `Hold` stopped. Answered by `Done`; on `Failed` they are still held.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Release {
+    /// What must be new; absent for the one that was copied.
+    #[prost(message, optional, tag = "1")]
+    pub renew: Option<Renew>,
+}
+
+/// What must be new in a copy. The agent does what its level lets it, and the driver has done the rest from outside.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Renew {
+    /// The time, in nanoseconds since 1970; 0: the kernel's clock is right.
+    #[prost(int64, tag = "1")]
+    pub wall_clock_ns: i64,
+    /// Random bytes that nobody else has, for the kernel's pool, the machine id and the boot id. At least 32.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub entropy: Bytes,
+    /// The host name.
+    #[prost(string, tag = "3")]
+    pub hostname: String,
+}
 
 /// What is at this path? Answered by one `Entry`.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -1,0 +1,56 @@
+//! Standing still for a snapshot: all processes but the agent are stopped, and later go on.
+
+use std::collections::HashSet;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::procs::{self, Family};
+
+/// A process that does not stop within this time is stuck in the kernel, or is woken by another.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A signal takes effect when its receiver is next scheduled.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Some process would not stand still.
+#[derive(Debug, thiserror::Error)]
+#[error("process {0} does not stand still")]
+pub(crate) struct Restless(u32);
+
+/// Who was stopped and has to go on, parents before their children.
+#[derive(Debug, Default)]
+pub(crate) struct Hold {
+    stopped: Vec<u32>,
+}
+
+impl Hold {
+    /// Stops everybody who runs. Who stood already was stopped by somebody else, and stays so at the release.
+    pub(crate) fn stop(&mut self) -> Result<(), Restless> {
+        let mut everybody = Family::of(std::process::id());
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let moving = everybody.moving();
+            let Some(first) = moving.first() else {
+                return Ok(());
+            };
+            if Instant::now() > until {
+                let restless = Restless(*first);
+                self.go_on();
+                return Err(restless);
+            }
+            procs::signal(&moving, Signal::STOP);
+            let known: HashSet<u32> = self.stopped.iter().copied().collect();
+            self.stopped
+                .extend(moving.iter().filter(|pid| !known.contains(pid)));
+            sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Lets them go on, children first: no parent that waits for stopped children sees one.
+    pub(crate) fn go_on(&mut self) {
+        self.stopped.reverse();
+        procs::signal(&self.stopped, Signal::CONT);
+        self.stopped.clear();
+    }
+}

@@ -1,0 +1,70 @@
+//! Standing still, and going on.
+
+use bytes::Bytes;
+use skerry_proto::agent::*;
+
+use crate::node::{Agent, Node, command, sh};
+
+#[test]
+fn held_processes_stand_still_until_the_release() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let id = node.start(sh(
+        "(while :; do echo child; sleep 0.01; done) & while :; do echo parent; sleep 0.01; done",
+    ));
+    until_bytes(&mut node, &id, 200);
+
+    settle(&mut node, Call::Hold(Hold {}));
+    // What they wrote before is read up to here: whoever still ran would fill the pipe again.
+    let pid = node.execs[&id].pid.unwrap();
+    for pid in [pid].into_iter().chain(children(pid)) {
+        assert_eq!(state(pid), 'T', "process {pid}");
+    }
+
+    settle(&mut node, Call::Release(Release { renew: None }));
+    let had = node.execs[&id].stdout.len();
+    until_bytes(&mut node, &id, had + 200);
+}
+
+#[test]
+fn a_process_that_was_stopped_by_another_stays_stopped() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let id = node.start(command(&[
+        "/bin/sh",
+        "-c",
+        "echo up; kill -STOP $$; echo woken",
+    ]));
+    node.until_out(&id, "up");
+    let pid = node.execs[&id].pid.unwrap();
+    while state(pid) != 'T' {
+        std::thread::yield_now();
+    }
+
+    settle(&mut node, Call::Hold(Hold {}));
+    settle(&mut node, Call::Release(Release { renew: None }));
+    assert_eq!(state(pid), 'T');
+    node.signal(&id, 18);
+    assert_eq!(node.finish(&id).out(), "up\nwoken\n");
+}
+
+fn state(pid: u32) -> char {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    text.split_whitespace()
+        .map(|p| p.parse().unwrap())
+        .collect()
+}
+
+fn settle(node: &mut Node, call: Call) {
+    let reply = node.call(call);
+    assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+}
+
+fn until_bytes(node: &mut Node, id: &Bytes, bytes: usize) {
+    node.until("output", |node| node.execs[id].stdout.len() > bytes);
+}
