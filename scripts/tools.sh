@@ -1,0 +1,59 @@
+#!/bin/sh
+# Puts programs that this Debian does not have, or has too old, into the user's cache folder: nothing is installed, no source is added to the machine.
+# usage: tools.sh NAME...    prints the folder of each; a tool that cannot be had is an error.
+set -eu
+
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/skerry/tools
+
+# The suite and the packages of a tool. With a version where a newer one could behave differently.
+recipe() {
+    case $1 in
+    runsc) echo "bookworm-backports runsc=0.0~20240729*" ;;
+    *)
+        echo "error: no tool is called $1" >&2
+        exit 1
+        ;;
+    esac
+}
+
+# The mirror that this machine takes its own suite from has the neighbouring suites too.
+mirror() {
+    # shellcheck disable=SC1091 # every Debian has it
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    # shellcheck disable=SC2016 # apt fills these in
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' | sed -n "s/^$codename //p" | head -n 1
+}
+
+fetch() {
+    name=$1 suite=$2
+    shift 2
+    uri=$(mirror)
+    [ -n "$uri" ] || {
+        echo "error: $name: this machine has no Debian mirror among its package sources" >&2
+        return 1
+    }
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/tree"
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    echo "deb [signed-by=$key] $uri $suite main" >"$work/sources.list"
+    set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$work/lists" \
+        -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root -- "$@"
+    options=""
+    while [ "$1" != -- ]; do options="$options $1" && shift; done
+    shift
+    # shellcheck disable=SC2086 # a list of words
+    (cd "$work" && apt-get $options -qq update && apt-get $options -qq download "$@") >&2
+    for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
+    mkdir -p "$tools"
+    # Two at once: the one that comes later finds it there.
+    mv -T "$work/tree" "$tools/$name" 2>/dev/null || [ -d "$tools/$name" ]
+    rm -rf "$work"
+    trap - EXIT
+}
+
+for name in "$@"; do
+    # shellcheck disable=SC2046 # a list of words
+    [ -d "$tools/$name" ] || fetch "$name" $(recipe "$name")
+    echo "$tools/$name"
+done
