@@ -9,6 +9,9 @@ tools=${XDG_CACHE_HOME:-$HOME/.cache}/skerry/tools
 recipe() {
     case $1 in
     runsc) echo "bookworm-backports runsc=0.0~20240729*" ;;
+    qemu) echo "bookworm-backports qemu-system-x86=1:10.0.2* qemu-system-common=1:10.0.2* qemu-system-data=1:10.0.2* seabios" ;;
+    # A leading @: what this package depends on, since its own content is nothing.
+    kernel) echo "bookworm @linux-image-cloud-amd64" ;;
     *)
         echo "error: no tool is called $1" >&2
         exit 1
@@ -42,8 +45,16 @@ fetch() {
     options=""
     while [ "$1" != -- ]; do options="$options $1" && shift; done
     shift
-    # shellcheck disable=SC2086 # a list of words
-    (cd "$work" && apt-get $options -qq update && apt-get $options -qq download "$@") >&2
+    # shellcheck disable=SC2086 # lists of words
+    (
+        cd "$work" && apt-get $options -qq update || exit 1
+        for package in "$@"; do
+            case $package in
+            @*) package=$(apt-cache $options depends "${package#@}" | sed -n 's/.*Depends: //p' | head -n 1) ;;
+            esac
+            apt-get $options -qq download "$package" || exit 1
+        done
+    ) >&2
     for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
     mkdir -p "$tools"
     # Two at once: the one that comes later finds it there.
