@@ -25,8 +25,8 @@ pub enum StorageError {
         /// The lock that the other one holds.
         path: PathBuf,
     },
-    /// The sparse file of a new pool could not be made.
-    #[error("cannot make the pool file {path}")]
+    /// The pool's file could not be made, or has holes that the disk has no blocks for.
+    #[error("cannot make the pool file {path}, or take its blocks from the disk")]
     PoolFile {
         /// The file.
         path: PathBuf,
@@ -83,16 +83,29 @@ pub enum StorageError {
         /// The cause.
         source: io::Error,
     },
-    /// The pool could not be made larger; it works on at its old size.
-    #[error("cannot grow the pool {path}")]
-    Grow {
+    /// The kernel closed the pool for writing, as it does when a write of its own fails.
+    #[error(
+        "the pool {path} takes no writes since the disk below it failed; files in it can still be read. It is opened again once no sandbox \
+         runs: copy what you need and stop them"
+    )]
+    PoolClosed {
         /// The pool file.
         path: PathBuf,
+    },
+    /// The pool could not be given another size; it works on as it is.
+    #[error("cannot change the size of the pool {path} from {from} to {to} bytes")]
+    Resize {
+        /// The pool file.
+        path: PathBuf,
+        /// Its size, in bytes.
+        from: u64,
+        /// The size it should have, in bytes.
+        to: u64,
         #[source]
         /// The cause.
         source: io::Error,
     },
-    /// The disk below has too little space left to promise more.
+    /// The disk, or the pool on it, has too little space left to promise more.
     #[error("the disk is full: {free_bytes} bytes free, {reserve_bytes} are kept back")]
     DiskFull {
         /// What is left.

@@ -12,7 +12,7 @@ use skerry_sys::btrfs;
 use crate::Options;
 use crate::backend::Backend;
 use crate::error::StorageError;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::pool::{self, Pool, is_btrfs, quota_is_on};
 use crate::reaper::Reaper;
 use crate::tier::Tier;
@@ -23,10 +23,24 @@ const TRIAL: &str = "trial";
 const TRIAL_SOURCE: &str = "trial-source";
 
 /// The rung, its folders, and why it is not a better one.
+#[derive(Debug)]
 pub(crate) struct Chosen {
-    pub(crate) backend: Backend,
+    // Before the backend, whose unmount comes last.
     pub(crate) layout: Layout,
+    pub(crate) backend: Backend,
     pub(crate) why_not_better: Option<String>,
+}
+
+impl Chosen {
+    /// Removes half-made volumes of a process that died. Nobody may be making one.
+    pub(crate) fn clear_staging(&self) {
+        let staging = &self.layout.staging;
+        for name in layout::names(staging).unwrap_or_default() {
+            if let Err(e) = self.backend.remove(staging, &name, &self.layout) {
+                tracing::warn!(error = %e, ?name, "cannot remove a half-made volume");
+            }
+        }
+    }
 }
 
 /// Climbs down from `options.prefer`. A pool that is there and broken is an error, not a reason to climb down: sandboxes are in it.
@@ -82,7 +96,7 @@ fn subvolumes(data: &Path, options: &Options) -> Result<Result<Chosen, String>, 
     if let Some(obstacle) = pool::obstacle(data) {
         return Ok(Err(obstacle));
     }
-    let pool = Pool::open(data, options.max_bytes)?;
+    let pool = Pool::open(data, options.max_bytes.unwrap_or(u64::MAX))?;
     let layout = Layout::open(pool.mount())?;
     let backend = Backend::Subvolumes {
         quota: pool.enable_quota(),

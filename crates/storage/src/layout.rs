@@ -150,7 +150,11 @@ pub(crate) fn folder(path: &Path) -> Result<File, StorageError> {
     let open = || {
         match fs::create_dir(path) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-            _ => fs::set_permissions(path, fs::Permissions::from_mode(PASS_ONLY))?,
+            _ => {}
+        }
+        // A file system that is closed for writing has it as it should be already.
+        if fs::metadata(path)?.permissions().mode() & 0o7777 != PASS_ONLY {
+            fs::set_permissions(path, fs::Permissions::from_mode(PASS_ONLY))?;
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(File::from(openat(CWD, path, flags, Mode::empty())?))

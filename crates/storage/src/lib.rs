@@ -8,30 +8,38 @@
 
 mod backend;
 mod error;
+mod image;
+mod keeper;
 mod ladder;
 mod layout;
 mod pool;
 mod reaper;
+mod size;
 mod tier;
 mod walk;
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 use rustix::fs::{FlockOperation, fstatvfs};
 use skerry_types::SandboxId;
 
-use crate::backend::Backend;
-use crate::layout::{Layout, dress, make_folder};
+use crate::keeper::Keeper;
+use crate::ladder::Chosen;
+use crate::layout::{dress, make_folder};
+use crate::pool::Pool;
+use crate::size::{RESERVE_BYTES, Seen};
 
 pub use error::StorageError;
 pub use layout::Volume;
 pub use tier::{Facts, Tier};
 
-/// Kept free on the disk below for what running sandboxes were promised; no new volume is made below it.
-const RESERVE_BYTES: u64 = 256 << 20;
+/// Kept free in the pool for what running sandboxes write; no new volume is made below it.
+const POOL_RESERVE_BYTES: u64 = 32 << 20;
 
 /// A process that was killed may have children that keep its lock until they call exec: a second is enough for them.
 const LOCK_TRIES: u32 = 20;
@@ -40,7 +48,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// How to open the store.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The largest the pool may get, in bytes; nine tenths of the disk if not said.
+    /// The largest the pool may get, in bytes; as large as the disk allows if not said.
     pub max_bytes: Option<u64>,
     /// Where to begin on the ladder; at the top if not said.
     pub prefer: Option<Tier>,
@@ -49,12 +57,21 @@ pub struct Options {
 /// The volumes of one data folder. Dropping it leaves them as they are.
 #[derive(Debug)]
 pub struct Storage {
-    // Before the backend, whose unmount comes last but for the lock.
-    layout: Layout,
-    backend: Backend,
-    data: File,
-    why_not_better: Option<String>,
+    // Before what it looks after, which goes before the lock.
+    _keeper: Option<Keeper>,
+    store: Arc<Store>,
     _lock: File,
+}
+
+/// What the keeper's thread shares.
+#[derive(Debug)]
+struct Store {
+    tier: Tier,
+    data_dir: PathBuf,
+    data: File,
+    options: Options,
+    /// None only if a pool could not be opened again.
+    chosen: RwLock<Option<Chosen>>,
 }
 
 impl Storage {
@@ -69,40 +86,45 @@ impl Storage {
         let data_dir = data_dir.canonicalize().map_err(failed)?;
         let data = File::open(&data_dir).map_err(failed)?;
         let lock = lock(&data_dir)?;
-        let ladder::Chosen {
-            backend,
-            layout,
-            why_not_better,
-        } = ladder::choose(&data_dir, options)?;
-        let storage = Self {
-            layout,
-            backend,
+        let chosen = ladder::choose(&data_dir, options)?;
+        chosen.clear_staging();
+        let has_pool = chosen.backend.pool().is_some();
+        let store = Arc::new(Store {
+            tier: chosen.backend.tier(),
+            data_dir,
             data,
-            why_not_better,
+            options: options.clone(),
+            chosen: RwLock::new(Some(chosen)),
+        });
+        let keeper = has_pool.then(|| Keeper::start(Arc::clone(&store)));
+        Ok(Self {
+            _keeper: keeper.transpose().map_err(failed)?,
+            store,
             _lock: lock,
-        };
-        storage.clear_staging();
-        Ok(storage)
+        })
     }
 
     /// The rung of the ladder in use.
     pub fn tier(&self) -> Tier {
-        self.backend.tier()
+        self.store.tier
     }
 
     /// What storage is here, now.
     pub fn facts(&self) -> Result<Facts, StorageError> {
+        let chosen = self.chosen()?;
         let usage = |e: rustix::io::Errno| StorageError::Usage(e.into());
-        let stat = fstatvfs(&self.layout.volumes).map_err(usage)?;
+        let stat = fstatvfs(&chosen.layout.volumes).map_err(usage)?;
         let free = stat.f_bavail * stat.f_frsize;
+        let growable = chosen.backend.pool().map(Pool::seen);
+        let growable = growable.transpose().map_err(StorageError::Usage)?;
         Ok(Facts {
             tier: self.tier(),
-            disk_quota: self.backend.disk_quota(),
+            disk_quota: chosen.backend.disk_quota(),
             constant_time_fork: self.tier() == Tier::Btrfs,
-            path: self.layout.root.clone(),
+            path: chosen.layout.root.clone(),
             total_bytes: stat.f_blocks * stat.f_frsize,
-            free_bytes: free.min(self.disk_free()?),
-            why_not_better: self.why_not_better.clone(),
+            free_bytes: free + growable.map_or(0, Seen::growable),
+            why_not_better: chosen.why_not_better.clone(),
         })
     }
 
@@ -113,9 +135,10 @@ impl Storage {
         limit_bytes: u64,
         owner: (u32, u32),
     ) -> Result<Volume, StorageError> {
-        self.stage(id, limit_bytes, owner, |name| {
+        let chosen = self.chosen()?;
+        self.stage(&chosen, id, limit_bytes, owner, |name| {
             let make = || {
-                let volume = self.backend.make(&self.layout.staging, name)?;
+                let volume = chosen.backend.make(&chosen.layout.staging, name)?;
                 make_folder(&volume, "upper", owner)?;
                 Ok(volume)
             };
@@ -135,17 +158,18 @@ impl Storage {
         owner: (u32, u32),
     ) -> Result<Volume, StorageError> {
         let failed = |source| StorageError::Fork { parent, source };
-        let source = self
+        let chosen = self.chosen()?;
+        let source = chosen
             .layout
             .open_volume(parent)
             .map_err(|e| match e.kind() {
                 io::ErrorKind::NotFound => StorageError::Missing(parent),
                 _ => failed(e),
             })?;
-        self.stage(child, limit_bytes, owner, |name| {
+        self.stage(&chosen, child, limit_bytes, owner, |name| {
             let copy = || {
-                let volume = self.backend.copy(&source, &self.layout.staging, name)?;
-                match fs::remove_dir_all(self.layout.staged(child).join("work")) {
+                let volume = chosen.backend.copy(&source, &chosen.layout.staging, name)?;
+                match fs::remove_dir_all(chosen.layout.staged(child).join("work")) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                     _ => Ok(volume),
                 }
@@ -159,113 +183,124 @@ impl Storage {
         if self.tier() != Tier::Btrfs {
             return Ok(());
         }
-        let settle = || Ok(rustix::fs::syncfs(self.layout.open_volume(id)?)?);
+        let chosen = self.chosen()?;
+        let settle = || Ok(rustix::fs::syncfs(chosen.layout.open_volume(id)?)?);
         settle().map_err(|source| StorageError::Settle { id, source })
     }
 
     /// The volume of `id`, if it has one.
     pub fn get(&self, id: SandboxId) -> Option<Volume> {
-        self.layout
-            .open_volume(id)
-            .ok()
-            .map(|_| self.layout.volume(id))
+        let chosen = self.chosen().ok()?;
+        let found = chosen.layout.open_volume(id).is_ok();
+        found.then(|| chosen.layout.volume(id))
     }
 
     /// Takes a volume away; nothing happens if there is none. The space comes back in the background.
     pub fn destroy(&self, id: SandboxId) -> Result<(), StorageError> {
-        self.backend
-            .remove(&self.layout.volumes, id.label().as_ref(), &self.layout)
+        let chosen = self.chosen()?;
+        let Chosen {
+            backend, layout, ..
+        } = &*chosen;
+        backend.pool().map_or(Ok(()), Pool::must_be_open)?;
+        backend
+            .remove(&layout.volumes, id.label().as_ref(), layout)
             .map_err(|source| StorageError::Destroy { id, source })
     }
 
     /// All volumes, for the sweep of those without a sandbox.
     pub fn list(&self) -> Result<Vec<SandboxId>, StorageError> {
-        self.layout.ids().map_err(StorageError::List)
+        self.chosen()?.layout.ids().map_err(StorageError::List)
     }
 
     /// The bytes that a volume takes: what it wrote itself as of the last second where the file system counts, else the sum over its files.
     pub fn usage(&self, id: SandboxId) -> Result<u64, StorageError> {
-        let volume = self.layout.open_volume(id).map_err(|e| match e.kind() {
+        let chosen = self.chosen()?;
+        let volume = chosen.layout.open_volume(id).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => StorageError::Missing(id),
             _ => StorageError::Usage(e),
         })?;
-        match self.backend.counted(&volume).map_err(StorageError::Usage)? {
+        let counted = chosen.backend.counted(&volume);
+        match counted.map_err(StorageError::Usage)? {
             Some(bytes) => Ok(bytes),
             None => walk::disk_bytes(&volume).map_err(StorageError::Usage),
         }
     }
 
-    /// Takes over space that the disk below has gained; returns the bytes the store can have. Call it now and then. Giving back needs no call.
-    pub fn grow(&self) -> Result<u64, StorageError> {
-        match self.backend.pool() {
-            Some(pool) => pool.grow(),
-            None => Ok(self.facts()?.total_bytes),
-        }
-    }
-
     /// Fails if the store has lost data or cannot be written any more, and says what to do.
     pub fn check(&self) -> Result<(), StorageError> {
-        self.backend.pool().map_or(Ok(()), pool::Pool::check)
+        let chosen = self.chosen()?;
+        chosen.backend.pool().map_or(Ok(()), Pool::check)
+    }
+
+    fn chosen(&self) -> Result<MappedRwLockReadGuard<'_, Chosen>, StorageError> {
+        let chosen = self.store.chosen.read();
+        RwLockReadGuard::try_map(chosen, Option::as_ref).map_err(|_| StorageError::PoolClosed {
+            path: image::path(&self.store.data_dir),
+        })
     }
 
     /// Fills a folder in `staging/` by `fill`, then dresses, limits and publishes it; removes it if a step fails.
     fn stage(
         &self,
+        chosen: &Chosen,
         id: SandboxId,
         limit_bytes: u64,
         owner: (u32, u32),
         fill: impl FnOnce(&str) -> Result<File, StorageError>,
     ) -> Result<Volume, StorageError> {
-        if self.layout.open_volume(id).is_ok() {
+        let Chosen {
+            backend, layout, ..
+        } = chosen;
+        if layout.open_volume(id).is_ok() {
             return Err(StorageError::Exists(id));
         }
-        self.keep_reserve()?;
+        self.keep_reserve(chosen)?;
         let name = id.label();
         let staged = fill(&name).and_then(|volume| {
             let limit = |source| StorageError::Limit { id, source };
-            self.backend.limit(&volume, limit_bytes).map_err(limit)?;
+            backend.limit(&volume, limit_bytes).map_err(limit)?;
             let finish = || {
                 make_folder(&volume, "work", owner)?;
                 dress(&volume, owner)?;
-                self.layout.publish(id)
+                layout.publish(id)
             };
             finish().map_err(|source| StorageError::Create { id, source })
         });
         if staged.is_err() {
-            drop(
-                self.backend
-                    .remove(&self.layout.staging, name.as_ref(), &self.layout),
-            );
+            drop(backend.remove(&layout.staging, name.as_ref(), layout));
         }
         staged
     }
 
-    fn keep_reserve(&self) -> Result<(), StorageError> {
-        let free_bytes = self.disk_free()?;
-        if free_bytes >= RESERVE_BYTES {
+    /// Neither the disk nor the pool on it is so full that those who run would miss what a new volume takes.
+    fn keep_reserve(&self, chosen: &Chosen) -> Result<(), StorageError> {
+        must_have(free_bytes(&self.store.data)?, RESERVE_BYTES)?;
+        let Some(pool) = chosen.backend.pool() else {
             return Ok(());
+        };
+        pool.must_be_open()?;
+        let free = || free_bytes(&chosen.layout.volumes);
+        if free()? < POOL_RESERVE_BYTES {
+            pool.fit()?;
         }
-        Err(StorageError::DiskFull {
-            free_bytes,
-            reserve_bytes: RESERVE_BYTES,
-        })
+        must_have(free()?, POOL_RESERVE_BYTES)
     }
+}
 
-    /// Free bytes on the disk that holds the data folder.
-    fn disk_free(&self) -> Result<u64, StorageError> {
-        let stat = fstatvfs(&self.data).map_err(|e| StorageError::Usage(e.into()))?;
-        Ok(stat.f_bavail * stat.f_frsize)
+fn must_have(free_bytes: u64, reserve_bytes: u64) -> Result<(), StorageError> {
+    if free_bytes >= reserve_bytes {
+        return Ok(());
     }
+    Err(StorageError::DiskFull {
+        free_bytes,
+        reserve_bytes,
+    })
+}
 
-    /// Half-made volumes of a process that died; this one has made none yet.
-    fn clear_staging(&self) {
-        let staging = &self.layout.staging;
-        for name in layout::names(staging).unwrap_or_default() {
-            if let Err(e) = self.backend.remove(staging, &name, &self.layout) {
-                tracing::warn!(error = %e, ?name, "cannot remove a half-made volume");
-            }
-        }
-    }
+/// Free bytes on the disk that holds `folder`.
+fn free_bytes(folder: &File) -> Result<u64, StorageError> {
+    let stat = fstatvfs(folder).map_err(|e| StorageError::Usage(e.into()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
 }
 
 /// The lock of a data folder, held until the file is closed.

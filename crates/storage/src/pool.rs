@@ -1,4 +1,4 @@
-//! The pool: a btrfs in one sparse file, for data folders on another file system.
+//! The pool: a btrfs in one file, for data folders on another file system.
 //!
 //! The mount lives in this process's mount namespace and the loop device clears itself: both go when the last process that uses the pool goes. Sandboxes
 //! keep them across a restart of the daemon, so opening looks for the device first; two devices on one file would destroy it.
@@ -6,29 +6,29 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use rustix::fs::{StatVfsMountFlags, fstatvfs, statfs, statvfs};
+use parking_lot::Mutex;
+use rustix::fs::{StatVfsMountFlags, fstatvfs, statfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use skerry_sys::btrfs::{self, QuotaMode};
+use skerry_sys::idmap::Ids;
 use skerry_sys::loopdev::{self, LoopDevice};
 
 use crate::error::StorageError;
+use crate::image;
 use crate::layout::folder;
+use crate::size::Seen;
 
 const BTRFS_MAGIC: rustix::fs::FsWord = 0x9123_683E;
-const MIN_BYTES: u64 = 256 << 20;
-/// A sparse file costs nothing; below this the pool would be full at once.
-const COMFORTABLE_BYTES: u64 = 1 << 30;
-/// Growing by less is not worth a transaction.
-const GROW_STEP_BYTES: u64 = 64 << 20;
 /// At most this much is unwritten at any time: a snapshot has to write it out first, and 64 MiB keep that under about 30 ms.
 const MAX_DIRTY_BYTES: u64 = 64 << 20;
-/// `commit`: seconds until new metadata is written, which a snapshot would have to wait for. `discard`: deleted blocks go back to the disk below.
-const MOUNT_OPTIONS: &std::ffi::CStr = c"discard=async,commit=1";
+/// A chunk that is less full than this, in percent, is emptied into others, so that the pool can shrink.
+const RECLAIM_BELOW: &str = "30";
+/// `commit`: seconds until new metadata is written, which a snapshot would have to wait for. `nodiscard`: a discarded block would be given back to the
+/// disk, and might not be there when it is wanted again.
+const MOUNT_OPTIONS: &std::ffi::CStr = c"nodiscard,commit=1";
 
 /// The mounted pool; dropping it takes the mount out of this namespace.
 #[derive(Debug)]
@@ -39,7 +39,9 @@ pub(crate) struct Pool {
     root: File,
     image: File,
     device: LoopDevice,
-    max_bytes: Option<u64>,
+    max: u64,
+    /// Held by whoever changes the size.
+    sizing: Mutex<()>,
 }
 
 /// Why this process cannot have a pool; `None` if it can.
@@ -49,13 +51,13 @@ pub(crate) fn obstacle(data: &Path) -> Option<String> {
         list.split_whitespace().any(|word| word == "btrfs")
             || Path::new("/sys/module/btrfs").exists()
     };
-    if !rustix::process::geteuid().is_root() {
+    if !matches!(Ids::own(), Ok(Ids::All)) {
         Some("a btrfs pool needs root".into())
     } else if !kernel_has_btrfs() {
         Some("this kernel has no btrfs".into())
     } else if !loopdev::available() {
         Some("no loop devices here".into())
-    } else if !image_path(data).exists() && mkfs().is_none() {
+    } else if !image::path(data).exists() && image::mkfs().is_none() {
         Some("mkfs.btrfs is not installed (package btrfs-progs)".into())
     } else {
         None
@@ -64,10 +66,12 @@ pub(crate) fn obstacle(data: &Path) -> Option<String> {
 
 impl Pool {
     /// Makes the pool in `data` unless it is there, attaches, mounts and checks it. The caller holds the lock of `data`.
-    pub(crate) fn open(data: &Path, max_bytes: Option<u64>) -> Result<Self, StorageError> {
-        let path = image_path(data);
+    ///
+    /// A pool that the kernel closed for writing, and that sandboxes still hold, is opened all the same: what is in it can be read.
+    pub(crate) fn open(data: &Path, max: u64) -> Result<Self, StorageError> {
+        let path = image::path(data);
         if !path.exists() {
-            make_image(data, max_bytes)?;
+            image::make(data, max)?;
         }
         let image = OpenOptions::new().read(true).write(true).open(&path);
         let attach = |source| StorageError::Attach {
@@ -75,10 +79,14 @@ impl Pool {
             source,
         };
         let image = image.map_err(attach)?;
+        let is_held = LoopDevice::find(&image).map_err(attach)?.is_some();
         let device = LoopDevice::attach(&image).map_err(attach)?;
         let mount = data.join("pool");
         drop(folder(&mount)?);
-        mount_at(&device, &mount, &path)?;
+        mount_at(&device, &mount, is_held).map_err(|source| StorageError::PoolBroken {
+            path: path.clone(),
+            source: source.into(),
+        })?;
         let root = match folder(&mount) {
             Ok(root) => root,
             Err(e) => {
@@ -92,12 +100,13 @@ impl Pool {
             root,
             image,
             device,
-            max_bytes,
+            max,
+            sizing: Mutex::default(),
         };
-        pool.check()?;
-        pool.bound_dirty();
-        if let Err(e) = pool.grow() {
-            tracing::warn!(error = %e, "the pool stays as large as it is");
+        pool.check_data()?;
+        pool.tune();
+        if let Err(e) = pool.fit().and_then(|_| pool.back_all()) {
+            tracing::warn!(error = %e, "the pool is not as it should be; a disk that others fill may close it");
         }
         Ok(pool)
     }
@@ -109,21 +118,32 @@ impl Pool {
 
     /// Turns quotas on; false where this kernel has none.
     pub(crate) fn enable_quota(&self) -> bool {
-        [QuotaMode::Simple, QuotaMode::Classic]
-            .into_iter()
-            .any(|mode| {
-                let enabled = btrfs::enable_quota(self.root.as_fd(), mode);
-                enabled.is_ok_and(|()| quota_is_on(&self.root))
-            })
+        let enable = |mode| btrfs::enable_quota(self.root.as_fd(), mode);
+        quota_is_on(&self.root)
+            || [QuotaMode::Simple, QuotaMode::Classic]
+                .into_iter()
+                .any(|mode| enable(mode).is_ok_and(|()| quota_is_on(&self.root)))
     }
 
-    /// Fails if the pool has lost data or the kernel has made it read-only.
+    /// Fails if the pool has lost data or the kernel has closed it for writing.
     pub(crate) fn check(&self) -> Result<(), StorageError> {
-        let inspect = |source| StorageError::Inspect {
+        self.check_data()?;
+        self.must_be_open()
+    }
+
+    /// Fails if the kernel takes no more writes, since one of its own failed.
+    pub(crate) fn must_be_open(&self) -> Result<(), StorageError> {
+        let stat = fstatvfs(&self.root).map_err(|e| self.inspect(e.into()))?;
+        if !stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Ok(());
+        }
+        Err(StorageError::PoolClosed {
             path: self.path.clone(),
-            source,
-        };
-        let errors = btrfs::device_errors(self.root.as_fd()).map_err(inspect)?;
+        })
+    }
+
+    fn check_data(&self) -> Result<(), StorageError> {
+        let errors = btrfs::device_errors(self.root.as_fd()).map_err(|e| self.inspect(e))?;
         if errors.corruption > 0 || errors.generation > 0 {
             return Err(StorageError::PoolDamaged {
                 path: self.path.clone(),
@@ -133,46 +153,82 @@ impl Pool {
         if errors.write + errors.read + errors.flush > 0 {
             tracing::warn!(?errors, "the disk below the pool has failed before");
         }
-        let stat = fstatvfs(&self.root).map_err(|e| inspect(e.into()))?;
-        if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
-            return Err(StorageError::PoolBroken {
-                path: self.path.clone(),
-                source: Errno::ROFS.into(),
-            });
-        }
         Ok(())
     }
 
-    /// Takes over what the disk has gained. Returns the size of the pool in bytes.
-    pub(crate) fn grow(&self) -> Result<u64, StorageError> {
-        let grow = |source| StorageError::Grow {
-            path: self.path.clone(),
-            source,
+    /// Makes the pool as large as [`Seen::wanted`] says, if nobody else is at it; says whether it did. Shrinking takes as long as moving what is
+    /// in the way.
+    pub(crate) fn fit(&self) -> Result<bool, StorageError> {
+        let Some(_only_one) = self.sizing.try_lock() else {
+            return Ok(false);
         };
-        let stat = self.image.metadata().map_err(grow)?;
-        let disk = fstatvfs(&self.image).map_err(|e| grow(e.into()))?;
-        let room = disk.f_bavail * disk.f_frsize + stat.blocks() * 512;
-        let target = logical_size(room, self.max_bytes);
-        if target >= stat.len() + GROW_STEP_BYTES {
-            self.image.set_len(target).map_err(grow)?;
-        }
-        // Also after a crash between the steps: each takes over what the one before it left.
-        self.device.refresh_size().map_err(grow)?;
-        btrfs::grow_to_device(self.root.as_fd()).map_err(grow)?;
-        Ok(stat.len().max(target))
+        let seen = self.seen().map_err(|e| self.inspect(e))?;
+        let wanted = seen.wanted();
+        let resize = || match wanted {
+            _ if wanted > seen.total => {
+                image::back(&self.image, wanted)?;
+                self.device.refresh_size()?;
+                btrfs::resize(self.root.as_fd(), wanted)
+            }
+            _ if wanted < seen.total => {
+                btrfs::resize(self.root.as_fd(), wanted)?;
+                self.image.set_len(wanted)?;
+                self.device.refresh_size()
+            }
+            _ => Ok(()),
+        };
+        let resized = resize().map_err(|source| StorageError::Resize {
+            path: self.path.clone(),
+            from: seen.total,
+            to: wanted,
+            source,
+        });
+        resized.map(|()| wanted != seen.total)
     }
 
-    /// Keeps the unwritten bytes few, best effort: without it all works, but a fork right after a large write waits for the disk.
-    fn bound_dirty(&self) {
-        let bound = || -> io::Result<()> {
-            let bdi = Path::new("/sys/fs/btrfs")
-                .join(btrfs::fsid(self.root.as_fd())?)
-                .join("bdi");
-            fs::write(bdi.join("strict_limit"), "1")?;
-            fs::write(bdi.join("max_bytes"), MAX_DIRTY_BYTES.to_string())
+    /// What the size is decided from.
+    pub(crate) fn seen(&self) -> io::Result<Seen> {
+        let size = btrfs::device_size(self.root.as_fd())?;
+        let disk = fstatvfs(&self.image)?;
+        Ok(Seen {
+            total: size.total,
+            in_chunks: size.in_chunks,
+            disk_free: disk.f_bavail * disk.f_frsize,
+            max: self.max,
+        })
+    }
+
+    /// Takes the blocks of all holes from the disk, which a copy of the file may have.
+    fn back_all(&self) -> Result<(), StorageError> {
+        let back = || {
+            let size = btrfs::device_size(self.root.as_fd())?;
+            image::back(&self.image, size.total)
         };
-        if let Err(e) = bound() {
-            tracing::info!(error = %e, "forks wait for large unwritten files: their amount cannot be bounded here");
+        back().map_err(|source| StorageError::PoolFile {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    /// Best effort: without it all works, but a fork right after a large write waits for the disk, and less is given back to it.
+    fn tune(&self) {
+        let tune = || -> io::Result<()> {
+            let of_pool = Path::new("/sys/fs/btrfs").join(btrfs::fsid(self.root.as_fd())?);
+            let bdi = of_pool.join("bdi");
+            fs::write(bdi.join("strict_limit"), "1")?;
+            fs::write(bdi.join("max_bytes"), MAX_DIRTY_BYTES.to_string())?;
+            let data = of_pool.join("allocation/data");
+            fs::write(data.join("bg_reclaim_threshold"), RECLAIM_BELOW)
+        };
+        if let Err(e) = tune() {
+            tracing::info!(error = %e, "the pool cannot be tuned here");
+        }
+    }
+
+    fn inspect(&self, source: io::Error) -> StorageError {
+        StorageError::Inspect {
+            path: self.path.clone(),
+            source,
         }
     }
 }
@@ -201,113 +257,15 @@ pub(crate) fn is_btrfs(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.f_type == BTRFS_MAGIC)
 }
 
-fn image_path(data: &Path) -> PathBuf {
-    data.join("pool.img")
-}
-
-/// Nine tenths of what the disk could give, within bounds, in whole steps.
-fn logical_size(room: u64, max_bytes: Option<u64>) -> u64 {
-    let wanted = (room / 10 * 9).max(COMFORTABLE_BYTES);
-    let bounded = wanted.min(max_bytes.unwrap_or(u64::MAX)).max(MIN_BYTES);
-    bounded / GROW_STEP_BYTES * GROW_STEP_BYTES
-}
-
-/// Formats a file under another name first: what is called `pool.img` has always been whole.
-fn make_image(data: &Path, max_bytes: Option<u64>) -> Result<(), StorageError> {
-    let new = data.join("pool.img.new");
-    let make = || {
-        let options = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new);
-        let disk = statvfs(data)?;
-        let file = options?;
-        file.set_len(logical_size(disk.f_bavail * disk.f_frsize, max_bytes))?;
-        Ok(file)
-    };
-    let failed = |source| StorageError::PoolFile {
-        path: new.clone(),
-        source,
-    };
-    let file = make().map_err(failed)?;
-    format(&new)?;
-    let publish = || {
-        file.sync_all()?;
-        fs::rename(&new, image_path(data))?;
-        File::open(data)?.sync_all()
-    };
-    publish().map_err(failed)
-}
-
-fn format(image: &Path) -> Result<(), StorageError> {
-    let failed = |output: String| StorageError::Format {
-        path: image.to_owned(),
-        output,
-    };
-    let tool = mkfs().ok_or_else(|| failed("not installed".into()))?;
-    // One copy of the metadata: the pool holds what is disposable, and a second copy doubles each write.
-    let output = Command::new(tool)
-        .args([
-            "--quiet",
-            "--force",
-            "--nodiscard",
-            "--metadata",
-            "single",
-            "--label",
-            "skerry",
-        ])
-        .arg(image)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(
-        String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-    ))
-}
-
-/// Where mkfs.btrfs is; the folders for system tools are not on every user's path.
-fn mkfs() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let mut folders = std::env::split_paths(&path).chain(system);
-    folders.find_map(|folder| Some(folder.join("mkfs.btrfs")).filter(|tool| tool.is_file()))
-}
-
-/// Mounts the device, unless it is mounted there already.
-fn mount_at(device: &LoopDevice, at: &Path, image: &Path) -> Result<(), StorageError> {
-    let broken = |source: io::Error| StorageError::PoolBroken {
-        path: image.to_owned(),
-        source,
-    };
+/// Mounts the device, unless it is mounted there already. If others hold it and the kernel has closed it for writing, then for reading.
+fn mount_at(device: &LoopDevice, at: &Path, is_held: bool) -> Result<(), Errno> {
     // `nosuid` is not for the pool to say: each sandbox's own mount decides.
     let flags = MountFlags::NOATIME | MountFlags::NODEV;
-    match mount(device.path(), at, "btrfs", flags, MOUNT_OPTIONS) {
+    let mount = |flags| mount(device.path(), at, "btrfs", flags, MOUNT_OPTIONS);
+    match mount(flags) {
         // An earlier process died in this mount namespace and left it.
         Err(Errno::BUSY) if is_btrfs(at) => Ok(()),
-        other => other.map_err(|e| broken(e.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_follows_the_disk_within_bounds() {
-        const GIB: u64 = 1 << 30;
-        assert_eq!(logical_size(100 * GIB, None), 90 * GIB);
-        assert_eq!(logical_size(100 * GIB, Some(2 * GIB)), 2 * GIB);
-        assert_eq!(
-            logical_size(0, None),
-            GIB,
-            "sparse: a full disk may get emptier"
-        );
-        assert_eq!(logical_size(100 * GIB, Some(1)), MIN_BYTES);
+        Err(error) if is_held => mount(flags | MountFlags::RDONLY).map_err(|_| error),
+        other => other,
     }
 }

@@ -24,6 +24,15 @@ pub enum QuotaMode {
     Classic,
 }
 
+/// How much of its device a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceSize {
+    /// All of it, in bytes.
+    pub total: u64,
+    /// What is given to chunks, and with that to data or metadata.
+    pub in_chunks: u64,
+}
+
 /// Errors a device has counted since its counters were reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceErrors {
@@ -86,6 +95,17 @@ struct QgroupLimitArgs {
 }
 
 #[repr(C)]
+struct DevInfoArgs {
+    devid: u64,
+    uuid: [u8; 16],
+    bytes_used: u64,
+    total_bytes: u64,
+    fsid: [u8; 16],
+    unused: [u64; 377],
+    path: [u8; 1024],
+}
+
+#[repr(C)]
 struct DevStatsArgs {
     devid: u64,
     nr_items: u64,
@@ -109,6 +129,7 @@ struct SearchArgs {
 
 const _: () = assert!(size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096);
 const _: () = assert!(size_of::<InoLookupArgs>() == 4096 && size_of::<SearchArgs>() == 4096);
+const _: () = assert!(size_of::<DevInfoArgs>() == 4096);
 const _: () = assert!(size_of::<FsInfoArgs>() == 1024 && size_of::<DevStatsArgs>() == 1032);
 
 nix::ioctl_write_ptr!(ioc_resize, 0x94, 3, VolArgs);
@@ -117,6 +138,7 @@ nix::ioctl_write_ptr!(ioc_snap_destroy, 0x94, 15, VolArgs);
 nix::ioctl_readwrite!(ioc_tree_search, 0x94, 17, SearchArgs);
 nix::ioctl_readwrite!(ioc_ino_lookup, 0x94, 18, InoLookupArgs);
 nix::ioctl_write_ptr!(ioc_snap_create_v2, 0x94, 23, VolArgsV2);
+nix::ioctl_readwrite!(ioc_dev_info, 0x94, 30, DevInfoArgs);
 nix::ioctl_read!(ioc_fs_info, 0x94, 31, FsInfoArgs);
 nix::ioctl_readwrite!(ioc_quota_ctl, 0x94, 40, QuotaCtlArgs);
 nix::ioctl_read!(ioc_qgroup_limit, 0x94, 43, QgroupLimitArgs);
@@ -237,12 +259,31 @@ pub fn subvolume_bytes(file: BorrowedFd<'_>, id: u64) -> io::Result<Option<u64>>
     Ok(Some(u64::from_le_bytes(word)))
 }
 
-/// Grows the file system to all of its only device.
-pub fn grow_to_device(file: BorrowedFd<'_>) -> io::Result<()> {
-    let args = vol_args(OsStr::new("1:max"))?;
+/// Makes the file system on its only device this large. A smaller one moves what lies beyond its new end, which takes time.
+pub fn resize(file: BorrowedFd<'_>, bytes: u64) -> io::Result<()> {
+    let args = vol_args(OsStr::new(&format!("1:{bytes}")))?;
     // SAFETY: `args` lives through the call and has the layout the request number states.
     unsafe { ioc_resize(file.as_raw_fd(), &raw const args) }?;
     Ok(())
+}
+
+/// How large the file system on its only device is.
+pub fn device_size(file: BorrowedFd<'_>) -> io::Result<DeviceSize> {
+    let mut args = DevInfoArgs {
+        devid: 1,
+        uuid: [0; 16],
+        bytes_used: 0,
+        total_bytes: 0,
+        fsid: [0; 16],
+        unused: [0; 377],
+        path: [0; 1024],
+    };
+    // SAFETY: `args` lives through the call and has the layout the request number states.
+    unsafe { ioc_dev_info(file.as_raw_fd(), &raw mut args) }?;
+    Ok(DeviceSize {
+        total: args.total_bytes,
+        in_chunks: args.bytes_used,
+    })
 }
 
 /// The error counters of the only device.

@@ -44,10 +44,19 @@ pub(crate) fn on_each_tier(body: impl Fn(&Storage) + Send + Sync) {
     body(&storage);
 }
 
-/// A store in a pool, or nothing where there can be none.
+/// A store in a pool of a bounded size, or nothing where there can be none.
 pub(crate) fn open_pool(data: &Path) -> Option<Storage> {
+    open_with(data, Some(POOL_BYTES))
+}
+
+/// The same without a bound.
+pub(crate) fn open_any_pool(data: &Path) -> Option<Storage> {
+    open_with(data, None)
+}
+
+fn open_with(data: &Path, max_bytes: Option<u64>) -> Option<Storage> {
     let options = Options {
-        max_bytes: Some(POOL_BYTES),
+        max_bytes,
         prefer: None,
     };
     let storage = Storage::open(data, &options).unwrap();

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_pool, volume, with_own_mounts,
+    MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_any_pool, open_pool, volume,
+    with_own_mounts,
 };
 use nix::mount::{MsFlags, mount, umount};
 use skerry_storage::{Options, Storage, StorageError, Tier, Volume};
@@ -125,38 +126,99 @@ fn volumes_are_whole_whenever_the_process_is_killed() {
 }
 
 #[test]
-fn the_pool_grows_and_gives_back() {
-    with_own_mounts(|| {
-        let data = TempDir::new().unwrap();
-        let Some(storage) = open_pool(data.path()) else {
+fn the_pool_grows_with_what_is_written_and_gives_back() {
+    on_small_disk(2048, |data| {
+        let Some(storage) = open_any_pool(data) else {
             return;
         };
-        let image = data.path().join("pool.img");
+        let image = data.join("pool.img");
         let (id, upper) = volume(&storage);
-        assert_eq!(storage.facts().unwrap().total_bytes, POOL_BYTES);
+        let sizes = || {
+            let file = fs::metadata(&image).unwrap();
+            let total = storage.facts().unwrap().total_bytes;
+            assert!(file.blocks() * 512 >= total, "it has holes");
+            total
+        };
+        assert!(sizes() < 512 * MIB);
+        fs::write(upper.join("large"), vec![7; 480 << 20]).unwrap();
+        storage.settle(id).unwrap();
+        wait(|| sizes() > 550 * MIB);
+        storage.destroy(id).unwrap();
+        wait(|| fs::metadata(&image).unwrap().blocks() * 512 < 512 * MIB);
+        volume(&storage);
+        storage.check().unwrap();
+    });
+}
+
+#[test]
+fn a_disk_that_others_fill_breaks_no_promise() {
+    on_small_disk(1024, |data| {
+        let Some(storage) = open_any_pool(data) else {
+            return;
+        };
+        let (id, upper) = volume(&storage);
+        let kept: Vec<u8> = (0..20 << 20).map(|n: u32| (n >> 7) as u8).collect();
+        fs::write(upper.join("kept"), &kept).unwrap();
+        let ballast = data.join("ballast");
+        fill(&mut File::create(&ballast).unwrap());
+        // What the pool had before is all there; then it is full, and no more than that.
+        fs::write(upper.join("promised"), vec![3; 64 << 20]).unwrap();
+        let mut greedy = File::create(upper.join("greedy")).unwrap();
+        fill(&mut greedy);
+        let refused = storage.create(SandboxId::new(), MIB, me());
+        assert!(
+            matches!(refused, Err(StorageError::DiskFull { .. })),
+            "{refused:?}"
+        );
+        storage.check().unwrap();
+        drop(greedy);
         drop(storage);
 
-        let options = Options {
-            max_bytes: Some(2 * POOL_BYTES),
-            prefer: None,
-        };
-        let storage = Storage::open(data.path(), &options).unwrap();
-        assert_eq!(storage.facts().unwrap().total_bytes, 2 * POOL_BYTES);
-        let blocks = || fs::metadata(&image).unwrap().blocks() * 512;
-        let empty = blocks();
-        fs::write(upper.join("large"), vec![7; 500 << 20]).unwrap();
-        storage.settle(id).unwrap();
-        assert!(blocks() > empty + 450 * MIB);
+        let storage = open_any_pool(data).unwrap();
+        assert!(fs::read(upper.join("kept")).unwrap() == kept);
+        assert!(fs::read(upper.join("promised")).unwrap() == vec![3; 64 << 20]);
+        fs::remove_file(&ballast).unwrap();
+        wait(|| storage.create(SandboxId::new(), MIB, me()).is_ok());
+        fs::write(upper.join("more"), vec![4; 100 << 20]).unwrap();
         storage.destroy(id).unwrap();
-        let deadline = Instant::now() + Duration::from_mins(2);
-        while blocks() > empty + 50 * MIB {
-            assert!(
-                Instant::now() < deadline,
-                "{} bytes are not given back",
-                blocks() - empty
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        storage.check().unwrap();
+    });
+}
+
+#[test]
+fn a_pool_that_the_kernel_closed_can_be_read_and_opens_again_once_nobody_holds_it() {
+    on_small_disk(1024, |data| {
+        let Some(storage) = open_any_pool(data) else {
+            return;
+        };
+        let (id, upper) = volume(&storage);
+        fs::write(upper.join("file"), "kept").unwrap();
+        storage.settle(id).unwrap();
+        let held = File::open(upper.join("file")).unwrap();
+        let ballast = data.join("ballast");
+        let closed = (0..100).any(|_| {
+            dig_holes(&data.join("pool.img"));
+            fill(&mut File::create(&ballast).unwrap());
+            let _fails = fs::write(upper.join("lost"), vec![1; 1 << 20]);
+            storage.settle(id).is_err()
+        });
+        assert!(closed, "the pool does without blocks");
+        fs::remove_file(&ballast).unwrap();
+        let is_closed = |answer| matches!(answer, Err(StorageError::PoolClosed { .. }));
+        assert!(is_closed(storage.check()));
+        assert!(is_closed(storage.destroy(id)));
+        assert!(is_closed(
+            storage.create(SandboxId::new(), MIB, me()).map(drop)
+        ));
+        drop(storage);
+        let storage = open_any_pool(data).unwrap();
+        assert!(is_closed(storage.check()), "somebody holds it");
+        assert_eq!(fs::read(upper.join("file")).unwrap(), b"kept");
+        drop(held);
+        wait(|| storage.check().is_ok());
+        fs::write(upper.join("file"), "changed").unwrap();
+        volume(&storage);
+        storage.destroy(id).unwrap();
     });
 }
 
@@ -302,4 +364,53 @@ fn fill_overlay(volume: &Volume, data: &Path) -> u64 {
     drop(file);
     umount(&merged).unwrap();
     wrote
+}
+
+/// Runs `body` with a data folder on a disk of its own, of so many MiB, that nobody else sees.
+fn on_small_disk(mib: u64, body: impl FnOnce(&Path) + Send) {
+    with_own_mounts(|| {
+        let data = TempDir::new().unwrap();
+        let size = format!("size={mib}m");
+        mount(
+            None::<&str>,
+            data.path(),
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(&*size),
+        )
+        .unwrap();
+        body(data.path());
+        assert_eq!(attached(data.path()), 0, "a loop device is left");
+        umount(data.path()).unwrap();
+    });
+}
+
+/// Gives blocks that hold nothing back to the disk, behind the pool's back.
+fn dig_holes(image: &Path) {
+    let status = Command::new("fallocate")
+        .arg("--dig-holes")
+        .arg(image)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+/// Writes until nothing fits any more.
+fn fill(file: &mut File) {
+    for size in [1 << 20, 4096] {
+        let chunk = vec![1; size];
+        let full = loop {
+            if let Err(e) = file.write_all(&chunk).and_then(|()| file.sync_data()) {
+                break e;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
+    }
+}
+
+fn wait(mut until: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !until() {
+        assert!(Instant::now() < deadline, "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
