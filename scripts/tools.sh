@@ -54,7 +54,7 @@ fetch() {
             esac
             apt-get $options -qq download "$package" || exit 1
         done
-    ) >&2
+    ) >&2 || return 1
     for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
     mkdir -p "$tools"
     # Two at once: the one that comes later finds it there.
