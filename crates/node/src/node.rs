@@ -1,7 +1,7 @@
 //! The node: its sandboxes, and how it takes them up again when it starts.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -19,6 +19,7 @@ use crate::actor::{self, Command, Handle, Parts, Shared};
 use crate::event::Event;
 use crate::layout::Layout;
 use crate::meta::Meta;
+use crate::pool::{Pool, ReadyLimits};
 use crate::reports::Reports;
 
 /// Journals of ended sandboxes kept open for readers.
@@ -33,6 +34,8 @@ pub struct Options {
     pub drivers: Vec<Arc<dyn Driver>>,
     /// What sandboxes start from.
     pub images: Arc<Images>,
+    /// How much it makes ahead of its use.
+    pub ready: ReadyLimits,
 }
 
 /// Why a node could not start.
@@ -61,6 +64,7 @@ pub struct Node {
     pub(crate) images: Arc<Images>,
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
+    pub(crate) pool: Arc<Pool>,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
     /// Sandboxes that are being made: they have no handle yet, and a record once there is something to tell.
@@ -81,6 +85,7 @@ impl Node {
         })?;
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers,
+            pool: Pool::start(options.ready, Arc::clone(&options.images)),
             images: options.images,
             layout,
             reports: Reports::default(),
@@ -129,13 +134,14 @@ impl Node {
         let shared = self.open_shared(id)?;
         let driver = self.driver(Some(&meta.driver))?;
         let state = shared.history.read().state;
-        if !state.is_ended() && driver.adopt(id).await?.is_none() {
+        let place = meta.spec.id;
+        if !state.is_ended() && driver.adopt(place).await?.is_none() {
             close_books(&shared, state);
-            driver.kill(id).await?;
+            driver.kill(place).await?;
         } else if !state.is_ended() && shared.history.read().started_at.is_none() {
             // It came up after the daemon that asked for it died: nobody was told that it runs.
             close_books(&shared, state);
-            driver.destroy(id).await?;
+            driver.destroy(place).await?;
         }
         tracing::info!(sandbox = %id, state = %shared.history.read().state, "taken up");
         let image = self.images.hold(&meta.image);
@@ -148,15 +154,22 @@ impl Node {
 
     /// Removes from the host what no sandbox of ours owns.
     async fn sweep(&self) -> Result<(), NodeError> {
+        let known: HashSet<SandboxId> = self.handles().iter().map(|h| h.place).collect();
         for driver in &self.drivers {
-            for id in driver.list().await.map_err(NodeError::List)? {
-                let is_known = self.handles.read().contains_key(&id);
-                if !is_known && let Err(error) = driver.destroy(id).await {
-                    tracing::error!(sandbox = %id, %error, "cannot sweep");
+            for place in driver.list().await.map_err(NodeError::List)? {
+                if !known.contains(&place)
+                    && let Err(error) = driver.destroy(place).await
+                {
+                    tracing::error!(%place, %error, "cannot sweep");
                 }
             }
         }
         Ok(())
+    }
+
+    /// Removes what stands ready for nobody yet. Sandboxes stay.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     /// Makes a sandbox to the end, whoever waits for it. Until then it is one that is being made.
@@ -290,15 +303,21 @@ impl Node {
     }
 
     /// Writes down that a sandbox was kept from reaching something. One that is gone by now is of no interest.
-    pub async fn note_egress_refused(&self, id: SandboxId, destination: String, reason: String) {
-        let Ok(handle) = self.handle(id) else { return };
+    pub async fn note_egress_refused(&self, place: SandboxId, destination: String, reason: String) {
+        let found = self
+            .handles
+            .read()
+            .values()
+            .find(|h| h.place == place)
+            .cloned();
+        let Some(handle) = found else { return };
         let refused = Event::EgressRefused {
             destination,
             reason,
         };
         let noted = handle.ask(|reply| Command::Note(refused, reply)).await;
         if let Err(error) = noted {
-            tracing::debug!(sandbox = %id, %error, "a refusal is not in the journal");
+            tracing::debug!(%place, %error, "a refusal is not in the journal");
         }
     }
 

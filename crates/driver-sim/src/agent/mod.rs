@@ -52,7 +52,8 @@ pub(crate) struct Agent {
     execs: Execs,
     sessions: Sessions,
     files: Files,
-    hang_up: Notify,
+    /// Cancelled when the link that stands breaks.
+    link: Mutex<CancellationToken>,
     stop: Notify,
     grace: Mutex<Duration>,
 }
@@ -71,7 +72,7 @@ impl Agent {
             execs: Execs::default(),
             sessions: Sessions::default(),
             files: Files::default(),
-            hang_up: Notify::new(),
+            link: Mutex::default(),
             stop: Notify::new(),
             grace: Mutex::default(),
         });
@@ -152,7 +153,7 @@ impl Agent {
 
     /// Ends the link that stands.
     pub(crate) fn unlink(&self) {
-        self.hang_up.notify_waiters();
+        self.link.lock().cancel();
     }
 
     fn hello(&self) -> From {

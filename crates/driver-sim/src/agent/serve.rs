@@ -8,6 +8,7 @@ use skerry_proto::agent::ToAgent;
 use skerry_proto::frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::Agent;
 
@@ -16,10 +17,12 @@ impl Agent {
     pub(super) async fn serve(self: &Arc<Self>, mut waiting: mpsc::Receiver<DuplexStream>) {
         let mut next = waiting.recv().await;
         while let Some(stream) = next {
+            let link = CancellationToken::new();
+            *self.link.lock() = link.clone();
             next = tokio::select! {
                 next = waiting.recv() => next,
-                () = self.converse(stream) => waiting.recv().await,
-                () = self.hang_up.notified() => waiting.recv().await,
+                () = self.converse(stream, &link) => waiting.recv().await,
+                () = link.cancelled() => waiting.recv().await,
             };
             self.forget_link();
         }
@@ -31,12 +34,12 @@ impl Agent {
         self.outbox.close();
     }
 
-    async fn converse(self: &Arc<Self>, stream: DuplexStream) {
+    async fn converse(self: &Arc<Self>, stream: DuplexStream, link: &CancellationToken) {
         self.awake().await;
         self.outbox.open();
         self.outbox.send(self.hello());
         let (reader, writer) = tokio::io::split(stream);
-        let mut reading = std::pin::pin!(self.read(reader));
+        let mut reading = std::pin::pin!(self.read(reader, link));
         // However it ends, the node is not there any more.
         tokio::select! {
             _ = &mut reading => {}
@@ -48,13 +51,21 @@ impl Agent {
         }
     }
 
-    async fn read(self: &Arc<Self>, mut reader: ReadHalf<DuplexStream>) -> io::Result<()> {
+    async fn read(
+        self: &Arc<Self>,
+        mut reader: ReadHalf<DuplexStream>,
+        link: &CancellationToken,
+    ) -> io::Result<()> {
         let mut input = BytesMut::new();
         loop {
             while let Some(message) =
                 frame::decode::<ToAgent>(&mut input).map_err(io::Error::other)?
             {
                 self.awake().await;
+                // Nothing that comes after the break is heard, however the tasks are scheduled.
+                if link.is_cancelled() {
+                    return Ok(());
+                }
                 if let Some(body) = message.body {
                     self.handle(body);
                 }

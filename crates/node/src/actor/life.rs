@@ -23,14 +23,14 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 impl Actor {
     pub(super) async fn pause(&mut self) -> Result<SandboxReport, Error> {
         next(self.state(), Action::Pause)?;
-        self.driver.pause(self.shared.id).await?;
+        self.driver.pause(self.place).await?;
         self.note_anyway(&Event::SandboxPaused {});
         Ok(self.report())
     }
 
     pub(super) async fn resume(&mut self) -> Result<SandboxReport, Error> {
         next(self.state(), Action::Resume)?;
-        self.driver.resume(self.shared.id).await?;
+        self.driver.resume(self.place).await?;
         self.note_anyway(&Event::SandboxResumed {});
         self.touch();
         Ok(self.report())
@@ -47,7 +47,7 @@ impl Actor {
         }
         next(state, Action::Stop)?;
         if state == SandboxState::Paused {
-            self.driver.resume(self.shared.id).await?;
+            self.driver.resume(self.place).await?;
         }
         let reason = reason.unwrap_or(FailureReason::SandboxStopped);
         self.note(&Event::SandboxStopping { reason })
@@ -62,7 +62,7 @@ impl Actor {
     /// The grace is over.
     pub(super) async fn kill(&mut self) {
         self.kill_at = None;
-        if let Err(error) = self.driver.kill(self.shared.id).await {
+        if let Err(error) = self.driver.kill(self.place).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot kill");
             self.kill_at = Some(Instant::now() + SHUTDOWN_SLACK);
         }
@@ -80,7 +80,7 @@ impl Actor {
         self.end_all_execs(&ExecEnd::SandboxStopped);
         self.close_all_sessions();
         self.drop_requests();
-        if let Err(error) = self.driver.kill(self.shared.id).await {
+        if let Err(error) = self.driver.kill(self.place).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
         }
         self.note_anyway(&self.obituary());
@@ -120,7 +120,7 @@ impl Actor {
 
     /// Takes it from the host. Only its journal stays.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
-        self.driver.destroy(self.shared.id).await?;
+        self.driver.destroy(self.place).await?;
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();

@@ -97,6 +97,8 @@ impl Shared {
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) driver: Arc<dyn Driver>,
+    /// The driver's name for it: its own id, or that of the one that stood ready and became it.
+    pub(crate) place: SandboxId,
     /// Who owns what is written, unless the request says.
     user: Arc<str>,
     mailbox: mpsc::Sender<Command>,
@@ -148,6 +150,7 @@ pub(crate) struct Parts {
 struct Actor {
     shared: Arc<Shared>,
     driver: Arc<dyn Driver>,
+    place: SandboxId,
     layout: Layout,
     meta: Meta,
     reports: Reports,
@@ -175,17 +178,19 @@ pub(crate) fn start(parts: Parts) -> Handle {
     let handle = Handle {
         shared: Arc::clone(&parts.shared),
         driver: Arc::clone(&parts.driver),
+        place: parts.meta.spec.id,
         user: parts.meta.user.as_str().into(),
         mailbox: sender,
     };
-    let id = parts.shared.id;
+    let place = handle.place;
     let is_live = !parts.shared.history.read().state.is_ended();
     let wait = {
         let driver = Arc::clone(&parts.driver);
-        async move { driver.wait(id).await }.boxed()
+        async move { driver.wait(place).await }.boxed()
     };
     let actor = Actor {
-        link: Link::new(Arc::clone(&parts.driver), id),
+        link: Link::new(Arc::clone(&parts.driver), place),
+        place,
         gone: if is_live {
             wait
         } else {

@@ -155,7 +155,6 @@ impl ExecCursor {
     async fn next(&mut self) -> Result<Option<ExecEvent>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                self.is_over |= matches!(event.body, ExecEventBody::End { .. });
                 return Ok(Some(event));
             }
             if self.is_over {
@@ -166,13 +165,16 @@ impl ExecCursor {
                 self.is_over = true;
                 journal_error(&e)
             })?;
-            let after = self.after_seq;
-            self.ready.extend(
-                batch
-                    .into_iter()
-                    .filter_map(exec_event)
-                    .filter(|e| e.seq > after),
-            );
+            for event in batch.into_iter().filter_map(exec_event) {
+                // Also for a reader that claims to have more than there is.
+                self.is_over |= matches!(event.body, ExecEventBody::End { .. });
+                if event.seq > self.after_seq {
+                    self.ready.push_back(event);
+                }
+            }
+            if self.is_over {
+                continue;
+            }
             if self.ready.is_empty() && (!self.follow || self.grown.changed().await.is_err()) {
                 return Ok(None);
             }

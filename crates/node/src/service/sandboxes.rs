@@ -21,6 +21,7 @@ use crate::actor::{Command, Shared, journal_error, not_running};
 use crate::event::{BootStep, Event};
 use crate::meta::Meta;
 use crate::node::Node;
+use crate::pool::{self, Pool};
 
 #[async_trait]
 impl Sandboxes for Node {
@@ -28,11 +29,28 @@ impl Sandboxes for Node {
         let driver = self.driver(request.driver.as_deref())?;
         let image = self.images.resolve(&request.image)?;
         let hold = self.images.hold(&image)?;
-        let meta = meta_of(&request, &image, driver.as_ref())?;
+        let mut meta = meta_of(&request, &image, driver.as_ref())?;
+        // A host name of its own must be there from the start.
+        let ready = match request.name {
+            None => self.pool.take(&kind(&meta, &driver)),
+            Some(_) => None,
+        };
         self.make(request.id, |node| async move {
-            let shared = node.begin(meta.spec.id, &meta, None)?;
             let started = Instant::now();
-            let made = in_time(driver.create(&meta.spec)).await;
+            if let Some(ready) = &ready {
+                meta.spec = ready.spec.clone();
+            }
+            let shared = match node.begin(request.id, &meta, None) {
+                Ok(shared) => shared,
+                Err(error) => {
+                    Pool::discard(ready).await;
+                    return Err(error);
+                }
+            };
+            let made = match ready {
+                Some(ready) => Ok(ready.used(started.elapsed())),
+                None => in_time(driver.create(&meta.spec)).await,
+            };
             node.finish(shared, driver, meta, hold, made, started).await
         })
         .await
@@ -54,7 +72,7 @@ impl Sandboxes for Node {
             let shared = node.begin(request.id, &meta, Some(at_seq))?;
             let started = Instant::now();
             let driver = Arc::clone(&parent.driver);
-            let made = in_time(driver.fork(request.parent, &meta.spec)).await;
+            let made = in_time(driver.fork(parent.place, &meta.spec)).await;
             let report = node
                 .finish(shared, driver, meta, hold, made, started)
                 .await?;
@@ -109,7 +127,7 @@ impl Sandboxes for Node {
 
     async fn stats(&self, id: SandboxId) -> Result<SandboxStats> {
         let handle = self.handle(id)?;
-        let stats = handle.driver.stats(id).await?;
+        let stats = handle.driver.stats(handle.place).await?;
         Ok(SandboxStats {
             cpu_us: stats.cpu_us,
             memory_bytes: stats.memory_bytes,
@@ -186,7 +204,7 @@ impl Node {
             }
         };
         if outcome.is_err()
-            && let Err(error) = driver.destroy(id).await
+            && let Err(error) = driver.destroy(meta.spec.id).await
         {
             // Its record stays, so that deleting it tries again.
             tracing::error!(sandbox = %id, %error, "what was half made could not be removed");
@@ -248,6 +266,14 @@ fn meta_of(request: &CreateSandbox, image: &Image, driver: &dyn Driver) -> Resul
         env,
         forked_from: None,
     })
+}
+
+fn kind(meta: &Meta, driver: &Arc<dyn Driver>) -> pool::Kind {
+    pool::Kind {
+        spec: meta.spec.clone(),
+        driver: Arc::clone(driver),
+        image: meta.image.clone(),
+    }
 }
 
 fn rootfs(image: &Image) -> Rootfs {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use skerry_driver_sim::{SimDriver, World};
 use skerry_image::{Images, Progress};
-use skerry_node::{Node, Options};
+use skerry_node::{Node, Options, ReadyLimits};
 use skerry_proto::node::{
     Command, CreateSandbox, ExecEventBody, ExecRecord, Execs, Map, SandboxReport, Sandboxes,
     StartExec,
@@ -53,6 +53,10 @@ impl Bed {
             data_dir,
             drivers: vec![Arc::new(SimDriver::new(Arc::clone(&self.world)))],
             images: Arc::clone(&self.images),
+            ready: ReadyLimits {
+                each: 0,
+                memory_mb: 0,
+            },
         }
     }
 
@@ -232,4 +236,18 @@ impl Daemon {
     pub(crate) fn kill(self) {
         drop(self.runtime);
     }
+}
+
+/// Until it is so; only a hang takes long.
+pub(crate) async fn patiently(what: &str, is_so: impl Fn() -> bool) {
+    let until = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = std::time::Duration::from_mins(1);
+    assert!(
+        tokio::time::timeout(patience, until).await.is_ok(),
+        "never: {what}"
+    );
 }

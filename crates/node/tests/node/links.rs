@@ -113,3 +113,19 @@ async fn a_reader_goes_on_from_any_event() {
         assert_eq!(rest, all[after..], "after event {after}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_claims_more_than_there_is_ends_with_the_exec() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let exec = island
+        .start(StartExec {
+            stdin: true,
+            ..sh("cat")
+        })
+        .await;
+    let ahead = island.node.exec_events(island.id, exec, 1000, true).await;
+    let ahead = ahead.unwrap().collect::<Vec<_>>();
+    let (rest, ()) = tokio::join!(ahead, island.stdin(exec, b"all there is", true));
+    assert!(rest.is_empty(), "{rest:?}");
+}

@@ -11,5 +11,6 @@ mod ends;
 mod files;
 mod life;
 mod links;
+mod ready;
 mod restart;
 mod sessions;
