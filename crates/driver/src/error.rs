@@ -1,5 +1,8 @@
 //! Why a driver could not do it.
 
+use std::error::Error as StdError;
+use std::io;
+
 use skerry_types::{Error, ErrorCode, SandboxId};
 
 /// Why a driver could not do it.
@@ -20,6 +23,9 @@ pub enum DriverError {
     /// The host's disk, or the pool, is full.
     #[error("no space left on the host while it did this: {0}")]
     DiskFull(String),
+    /// Not now: something of the node must be well again first; the text says what.
+    #[error("{0}")]
+    Unavailable(String),
     /// It did not come to an end.
     #[error("it took longer than {0} s")]
     TooSlow(u64),
@@ -44,16 +50,31 @@ impl DriverError {
             source: source.into(),
         }
     }
+
+    /// The host's disk, or the pool, is full; whichever step found out.
+    pub fn is_disk_full(&self) -> bool {
+        let mut cause: Option<&(dyn StdError + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let kind = error.downcast_ref().map(io::Error::kind);
+            if let Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) = kind {
+                return true;
+            }
+            cause = error.source();
+        }
+        matches!(self, Self::DiskFull(_))
+    }
 }
 
 impl From<DriverError> for Error {
     fn from(error: DriverError) -> Self {
         let code = match &error {
+            full if full.is_disk_full() => ErrorCode::DiskFull,
             DriverError::Unsupported(_) => ErrorCode::Unsupported,
             DriverError::NotFound(_) => ErrorCode::NotFound,
             DriverError::Exists(_) => ErrorCode::Conflict,
             DriverError::NotRunning(_) => ErrorCode::SandboxNotRunning,
             DriverError::DiskFull(_) => ErrorCode::DiskFull,
+            DriverError::Unavailable(_) => ErrorCode::ServiceUnavailable,
             DriverError::TooSlow(_) | DriverError::Step { .. } => ErrorCode::InternalError,
         };
         Self::new(code, error.to_string())
