@@ -9,7 +9,7 @@ needed="cc:gcc make:make"
 # What makes sandboxes better, and what they lack without it.
 wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstrap"
 case $purpose in
-test) wanted="$wanted setpriv:util-linux python3:python3 pg_ctlcluster:postgresql" ;;
+test) wanted="$wanted setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman" ;;
 bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac
 
@@ -30,6 +30,14 @@ packages=$(missing "$needed $wanted")
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing Debian packages: $packages" >&2
     log=$(mktemp)
+    # Packages may bring servers; none of them shall start.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 0755 "$policy"
+    fi
     # shellcheck disable=SC2086 # a list of words
     if { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $packages; } >"$log" 2>&1; then
         rm -f "$log"

@@ -45,7 +45,29 @@ pub enum ImageError {
         /// Who needs it.
         by: String,
     },
-    /// The registry could not be reached, or did not give what was asked for.
+    /// No connection to the registry, or one that broke too often.
+    #[error("cannot reach the registry {registry}: {reason}")]
+    Unreachable {
+        /// Its host name and port.
+        registry: String,
+        /// The last of the causes.
+        reason: String,
+    },
+    /// The registry wants to know who asks.
+    #[error("the registry {registry} does not give {image} without a login that it knows")]
+    Login {
+        /// Its host name and port.
+        registry: String,
+        /// The image.
+        image: String,
+    },
+    /// The registry does not have it.
+    #[error("the registry has no {what}")]
+    Missing {
+        /// The image, or a part of it.
+        what: String,
+    },
+    /// The registry did not give what was asked for.
     #[error("cannot get {what} from the registry")]
     Registry {
         /// The image, manifest or layer.
@@ -172,6 +194,12 @@ impl ImageError {
                 "on this machine: {}; get another with `skerry image pull {reference}`",
                 known.join(", ")
             )),
+            Self::Login { image, .. } => Some(format!(
+                "`skopeo copy docker://{image} oci-archive:image.tar` with your login, then `skerry image import image.tar NAME`"
+            )),
+            Self::Unreachable { .. } => Some(
+                "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY".to_owned(),
+            ),
             Self::InUse { .. } => Some("delete the sandboxes that use it first".to_owned()),
             Self::Base(error) => error.hint(),
             _ => None,
@@ -190,10 +218,14 @@ impl ImageError {
             | Self::Document { .. }
             | Self::Malformed { .. }
             | Self::Unpack { .. } => ErrorCode::ValidationError,
+            Self::Missing { .. } => ErrorCode::NotFound,
             Self::InUse { .. } => ErrorCode::Conflict,
             Self::Gone { .. } => ErrorCode::Gone,
             Self::Platform { .. } | Self::Base(_) => ErrorCode::Unsupported,
-            Self::Registry { .. } | Self::RegistrySilent { .. } => ErrorCode::ServiceUnavailable,
+            Self::Login { .. } => ErrorCode::Forbidden,
+            Self::Unreachable { .. } | Self::Registry { .. } | Self::RegistrySilent { .. } => {
+                ErrorCode::ServiceUnavailable
+            }
             Self::Io { .. } | Self::Record { .. } | Self::Task(_) => ErrorCode::InternalError,
         }
     }
@@ -219,7 +251,9 @@ impl From<ImageError> for Error {
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(&error);
         while let Some(next) = cause {
-            message = format!("{message}: {next}");
+            // Some causes quote what they could not read.
+            let words = next.to_string();
+            message = format!("{message}: {}", words.lines().next().unwrap_or_default());
             cause = next.source();
         }
         Self {

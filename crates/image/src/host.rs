@@ -5,8 +5,10 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
+
+use skerry_sys::idmap::Ids;
 
 use crate::digest::hex_of;
 use crate::error::{ImageError, Result};
@@ -133,8 +135,8 @@ impl Stamp {
     }
 
     /// The name of the skeleton that is right for this state of the host.
-    pub(crate) fn layer_name(&self, ids_mapped: bool) -> String {
-        hex_of(format!("{VERSION} {ids_mapped} {:?}", self.0).as_bytes())
+    pub(crate) fn layer_name(&self, ids: Ids) -> String {
+        hex_of(format!("{VERSION} {ids:?} {:?}", self.0).as_bytes())
     }
 }
 
@@ -154,12 +156,12 @@ pub(crate) fn binds() -> Vec<Bind> {
         .collect()
 }
 
-/// As `user` where ids can be mapped, else as the one id there is.
-pub(crate) fn config(ids_mapped: bool) -> Config {
-    let (user, home) = if ids_mapped {
-        ("user", "/home/user")
-    } else {
+/// As `user` where there are several ids, else as the one there is.
+pub(crate) fn config(ids: Ids) -> Config {
+    let (user, home) = if ids == Ids::One {
         ("root", "/root")
+    } else {
+        ("user", "/home/user")
     };
     let env = [
         (
@@ -178,12 +180,12 @@ pub(crate) fn config(ids_mapped: bool) -> Config {
 }
 
 /// Fills the empty folder `root` with the skeleton.
-pub(crate) fn build(root: &Path, ids_mapped: bool) -> Result<()> {
+pub(crate) fn build(root: &Path, ids: Ids) -> Result<()> {
     let fail = ImageError::io("make the skeleton in", root);
-    write_tree(root, ids_mapped).map_err(fail)
+    write_tree(root, ids).map_err(fail)
 }
 
-fn write_tree(root: &Path, ids_mapped: bool) -> io::Result<()> {
+fn write_tree(root: &Path, ids: Ids) -> io::Result<()> {
     fs::set_permissions(root, Permissions::from_mode(0o755))?;
     for (name, mode) in FOLDERS {
         fs::create_dir(root.join(name))?;
@@ -205,8 +207,18 @@ fn write_tree(root: &Path, ids_mapped: bool) -> io::Result<()> {
     copy_folder("/etc/ld.so.conf.d", &root.join("etc/ld.so.conf.d"))?;
     copy_folder("/etc/alternatives", &root.join("etc/alternatives"))?;
     copy_certificates(root)?;
-    if ids_mapped {
-        chown(root.join("home/user"), Some(USER_ID), Some(USER_ID))?;
+    give(root, ids.on_disk(0))?;
+    give(&root.join("home/user"), ids.on_disk(USER_ID))
+}
+
+/// Gives all of a tree to this user and group. `None`: it belongs to whom it should.
+fn give(tree: &Path, owner: Option<u32>) -> io::Result<()> {
+    let Some(owner) = owner else { return Ok(()) };
+    lchown(tree, Some(owner), Some(owner))?;
+    if fs::symlink_metadata(tree)?.is_dir() {
+        for entry in fs::read_dir(tree)? {
+            give(&entry?.path(), Some(owner))?;
+        }
     }
     Ok(())
 }

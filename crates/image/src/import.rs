@@ -1,6 +1,7 @@
 //! Images from files of this machine: archives and folders.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,12 +27,39 @@ impl Images {
         name: &str,
         progress: Progress,
     ) -> Result<Arc<Image>> {
-        let name = reference::local(name)?;
-        let what = path.as_ref().display().to_string();
         let file = open_archive(path.as_ref())?;
+        let what = path.as_ref().display().to_string();
+        self.import_opened(file, what, name, progress).await
+    }
+
+    /// As [`Images::import_archive`], from a file made by [`Images::scratch`].
+    pub async fn import_scratch(
+        &self,
+        mut archive: File,
+        name: &str,
+        progress: Progress,
+    ) -> Result<Arc<Image>> {
+        let what = "the archive".to_owned();
+        archive.rewind().map_err(ImageError::io("read", &what))?;
+        self.import_opened(archive, what, name, progress).await
+    }
+
+    /// A file without a name, on the disk of the store, for an archive that comes in pieces.
+    pub fn scratch(&self) -> Result<File> {
+        self.inner.folders.work_file()
+    }
+
+    async fn import_opened(
+        &self,
+        file: File,
+        what: String,
+        name: &str,
+        progress: Progress,
+    ) -> Result<Arc<Image>> {
+        let name = reference::local(name)?;
         let bytes = file
             .metadata()
-            .map_err(ImageError::io("look at", &path))?
+            .map_err(ImageError::io("look at", &what))?
             .len();
         let message = format!("reading {what}");
         let meter = Reporter::new(progress.clone(), Phase::Unpacking, bytes, message);
@@ -39,7 +67,7 @@ impl Images {
         let (tree, digest) = self
             .unpack_tree(what.clone(), move |budget, inner, target| {
                 let tar = decompress(Tap::new(file, move |n| meter.add(n)), &limits)?;
-                unpack(tar, target, inner.ids_mapped, budget)
+                unpack(tar, target, inner.ids, budget)
             })
             .await?;
         let layout = Layout::open(tree.path(), &what)?;
@@ -155,7 +183,7 @@ fn copy(
     let (reader, writer) = io::pipe()?;
     std::thread::scope(|scope| {
         let packed = scope.spawn(move || pack(folder, io::BufWriter::new(writer)));
-        let unpacked = unpack(reader, target, inner.ids_mapped, budget);
+        let unpacked = unpack(reader, target, inner.ids, budget);
         match packed.join() {
             Ok(Err(source)) if source.kind() != io::ErrorKind::BrokenPipe => {
                 let path = PathBuf::from(folder).display().to_string();

@@ -141,7 +141,7 @@ impl Job {
             };
             let tar =
                 decompress(read, &inner.limits).map_err(ImageError::io("read", what.as_str()))?;
-            let actual = unpack(tar, tree.path(), inner.ids_mapped, &shared.budget)
+            let actual = unpack(tar, tree.path(), inner.ids, &shared.budget)
                 .map_err(ImageError::unpack(what.as_str()))?;
             check_digest(&what, &name, &actual)?;
             inner.folders.keep(tree, &name)

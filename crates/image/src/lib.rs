@@ -30,5 +30,5 @@ pub use image::{Bind, Config, Image, Kind};
 pub use progress::{Phase, Progress, Update};
 pub use reference::{BASE, HOST};
 pub use registry::Auth;
-pub use store::{Hold, Images};
+pub use store::{Hold, Images, Pin};
 pub use unpack::{Limits, UnpackError};

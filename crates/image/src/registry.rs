@@ -6,9 +6,11 @@ use std::io::{self, Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError};
+use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::errors::{DigestError, OciDistributionError, OciEnvelope, OciErrorCode};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -32,6 +34,10 @@ const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 const MANIFEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Layers that are fetched at once.
 const PARALLEL: usize = 3;
+/// A transfer goes on where it was cut off at most this often.
+const CUTS: u32 = 6;
+/// The first wait after a cut; each next one is twice as long.
+const AFTER_CUT: Duration = Duration::from_millis(100);
 const MANIFEST_TYPES: &[&str] = &[
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -153,11 +159,27 @@ impl Source {
         }
     }
 
+    /// What went wrong, in our own words where it is one of the usual things.
     fn failed(&self, what: &str) -> impl FnOnce(OciDistributionError) -> ImageError {
-        let what = format!("{what} {}", self.image.whole());
-        move |source| ImageError::Registry {
-            what,
-            source: Box::new(source),
+        let image = self.image.whole();
+        let registry = self.image.resolve_registry().to_owned();
+        let what = format!("{what} {image}");
+        move |error| match error {
+            OciDistributionError::RequestError(e) => unreachable(registry, &e),
+            OciDistributionError::IoError(e) => unreachable(registry, &e),
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::AuthenticationFailure(_) => {
+                ImageError::Login { registry, image }
+            }
+            OciDistributionError::ServerError { code: 404, .. }
+            | OciDistributionError::ImageManifestNotFoundError(_) => ImageError::Missing { what },
+            OciDistributionError::RegistryError { envelope, .. } if is_missing(&envelope) => {
+                ImageError::Missing { what }
+            }
+            source => ImageError::Registry {
+                what,
+                source: Box::new(source),
+            },
         }
     }
 
@@ -243,42 +265,111 @@ impl Source {
         tell: impl Fn(usize),
     ) -> Result<()> {
         let expected = sha256_of(&descriptor.digest)?;
+        let mut hash = Sha256::new();
+        let mut length = 0;
+        let mut take = |chunk: &[u8]| {
+            length += chunk.len() as u64;
+            if length > descriptor.size {
+                return Err(wrong_size(what, descriptor, length));
+            }
+            hash.update(chunk);
+            tell(chunk.len());
+            out.write_all(chunk).map_err(ImageError::io("write", what))?;
+            Ok(())
+        };
+        let mut taken = 0;
+        let mut cuts = 0;
+        while let Err(error) = self.stream(descriptor, &mut taken, &mut take).await {
+            if taken == 0 || cuts == CUTS || !matches!(error, ImageError::Unreachable { .. }) {
+                return Err(error);
+            }
+            tracing::debug!(what, taken, cuts, "a transfer was cut off");
+            tokio::time::sleep(AFTER_CUT * (1 << cuts)).await;
+            cuts += 1;
+        }
+        if length != descriptor.size {
+            return Err(wrong_size(what, descriptor, length));
+        }
+        check_digest(what, expected, &hex(&hash.finalize()))
+    }
+
+    /// Hands on the bytes of a blob from byte `taken`, which moves with them.
+    async fn stream(
+        &self,
+        descriptor: &Descriptor,
+        taken: &mut u64,
+        take: &mut impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut stream, mut skip) = self.open(descriptor, *taken).await?;
+        while let Some(chunk) = stream.next().await {
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                // The client checks at the end too, but our own checks tell more.
+                Err(e) if is_digest_error(&e) => break,
+                Err(e) => return Err(self.failed("a blob of")(e.into())),
+            };
+            let known = skip.min(chunk.len() as u64);
+            skip -= known;
+            let new = &chunk[usize::try_from(known).unwrap_or(chunk.len())..];
+            take(new)?;
+            *taken += new.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// A blob from byte `from` on, and how many bytes to leave out because the registry begins anew nevertheless.
+    async fn open(
+        &self,
+        descriptor: &Descriptor,
+        from: u64,
+    ) -> Result<(BoxStream<'static, io::Result<Bytes>>, u64)> {
         let wanted = OciDescriptor {
             digest: descriptor.digest.clone(),
             ..OciDescriptor::default()
         };
-        let mut stream = self
-            .client
-            .pull_blob_stream(&self.image, &wanted)
-            .await
-            .map_err(self.failed("a blob of"))?;
-        let mut hash = Sha256::new();
-        let mut length = 0;
-        let size_error = |actual| ImageError::Size {
-            what: what.to_owned(),
-            expected: descriptor.size,
-            actual,
+        let opened = if from == 0 {
+            let whole = self.client.pull_blob_stream(&self.image, &wanted).await;
+            whole.map(BlobResponse::Full)
+        } else {
+            let client = &self.client;
+            client
+                .pull_blob_stream_partial(&self.image, &wanted, from, None)
+                .await
         };
-        while let Some(chunk) = stream.stream.next().await {
-            let chunk = match chunk {
-                Ok(chunk) => chunk,
-                // The client checks at the end too, but our own checks below tell more.
-                Err(e) if is_digest_error(&e) => break,
-                Err(e) => return Err(self.failed("a blob of")(e.into())),
-            };
-            length += chunk.len() as u64;
-            if length > descriptor.size {
-                return Err(size_error(length));
-            }
-            hash.update(&chunk);
-            out.write_all(&chunk)
-                .map_err(ImageError::io("write", what))?;
-            tell(chunk.len());
-        }
-        if length != descriptor.size {
-            return Err(size_error(length));
-        }
-        check_digest(what, expected, &hex(&hash.finalize()))
+        Ok(match opened.map_err(self.failed("a blob of"))? {
+            BlobResponse::Full(whole) => (whole.stream, from),
+            BlobResponse::Partial(rest) => (rest.stream, 0),
+        })
+    }
+}
+
+fn is_missing(envelope: &OciEnvelope) -> bool {
+    envelope.errors.iter().any(|error| {
+        matches!(
+            error.code,
+            OciErrorCode::ManifestUnknown
+                | OciErrorCode::NameUnknown
+                | OciErrorCode::BlobUnknown
+                | OciErrorCode::NotFound
+        )
+    })
+}
+
+/// What a library says of a request is long; its last cause tells a person most.
+fn unreachable(registry: String, error: &(dyn std::error::Error + 'static)) -> ImageError {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let reason = causes.last().map(ToString::to_string);
+    ImageError::Unreachable {
+        registry,
+        reason: reason.unwrap_or_default(),
+    }
+}
+
+fn wrong_size(what: &str, descriptor: &Descriptor, actual: u64) -> ImageError {
+    ImageError::Size {
+        what: what.to_owned(),
+        expected: descriptor.size,
+        actual,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use skerry_sys::idmap::Ids;
 use skerry_types::ImageId;
 
 use crate::error::{ImageError, Result};
@@ -29,8 +30,8 @@ pub struct Images {
 pub(crate) struct Inner {
     pub(crate) folders: Folders,
     pub(crate) limits: Limits,
-    /// We are root, so layers keep their owners and drivers map the ids.
-    pub(crate) ids_mapped: bool,
+    /// Whom the files of layers can belong to.
+    pub(crate) ids: Ids,
     /// Whoever makes a layer or an image takes a turn on its name.
     pub(crate) turns: Turns,
     /// Taken to write a record, which waits for the disk; nobody who only reads waits for it.
@@ -60,7 +61,8 @@ impl Images {
 
     /// As [`Images::open`], with other limits on what an image may cost.
     pub fn open_with(data_dir: impl AsRef<Path>, limits: Limits) -> Result<Self> {
-        let folders = Folders::open(&data_dir.as_ref().join("images"))?;
+        let ids = Ids::own().map_err(ImageError::io("read", "/proc/self/uid_map"))?;
+        let folders = Folders::open(&data_dir.as_ref().join(folder_name(ids)))?;
         let images = index::read_all(&folders.index, &folders.layers)?
             .into_iter()
             .filter(has_layers)
@@ -70,7 +72,7 @@ impl Images {
             inner: Arc::new(Inner {
                 folders,
                 limits,
-                ids_mapped: rustix::process::geteuid().is_root(),
+                ids,
                 turns: Turns::default(),
                 writing: Mutex::new(()),
                 state: Mutex::new(State {
@@ -107,6 +109,17 @@ impl Images {
         }
     }
 
+    /// As [`Images::ensure`], but asks the registry again: a tag may mean something else by now.
+    ///
+    /// Who asks for this means a registry, also by a name without one.
+    pub async fn refresh(&self, reference: &str, progress: Progress) -> Result<Arc<Image>> {
+        match reference {
+            HOST => self.resolve_host(),
+            BASE => self.build_base(progress).await,
+            _ => self.pull(reference, Auth::Anonymous, progress).await,
+        }
+    }
+
     /// Every image on this machine, by name; `host` is among them.
     pub fn list(&self) -> Result<Vec<Arc<Image>>> {
         self.resolve_host()?;
@@ -132,6 +145,17 @@ impl Images {
         };
         if has_layers(image) {
             return Ok(hold);
+        }
+        Err(ImageError::Gone {
+            reference: image.reference.clone(),
+        })
+    }
+
+    /// Keeps the image's layers on disk, not the image from being removed. Fails when they are gone.
+    pub fn pin(&self, image: &Image) -> Result<Pin> {
+        let pin = self.inner.clone().pin(image.layers.clone());
+        if has_layers(image) {
+            return Ok(pin);
         }
         Err(ImageError::Gone {
             reference: image.reference.clone(),
@@ -189,7 +213,7 @@ impl Images {
         {
             return Ok(image.clone());
         }
-        let image = self.make_host(&stamp.layer_name(inner.ids_mapped))?;
+        let image = self.make_host(&stamp.layer_name(inner.ids))?;
         inner.state.lock().host = Some((stamp, image.clone()));
         Ok(image)
     }
@@ -204,7 +228,7 @@ impl Images {
         }
         let _pin = inner.clone().pin(vec![layer.clone()]);
         let tree = inner.folders.work_folder()?;
-        host::build(tree.path(), inner.ids_mapped)?;
+        host::build(tree.path(), inner.ids)?;
         inner.folders.keep(tree, content)?;
         inner.enter(Image {
             id: ImageId::new(),
@@ -213,7 +237,7 @@ impl Images {
             size_bytes: tree_bytes(&layer).map_err(ImageError::io("measure", &layer))?,
             layers: vec![layer],
             binds: host::binds(),
-            config: host::config(inner.ids_mapped),
+            config: host::config(inner.ids),
             created_at: Timestamp::now(),
             kind: Kind::Host,
         })
@@ -301,8 +325,9 @@ impl Drop for Hold {
     }
 }
 
-/// Keeps layers from being collected.
-pub(crate) struct Pin {
+/// Keeps layers from being collected; dropping it lets go.
+#[must_use = "dropping a pin lets the layers go"]
+pub struct Pin {
     inner: Arc<Inner>,
     layers: Vec<PathBuf>,
 }
@@ -328,6 +353,14 @@ fn release<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
         if *count == 0 {
             counts.remove(key);
         }
+    }
+}
+
+/// What was unpacked with other owners on disk is of no use, so it has another folder.
+fn folder_name(ids: Ids) -> &'static str {
+    match ids {
+        Ids::Range { .. } => "images-range",
+        Ids::All | Ids::One => "images",
     }
 }
 

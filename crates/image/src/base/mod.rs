@@ -9,6 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skerry_sys::idmap::Ids;
+
 use crate::error::Result;
 use crate::host;
 use crate::image::{Image, Kind};
@@ -32,8 +34,8 @@ pub enum BaseError {
         /// The tool, which is the name of its package too.
         tool: &'static str,
     },
-    /// An ordinary user has no ids to give to the system it would build.
-    #[error("an ordinary user needs a range of ids in /etc/subuid and the tools to use them")]
+    /// An ordinary user has no ids to give to the system it would build, nor the tools to do without.
+    #[error("an ordinary user needs a range of ids, or the programs fakechroot and fakeroot")]
     NoIds,
     /// This is no Debian or a relative of it.
     #[error("this machine does not say which Debian release it is")]
@@ -73,8 +75,8 @@ impl BaseError {
         match self {
             Self::NoTool { tool } => Some(format!("`apt-get install {tool}`, or use another image")),
             Self::NoIds => Some(
-                "`apt-get install uidmap` and a line for this user in /etc/subuid and /etc/subgid, \
-                 or build as root"
+                "`apt-get install fakechroot fakeroot`; or `apt-get install uidmap` and a line for this user \
+                 in /etc/subuid and /etc/subgid"
                     .to_owned(),
             ),
             Self::NoRelease | Self::NoSources { .. } => {
@@ -95,7 +97,7 @@ impl Images {
     pub async fn build_base(&self, progress: Progress) -> Result<Arc<Image>> {
         let inner = &self.inner;
         let _turn = inner.turns.take(BASE).await;
-        let recipe = Recipe::of_this_machine(inner.ids_mapped)?;
+        let recipe = Recipe::of_this_machine(inner.ids != Ids::One)?;
         if let Ok(image) = self.resolve(BASE)
             && image.digest == recipe.digest()
         {
@@ -108,7 +110,7 @@ impl Images {
             .map_err(|_| BaseError::TimedOut { tool: TOOL })??;
         let job = Job::new(inner.clone(), BASE, vec![layer.clone()], 0, progress)?;
         inner.folders.keep(tree, &layer)?;
-        let config = host::config(inner.ids_mapped);
+        let config = host::config(inner.ids);
         job.enter(BASE.to_owned(), recipe.digest(), Kind::Base, config)
             .await
     }

@@ -9,6 +9,8 @@ use super::BaseError;
 
 /// The program that builds the system.
 pub(super) const TOOL: &str = "mmdebstrap";
+/// What it needs to do so with one id.
+const FAKES: [&str; 2] = ["fakechroot", "fakeroot"];
 
 const PACKAGES: &[&str] = &[
     "bash",
@@ -36,7 +38,7 @@ const STEPS: &[&str] = &[
 pub(super) struct Recipe {
     pub(super) release: String,
     pub(super) sources: Sources,
-    /// Written as root, with all owners; else by an ordinary user in a user namespace.
+    /// Written as root, of the machine or of a user namespace; else by one user who only seems to be root.
     pub(super) as_root: bool,
 }
 
@@ -52,8 +54,7 @@ impl Recipe {
         if !in_path(TOOL) {
             return Err(BaseError::NoTool { tool: TOOL });
         }
-        let has_ids = in_path("newuidmap") && Path::new("/etc/subuid").exists();
-        if !as_root && !has_ids {
+        if !as_root && !FAKES.iter().all(|tool| in_path(tool)) {
             return Err(BaseError::NoIds);
         }
         let release = release().ok_or(BaseError::NoRelease)?;
@@ -84,7 +85,7 @@ impl Recipe {
     /// The tool's arguments; it writes the archive to its output.
     pub(super) fn arguments(&self, sources: &[&Path], proxies: &[String]) -> Vec<String> {
         let mut arguments = vec![
-            format!("--mode={}", if self.as_root { "root" } else { "unshare" }),
+            format!("--mode={}", if self.as_root { "root" } else { "fakechroot" }),
             "--variant=minbase".to_owned(),
             "--format=tar".to_owned(),
             format!("--include={}", PACKAGES.join(",")),

@@ -57,15 +57,12 @@ impl Tool {
             .args(recipe.arguments(&sources, &proxies(&apt_config())))
             .env_clear()
             .env("LANG", "C.UTF-8")
+            .env("TMPDIR", scratch.path())
             .envs(
                 PASSED_ON
                     .iter()
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             );
-        if recipe.as_root {
-            // An ordinary user's tool works as other ids, which cannot enter our closed folder.
-            command.env("TMPDIR", scratch.path());
-        }
         Self::spawn(command, scratch, progress)
     }
 
@@ -121,7 +118,7 @@ impl Tool {
 
 fn unpack_output(stdout: impl Read, inner: &Inner, budget: &Budget) -> Result<(TempDir, String)> {
     let tree = inner.folders.work_folder()?;
-    let name = unpack(stdout, tree.path(), inner.ids_mapped, budget)
+    let name = unpack(stdout, tree.path(), inner.ids, budget)
         .map_err(ImageError::unpack("the Debian base"))?;
     Ok((tree, name))
 }
@@ -132,7 +129,8 @@ fn follow(log: impl Read, progress: &Progress) -> String {
     let mut tail = VecDeque::new();
     let mut line = Vec::new();
     while matches!((&mut log).take(LINE).read_until(b'\n', &mut line), Ok(n) if n > 0) {
-        let text = String::from_utf8_lossy(&line).trim().to_owned();
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim().trim_start_matches("I: ").to_owned();
         line.clear();
         if text.is_empty() {
             continue;

@@ -95,7 +95,10 @@ pub enum UnpackError {
         /// The most that is allowed.
         limit: u64,
     },
-    /// The bytes are not a tar archive, or it is cut off.
+    /// Not even the beginning is that of a tar archive.
+    #[error("it is no tar archive, plain or compressed with gzip or zstd")]
+    NotAnArchive,
+    /// The tar archive is damaged or cut off.
     #[error("the archive is damaged")]
     Damaged(#[source] io::Error),
     /// The folder to copy from could not be read.

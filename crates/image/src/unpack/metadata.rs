@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{Mode, Timespec, Timestamps};
 use tar::Entry;
 
 use super::path::EntryPath;
@@ -11,7 +11,8 @@ use super::{Result, UnpackError};
 /// What an archive says of an entry beside its content.
 pub(super) struct Metadata {
     pub(super) mode: Mode,
-    pub(super) owner: (Uid, Gid),
+    /// User and group.
+    pub(super) owner: (u32, u32),
     pub(super) times: Timestamps,
     pub(super) xattrs: Vec<(String, Vec<u8>)>,
 }
@@ -34,10 +35,7 @@ impl Metadata {
         };
         Ok(Self {
             mode: Mode::from_raw_mode(header.mode()? & 0o7777),
-            owner: (
-                Uid::from_raw(id(header.uid()?)?),
-                Gid::from_raw(id(header.gid()?)?),
-            ),
+            owner: (id(header.uid()?)?, id(header.gid()?)?),
             times: Timestamps {
                 last_access: modified,
                 last_modification: modified,

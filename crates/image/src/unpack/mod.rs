@@ -12,6 +12,7 @@ mod tree;
 use std::io::{self, Read};
 use std::path::Path;
 
+use skerry_sys::idmap::Ids;
 use tar::{Entry, EntryType};
 
 pub use error::UnpackError;
@@ -34,21 +35,24 @@ const PRIVATE_WHITEOUT: &[u8] = b".wh..wh.";
 
 /// Unpacks the plain tar stream into the empty folder `target`; gives the SHA-256 of the stream.
 ///
-/// With `keep_owner` files get the archive's ids, which needs root; else all belong to us.
+/// Files get the archive's owners as these ids have them on disk.
 pub(crate) fn unpack(
     tar: impl Read,
     target: &Path,
-    keep_owner: bool,
+    ids: Ids,
     budget: &Budget,
 ) -> Result<String> {
     let meter = Meter::new(tar, budget);
-    let mut tree = Tree::open(target, keep_owner)?;
+    let mut tree = Tree::open(target, ids)?;
     let mut archive = tar::Archive::new(&meter);
     let mut entries = archive.entries()?;
-    loop {
+    for number in 0.. {
         meter.expect_header();
         let Some(entry) = entries.next() else { break };
-        let mut entry = entry?;
+        let mut entry = entry.map_err(|e| match UnpackError::from(e) {
+            UnpackError::Damaged(_) if number == 0 => UnpackError::NotAnArchive,
+            other => other,
+        })?;
         meter.expect_data();
         unpack_entry(&mut tree, &mut entry, budget)?;
         // What an entry has beyond what its kind needs must not count as a header.

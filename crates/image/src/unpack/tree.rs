@@ -9,13 +9,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
+use skerry_sys::idmap::Ids;
+
 use super::metadata::Metadata;
 use super::path::EntryPath;
 use super::{Result, UnpackError};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timestamps, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2,
+    statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -35,7 +37,7 @@ const BLOCK: usize = 64 * 1024;
 /// The root of the unpacked tree.
 pub(super) struct Tree {
     root: OwnedFd,
-    keep_owner: bool,
+    ids: Ids,
     /// The folder used last: archives go folder by folder.
     last: Option<(EntryPath, Rc<OwnedFd>)>,
     /// Times of folders, set at the end because each new entry changes them.
@@ -43,15 +45,18 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn open(target: &Path, keep_owner: bool) -> Result<Self> {
+    pub(super) fn open(target: &Path, ids: Ids) -> Result<Self> {
         let open = || {
             let root = openat(CWD, target, FOLDER, Mode::empty())?;
             fchmod(&root, Mode::from_raw_mode(0o755))?;
+            if let (Some(uid), Some(gid)) = on_disk(ids, (0, 0)) {
+                fchown(&root, Some(uid), Some(gid))?;
+            }
             Ok(root)
         };
         Ok(Self {
             root: open().map_err(|e: Errno| write_error(".", e))?,
-            keep_owner,
+            ids,
             last: None,
             folder_times: Vec::new(),
         })
@@ -72,7 +77,7 @@ impl Tree {
             let old = kind(&parent, path)?;
             if old != Some(FileType::Directory) {
                 remove_old(&parent, path)?;
-                make_folder(&parent, path)?;
+                self.make_folder(&parent, path)?;
             }
             if old == Some(FileType::CharacterDevice) {
                 // A whiteout of the same name: the folder is new and shows nothing from below.
@@ -81,7 +86,7 @@ impl Tree {
         }
         let folder = self.open_folder(path)?;
         let mut mode = metadata.mode;
-        if !self.keep_owner {
+        if self.ids == Ids::One {
             // Without root's rights a closed folder could neither be filled nor removed.
             mode |= Mode::RWXU;
         }
@@ -198,7 +203,7 @@ impl Tree {
         let folder = match self.open_folder(path) {
             Err(UnpackError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 let parent = self.open_or_make(&path.parent())?;
-                make_folder(&parent, path)?;
+                self.make_folder(&parent, path)?;
                 self.open_folder(path)
             }
             other => other,
@@ -206,6 +211,16 @@ impl Tree {
         let folder = Rc::new(folder?);
         self.last = Some((path.clone(), folder.clone()));
         Ok(folder)
+    }
+
+    /// Until the archive says more, or if it never does, it is root's.
+    fn make_folder(&self, parent: &OwnedFd, path: &EntryPath) -> Result<()> {
+        let make = || {
+            mkdirat(parent, path.name(), Mode::from_raw_mode(0o755))?;
+            let (uid, gid) = on_disk(self.ids, (0, 0));
+            chownat(parent, path.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        };
+        make().map_err(|e| write_error(path, e))
     }
 
     fn open_folder(&self, path: &EntryPath) -> Result<OwnedFd> {
@@ -231,13 +246,11 @@ impl Tree {
         mode: Mode,
     ) -> Result<()> {
         let apply = || {
-            if self.keep_owner {
-                let (uid, gid) = metadata.owner;
-                fchown(fd, Some(uid), Some(gid))?;
-            }
+            let (uid, gid) = on_disk(self.ids, metadata.owner);
+            fchown(fd, uid, gid)?;
             fchmod(fd, mode)?;
             for (name, value) in &metadata.xattrs {
-                if self.keep_owner || name.starts_with("user.") {
+                if self.ids != Ids::One || name.starts_with("user.") {
                     fsetxattr(fd, name.as_str(), value, XattrFlags::empty())?;
                 }
             }
@@ -250,10 +263,8 @@ impl Tree {
     fn describe_name(&self, parent: &OwnedFd, path: &EntryPath, metadata: &Metadata) -> Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         let apply = || {
-            if self.keep_owner {
-                let (uid, gid) = metadata.owner;
-                chownat(parent, path.name(), Some(uid), Some(gid), nofollow)?;
-            }
+            let (uid, gid) = on_disk(self.ids, metadata.owner);
+            chownat(parent, path.name(), uid, gid, nofollow)?;
             utimensat(parent, path.name(), &metadata.times, nofollow)
         };
         apply().map_err(|e| write_error(path, e))
@@ -269,8 +280,10 @@ fn kind(parent: &OwnedFd, path: &EntryPath) -> Result<Option<FileType>> {
     }
 }
 
-fn make_folder(parent: &OwnedFd, path: &EntryPath) -> Result<()> {
-    mkdirat(parent, path.name(), Mode::from_raw_mode(0o755)).map_err(|e| write_error(path, e))
+/// The owner that a file gets; none where everything belongs to this process anyway.
+fn on_disk(ids: Ids, (uid, gid): (u32, u32)) -> (Option<Uid>, Option<Gid>) {
+    let uid = ids.on_disk(uid).map(Uid::from_raw);
+    (uid, ids.on_disk(gid).map(Gid::from_raw))
 }
 
 /// A later entry of the same name replaces an earlier one, unless that is a folder.

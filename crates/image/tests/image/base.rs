@@ -1,4 +1,4 @@
-//! Builds the real Debian base, which takes half a minute and a network: only with `SKERRY_TEST_BASE=1`.
+//! Builds the real Debian base, which takes half a minute and a network: only with `SKERRY_TEST_ALL=1`.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,8 +25,8 @@ fn run_inside(layer: &Path, script: &str) -> String {
 
 #[tokio::test]
 async fn base_is_a_debian_with_a_user_who_may_do_all() {
-    if std::env::var_os("SKERRY_TEST_BASE").is_none() || !rustix::process::geteuid().is_root() {
-        eprintln!("left out: needs SKERRY_TEST_BASE=1 and root");
+    if std::env::var_os("SKERRY_TEST_ALL").is_none() || !rustix::process::geteuid().is_root() {
+        eprintln!("left out: needs SKERRY_TEST_ALL=1 and root");
         return;
     }
     let store = Store::new();

@@ -177,11 +177,18 @@ impl TestImage {
     }
 
     pub(crate) fn manifest_of(&self, layers: &[Vec<u8>]) -> Vec<u8> {
-        let describe = |bytes: &[u8]| serde_json::json!({"mediaType": "application/octet-stream", "digest": sha256(bytes), "size": bytes.len()});
-        let layers: Vec<_> = layers.iter().map(|l| describe(l)).collect();
+        let describe = |kind: &str, bytes: &[u8]| {
+            let kind = format!("application/vnd.oci.image.{kind}");
+            serde_json::json!({"mediaType": kind, "digest": sha256(bytes), "size": bytes.len()})
+        };
+        let layer = |bytes: &Vec<u8>| match bytes[..2] {
+            [0x1f, 0x8b] => describe("layer.v1.tar+gzip", bytes),
+            _ => describe("layer.v1.tar+zstd", bytes),
+        };
         let manifest = serde_json::json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": describe(&self.config), "layers": layers,
+            "config": describe("config.v1+json", &self.config),
+            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
         });
         serde_json::to_vec(&manifest).unwrap()
     }

@@ -29,6 +29,10 @@ struct FakeRegistry {
     private: bool,
     /// Sends half of this blob and then nothing, after it has told that it did.
     stuck: Mutex<Option<String>>,
+    /// Breaks off after so many bytes of any one answer.
+    cut_after: Option<usize>,
+    /// Goes on where it is asked to.
+    ranges: bool,
     sent_half: Notify,
 }
 
@@ -121,6 +125,9 @@ async fn blob(
     let Some(bytes) = fake.blobs.lock().get(&digest).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if let Some(most) = fake.cut_after {
+        return cut(&bytes, most, from(&headers).filter(|_| fake.ranges));
+    }
     if fake.stuck.lock().as_ref() != Some(&digest) {
         return bytes.into_response();
     }
@@ -131,6 +138,32 @@ async fn blob(
         std::future::pending().await
     });
     Body::from_stream(first.chain(never)).into_response()
+}
+
+/// Where a request wants to go on.
+fn from(headers: &HeaderMap) -> Option<usize> {
+    let range = headers.get(header::RANGE)?.to_str().unwrap();
+    let start = range.strip_prefix("bytes=")?.strip_suffix('-')?;
+    Some(start.parse().unwrap())
+}
+
+/// At most so many bytes, and then the connection breaks if there were more.
+fn cut(bytes: &[u8], most: usize, from: Option<usize>) -> Response {
+    let status = match from {
+        Some(_) => StatusCode::PARTIAL_CONTENT,
+        None => StatusCode::OK,
+    };
+    let rest = &bytes[from.unwrap_or(0)..];
+    let sent = Bytes::copy_from_slice(&rest[..rest.len().min(most)]);
+    let broken = (sent.len() < rest.len()).then(|| Err(std::io::Error::other("cut")));
+    let body = stream::iter(std::iter::once(Ok(sent)).chain(broken));
+    // A moment of its own, so that what was sent leaves before the connection does.
+    let body = body.then(|piece| async {
+        tokio::task::yield_now().await;
+        piece
+    });
+    let length = [(header::CONTENT_LENGTH, rest.len())];
+    (status, length, Body::from_stream(body)).into_response()
 }
 
 fn image() -> TestImage {
@@ -234,7 +267,7 @@ async fn logins_are_exchanged_and_refused() {
             Ok(_) => assert!(works, "{shown}"),
             Err(error) => {
                 assert!(
-                    !works && matches!(error, ImageError::Registry { .. }),
+                    !works && matches!(error, ImageError::Login { .. }),
                     "{shown}: {error:?}"
                 );
             }
@@ -275,6 +308,34 @@ async fn pull_changed(store: &Store, image: &TestImage, upper: Vec<u8>) -> Image
     fake.blobs.lock().extend(image.blobs());
     assert!(pull().await.is_ok(), "a bad answer does not stick");
     error
+}
+
+#[tokio::test]
+async fn a_transfer_that_is_cut_off_goes_on_where_it_was() {
+    let noise: Vec<u8> = (0..300_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let image = TestImage::new(vec![Tar::new().file("usr/noise", &noise).done()]);
+    let layer = &image.layers[0];
+    let cutting = |ranges| FakeRegistry {
+        cut_after: Some(layer.len() / 4 + 1),
+        ranges,
+        ..FakeRegistry::holding(&image)
+    };
+    let (fake, name) = cutting(true).start().await;
+    let store = Store::new();
+    let got = store.images.ensure(&name, Progress::none()).await.unwrap();
+    assert!(fs::read(got.layers[0].join("usr/noise")).unwrap() == noise);
+    assert_eq!(fake.hits(layer), 4);
+
+    // One that always begins anew never gets further.
+    let (fake, name) = cutting(false).start().await;
+    let error = Store::new().images.ensure(&name, Progress::none()).await;
+    assert!(
+        matches!(error, Err(ImageError::Unreachable { .. })),
+        "{error:?}"
+    );
+    assert!(fake.hits(layer) > 4);
 }
 
 /// Its compressed digest is right, but what it unpacks to is not what the config says.
@@ -318,7 +379,7 @@ async fn manifests_must_be_those_that_were_asked_for() {
         .pull(&format!("{name}:nope"), Auth::Anonymous, Progress::none())
         .await;
     assert!(
-        matches!(missing, Err(ImageError::Registry { .. })),
+        matches!(missing, Err(ImageError::Missing { .. })),
         "{missing:?}"
     );
 }
