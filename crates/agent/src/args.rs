@@ -14,6 +14,8 @@ pub(crate) enum Source {
     Connected,
     /// Listen on this path.
     Path(PathBuf),
+    /// Connect to this path, again whenever a link ends.
+    Dial(PathBuf),
 }
 
 /// What the launcher wants.
@@ -26,7 +28,7 @@ pub(crate) struct Args {
 /// Why the arguments mean nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
-    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --level restricted|root")]
+    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --level restricted|root")]
     Unknown(OsString),
     #[error("{0} needs a value")]
     Incomplete(&'static str),
@@ -45,6 +47,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Ar
             Some("--listen") => {
                 let path = args.next().ok_or(ArgsError::Incomplete("--listen"))?;
                 parsed.source = Source::Path(path.into());
+            }
+            Some("--dial") => {
+                let path = args.next().ok_or(ArgsError::Incomplete("--dial"))?;
+                parsed.source = Source::Dial(path.into());
             }
             Some("--level") => {
                 let level = args.next().ok_or(ArgsError::Incomplete("--level"))?;

@@ -83,7 +83,8 @@ fn close_all_on_exec() -> io::Result<()> {
         libc::syscall(
             libc::SYS_close_range,
             LINK_FD,
-            libc::c_uint::MAX,
+            // No descriptor has a higher number, and not every kernel takes one.
+            RawFd::MAX,
             libc::CLOSE_RANGE_CLOEXEC,
         )
     };

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use skerry_proto::agent::ToAgent;
@@ -12,6 +13,7 @@ use skerry_proto::frame::{self, FrameError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::sleep;
 
 use crate::agent::Agent;
 use crate::args::Source;
@@ -20,12 +22,16 @@ use crate::outbox::Outbox;
 
 /// Encoded messages gathered for one write.
 const BATCH_BYTES: usize = 128 * 1024;
+/// Between two attempts to dial there is this much more rest each time, up to the most.
+const DIAL_REST: Duration = Duration::from_millis(1);
+const MAX_DIAL_REST: Duration = Duration::from_millis(200);
 
 /// Where links come from, made before the loop runs.
 #[derive(Debug)]
 pub(crate) enum Links {
     Listener(std::os::unix::net::UnixListener),
     Only(std::os::unix::net::UnixStream),
+    Dialled(PathBuf),
 }
 
 /// Why a link ended.
@@ -45,6 +51,7 @@ impl Links {
             Source::Inherited => Ok(Self::Listener(boot::take_link()?.into())),
             Source::Connected => Ok(Self::Only(boot::take_link()?.into())),
             Source::Path(path) => Ok(Self::Listener(bind(path)?)),
+            Source::Dial(path) => Ok(Self::Dialled(path.clone())),
         }
     }
 
@@ -60,6 +67,7 @@ impl Links {
                 listener.set_nonblocking(true)?;
                 accept(agent, &UnixListener::from_std(listener)?).await
             }
+            Self::Dialled(path) => dial(agent, &path).await,
         }
     }
 }
@@ -80,6 +88,19 @@ async fn accept(agent: &Rc<Agent>, listener: &UnixListener) -> io::Result<()> {
             () = serve(agent, stream) => listener.accept().await,
         };
         stream = next?.0;
+    }
+}
+
+/// Whoever listens may go and come back, and nothing tells when.
+async fn dial(agent: &Rc<Agent>, path: &Path) -> ! {
+    let mut rest = Duration::ZERO;
+    loop {
+        if let Ok(stream) = UnixStream::connect(path).await {
+            serve(agent, stream).await;
+            rest = Duration::ZERO;
+        }
+        rest = (rest + DIAL_REST).min(MAX_DIAL_REST);
+        sleep(rest).await;
     }
 }
 
