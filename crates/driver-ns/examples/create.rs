@@ -50,6 +50,7 @@ async fn measure(count: usize) -> Result<(), Box<dyn Error>> {
         network: None,
         cgroup_parent: cgroup_parent.clone(),
         first_id: Options::FIRST_ID,
+        why_one_id: None,
     })
     .await?;
     println!("{:#?}", driver.capabilities());

@@ -15,6 +15,7 @@ use skerry_driver::{
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::idmap::Ids;
 use skerry_sys::memfd;
 use skerry_types::SandboxId;
 use tokio::io::unix::AsyncFd;
@@ -25,9 +26,10 @@ use crate::record::{Records, State};
 use crate::spawner::Client;
 use crate::start::Source;
 
-const ROOTLESS_NOTES: [&str; 1] = [
-    "programs run as one user, who is uid 0 inside; start the node as root for users and level root",
-];
+const ONE_ID_NOTE: &str =
+    "programs run as one user, who is uid 0 inside, and there is no level root";
+const SHARED_RANGE_NOTE: &str =
+    "all sandboxes have the same range of ids, and are kept apart by their namespaces";
 const NO_CGROUP_NOTES: [&str; 2] = [
     "the number of processes is bounded all the same, by an rlimit",
     "a fork copies files while the parent writes, since it cannot be frozen",
@@ -46,8 +48,10 @@ pub struct NsDriver {
     pub(crate) client: Client,
     pub(crate) agent: OwnedFd,
     pub(crate) first_id: u32,
+    /// What this process has to give.
+    pub(crate) ids: Ids,
     /// Id ranges in use, by their first id.
-    pub(crate) ids: Mutex<BTreeSet<u32>>,
+    pub(crate) taken: Mutex<BTreeSet<u32>>,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
 }
 
@@ -63,17 +67,16 @@ pub(crate) struct Live {
 impl NsDriver {
     /// Looks at the machine, starts the spawner and reads what earlier daemons left in the records.
     pub async fn new(options: Options) -> Result<Self, DriverError> {
-        let rootless = !rustix::process::geteuid().is_root();
+        let ids = Ids::own().map_err(DriverError::step("look at its own ids"))?;
         // Files of sandboxes lie below with owners and set-uid bits as they are inside.
         fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
             .map_err(DriverError::step("close the data folder to others"))?;
-        let records =
-            Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
-        let ids = ids_in_use(&records).map_err(DriverError::step("read records"))?;
         let storage = options
             .storage
             .facts()
             .map_err(DriverError::step("look at the storage"))?;
+        let records = Records::open(&storage.path).map_err(DriverError::step("open records"))?;
+        let taken = ids_in_use(&records).map_err(DriverError::step("read records"))?;
         let mut notes = Vec::new();
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("no memory, CPU and process limits: {error}")))
@@ -82,14 +85,12 @@ impl NsDriver {
             notes.extend(NO_CGROUP_NOTES.map(str::to_owned));
         }
         let nat = nat(options.network.as_ref(), &mut notes).await?;
-        if rootless {
-            notes.extend(ROOTLESS_NOTES.map(str::to_owned));
-        }
+        notes.extend(id_note(ids, options.why_one_id));
         notes.extend(storage.why_not_better.clone());
         let capabilities = Capabilities {
             driver: "ns".to_owned(),
             isolation: Isolation::Namespace,
-            rootless,
+            rootless: ids != Ids::All,
             pause: cgroups.is_some(),
             pause_to_disk: false,
             file_snapshot: false,
@@ -98,8 +99,8 @@ impl NsDriver {
             constant_time_fork: storage.constant_time_fork,
             limits: cgroups.is_some(),
             disk_quota: storage.disk_quota,
-            level_root: !rootless,
-            users: !rootless,
+            level_root: ids != Ids::One,
+            users: ids != Ids::One,
             nat,
             notes,
         };
@@ -115,7 +116,8 @@ impl NsDriver {
             agent: memfd::sealed_program("skerry-agent", options.agent)
                 .map_err(DriverError::step("load the agent"))?,
             first_id: options.first_id,
-            ids: Mutex::new(ids),
+            ids,
+            taken: Mutex::new(taken),
             live: Mutex::default(),
         })
     }
@@ -177,6 +179,10 @@ impl Driver for NsDriver {
 
     async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
         let state = self.state(parent)?;
+        if state.first_id.is_some() != (self.ids != Ids::One) {
+            let text = "its files have owners of another range of ids than this server's";
+            return Err(DriverError::Unsupported(text.to_owned()));
+        }
         let paused = state.paused || self.live(parent).is_none();
         self.start(spec, Source::Fork { parent, paused }).await
     }
@@ -308,6 +314,15 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(DriverError::step(step))?
         .map_err(DriverError::step(step))
+}
+
+fn id_note(ids: Ids, why_one_id: Option<String>) -> Option<String> {
+    match (ids, why_one_id) {
+        (Ids::All, _) => None,
+        (Ids::Range { .. }, _) => Some(SHARED_RANGE_NOTE.to_owned()),
+        (Ids::One, None) => Some(ONE_ID_NOTE.to_owned()),
+        (Ids::One, Some(why)) => Some(format!("{ONE_ID_NOTE}: {why}")),
+    }
 }
 
 fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {

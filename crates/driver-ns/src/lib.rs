@@ -13,6 +13,8 @@ mod remove;
 mod seccomp;
 pub mod spawner;
 mod start;
+mod users;
 
 pub use driver::NsDriver;
 pub use options::Options;
+pub use users::{UsersError, enter as enter_users};

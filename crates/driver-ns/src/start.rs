@@ -11,13 +11,14 @@ use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Door, Group, Limits};
+use skerry_sys::idmap::{Ids, RANGE};
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::SandboxId;
 
 use crate::driver::{Live, NsDriver, blocking, facts};
 use crate::record::{Agent, State};
-use crate::spawner::{DoorKind, Fds, IDS, MAX_TREES, Request, SpawnError, Started};
+use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
 
 const MIB: u64 = 1024 * 1024;
 /// Freezing takes as long as the longest system call that cannot be interrupted.
@@ -160,13 +161,15 @@ impl NsDriver {
         })
     }
 
-    /// A range of ids that no other sandbox of this node has; `None` without privilege.
+    /// A range of ids that no other sandbox of this node has, where there is more than one; `None` if there is a single id.
     fn take_ids(&self, spec: &Spec) -> Result<Option<u32>, DriverError> {
-        if self.capabilities.rootless {
-            return Ok(None);
+        match self.ids {
+            Ids::One => return Ok(None),
+            Ids::Range { first } => return Ok(Some(first)),
+            Ids::All => {}
         }
-        let mut used = self.ids.lock();
-        let mut ranges = (self.first_id..=u32::MAX - IDS).step_by(IDS as usize);
+        let mut used = self.taken.lock();
+        let mut ranges = (self.first_id..=u32::MAX - RANGE).step_by(RANGE as usize);
         let free = ranges.find(|first| !used.contains(first)).ok_or_else(|| {
             DriverError::Unsupported(format!("sandbox {}: no id range is left", spec.id))
         })?;
@@ -208,10 +211,11 @@ impl NsDriver {
         let storage = Arc::clone(&self.storage);
         let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
         // On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
-        let owner = (
+        let own = (
             rustix::process::geteuid().as_raw(),
             rustix::process::getegid().as_raw(),
         );
+        let owner = self.ids.on_disk(0).map_or(own, |id| (id, id));
         let Source::Fork { parent, paused } = source else {
             let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
             return made
@@ -262,6 +266,7 @@ impl NsDriver {
             hostname: spec.hostname.clone(),
             privilege: spec.privilege,
             first_id: ground.first_id,
+            shows_ids: self.ids == Ids::All,
             layers: spec.rootfs.layers.clone(),
             volume: ground.volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
@@ -396,6 +401,7 @@ fn spawn_error(error: SpawnError) -> DriverError {
 fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
     move |error| match error {
         StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
+        StorageError::PoolClosed { .. } => DriverError::Unavailable(error.to_string()),
         StorageError::Missing(id) => DriverError::NotFound(id),
         error => DriverError::step(step)(error),
     }

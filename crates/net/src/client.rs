@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use skerry_sys::userns;
 use skerry_types::SandboxId;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc};
@@ -68,11 +69,24 @@ impl Network {
                 userns: std::sync::OnceLock::new(),
             }),
         };
-        if let (Reply::Userns { own: true }, Some(fd)) = network.call(&Request::Userns).await? {
-            // The cell was made three lines up.
-            let _full = network.inner.userns.set(fd);
+        if !network.learn_userns().await? {
+            // It is of an earlier server in another user namespace, and of no use to processes in this one.
+            network.stop().await?;
+            network.learn_userns().await?;
         }
         Ok(network)
+    }
+
+    /// Asks whose user namespace owns the networks. `false`: one that no process of ours can join.
+    async fn learn_userns(&self) -> Result<bool> {
+        let (Reply::Userns { own }, Some(fd)) = self.call(&Request::Userns).await? else {
+            return Err(Error::Unexpected);
+        };
+        if own && !rustix::process::geteuid().is_root() {
+            let _told_before = self.inner.userns.set(fd);
+            return Ok(true);
+        }
+        userns::is_own(&fd).map_err(Error::Userns)
     }
 
     /// The user namespace that owns all network namespaces, when the gateway runs without

@@ -151,10 +151,10 @@ impl Gateway {
     }
 
     async fn userns(&self, wire: &Wire) -> io::Result<()> {
+        let userns = File::open("/proc/self/ns/user")?;
         let own = self.rootless;
-        let userns = own.then(|| File::open("/proc/self/ns/user")).transpose()?;
-        let fd = userns.as_ref().map(AsFd::as_fd);
-        wire.send(&Reply::Userns { own }, fd).await
+        wire.send(&Reply::Userns { own }, Some(userns.as_fd()))
+            .await
     }
 
     /// Waits for refusals, unless the daemon goes away meanwhile.

@@ -59,6 +59,9 @@ pub enum Error {
         /// What is missing and how to get it.
         reason: String,
     },
+    /// Whose user namespace the networks belong to cannot be told.
+    #[error("cannot look at the gateway's user namespace")]
+    Userns(#[source] io::Error),
     /// Every address of the subnet is taken.
     #[error("no free address: every one of the sandbox subnet is in use")]
     NoAddress,

@@ -242,14 +242,28 @@ fn enter_new() -> Result<OwnedFd, MakeError> {
 /// The groups of this user namespace, where a process without privileges has only one.
 fn all_groups() -> io::Result<String> {
     let map = std::fs::read_to_string("/proc/self/gid_map")?;
-    let mut fields = map.split_whitespace().map(str::parse::<u32>);
-    let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
-        (fields.next(), fields.next(), fields.next())
-    else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    let last = first.saturating_add(count - 1).min(MAX_GROUP);
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    let (first, last) = group_range(&map).ok_or_else(invalid)?;
     Ok(format!("{first} {last}"))
+}
+
+/// The groups of a map from the first one on, as far as there is no gap.
+fn group_range(map: &str) -> Option<(u32, u32)> {
+    let numbers = |line: &str| -> Option<(u32, u32)> {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let first = fields.next()?.ok()?;
+        let count = fields.nth(1)?.ok()?;
+        Some((first, first.saturating_add(count.checked_sub(1)?)))
+    };
+    let mut ranges: Vec<_> = map.lines().filter_map(numbers).collect();
+    ranges.sort_unstable();
+    let (first, mut last) = *ranges.first()?;
+    for (next, end) in ranges {
+        if next <= last.saturating_add(1) {
+            last = last.max(end);
+        }
+    }
+    Some((first, last.min(MAX_GROUP)))
 }
 
 /// Keeps `::1` and gives no other interface an IPv6 address.
@@ -265,4 +279,19 @@ fn no_ipv6_on_new_interfaces() -> Result<(), MakeError> {
 fn set(key: &'static str, value: &str) -> Result<(), MakeError> {
     std::fs::write(format!("/proc/sys/net/{key}"), value)
         .map_err(|error| MakeError::Sysctl(key, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_one_range_up_to_a_gap() {
+        assert_eq!(group_range("0 1000 1\n1 100000 65536\n"), Some((0, 65_536)));
+        assert_eq!(group_range("5 7 1\n0 1 3\n"), Some((0, 2)));
+        let all = "         0          0 4294967295\n";
+        assert_eq!(group_range(all), Some((0, MAX_GROUP)));
+        assert_eq!(group_range(""), None);
+        assert_eq!(group_range("0 0 0"), None);
+    }
 }

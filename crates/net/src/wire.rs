@@ -118,7 +118,7 @@ pub(crate) enum Reply {
     Facts {
         facts: Facts,
     },
-    /// With the user namespace as file descriptor, when there is one of its own.
+    /// With the user namespace of the gateway as file descriptor; `own`: it made that itself.
     Userns {
         own: bool,
     },

@@ -18,8 +18,10 @@ pub(crate) struct Request {
     pub(crate) label: String,
     pub(crate) hostname: String,
     pub(crate) privilege: Privilege,
-    /// The id on the host of uid 0 inside; 65 536 belong to the sandbox. `None`: uid 0 is the caller, and there is no other.
+    /// What uid 0 inside is to the spawner; 65 536 ids belong to the sandbox. `None`: uid 0 is the caller, and there is no other.
     pub(crate) first_id: Option<u32>,
+    /// Files belong to the ids inside and are shown with the sandbox's; otherwise they belong to the sandbox's already.
+    pub(crate) shows_ids: bool,
     /// Lowest first.
     pub(crate) layers: Vec<PathBuf>,
     /// Holds `upper` and `work`.

@@ -19,12 +19,12 @@ use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 use skerry_sys::cgroup::Door;
-use skerry_sys::clone::SingleThreaded;
+use skerry_sys::clone::{self, SingleThreaded};
+use skerry_sys::idmap::Ids;
 use skerry_sys::{exec, fdpass};
 
 pub(crate) use client::{Client, SpawnError, Started};
 pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Request};
-pub(crate) use spawn::IDS;
 
 use crate::seccomp::Filter;
 use message::{MAX_BYTES, Reply};
@@ -124,6 +124,10 @@ fn serve() -> io::Result<()> {
 
 impl Spawner {
     fn new() -> io::Result<Self> {
+        if let Ids::Range { .. } = Ids::own()? {
+            // Root of a user namespace that the host's network does not belong to: who leaves it cannot come back.
+            clone::own_network_namespace()?;
+        }
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         // Number 3 is taken from here on, by `null` at the latest: no request's descriptor stands where the agent wants its link.
         Ok(Self {

@@ -9,7 +9,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 use skerry_sys::cgroup::Door;
 use skerry_sys::clone::{self, Forked, Namespaces};
-use skerry_sys::idmap::{self, IdRange};
+use skerry_sys::idmap::{self, IdRange, RANGE};
 use skerry_sys::{fdpass, pidfd};
 
 use super::laps::Laps;
@@ -17,8 +17,6 @@ use super::message::{Failure, Lap, Request};
 use super::trees::Trees;
 use super::{Fds, Spawner, child};
 
-/// Ids of a sandbox.
-pub(crate) const IDS: u32 = 65_536;
 /// A child that has not become the agent by then is stuck, on a dead network file system perhaps.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_REPORT_BYTES: usize = 16 * 1024;
@@ -121,9 +119,10 @@ fn bring_up(
     laps.lap("id maps");
     let trees = match request.first_id {
         Some(_) => {
-            let users = std::fs::File::open(format!("/proc/{pid}/ns/user"))
-                .map_err(Failure::at("open the user namespace"))?;
-            Trees::collect(request, Some(users.as_fd()))?.into_fds()
+            let open = || std::fs::File::open(format!("/proc/{pid}/ns/user"));
+            let users = request.shows_ids.then(open).transpose();
+            let users = users.map_err(Failure::at("open the user namespace"))?;
+            Trees::collect(request, users.as_ref().map(AsFd::as_fd))?.into_fds()
         }
         // Without privilege only the child, in its own mount namespace, may copy mounts.
         None => Vec::new(),
@@ -143,7 +142,7 @@ fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
         count,
     };
     if let Some(first) = request.first_id {
-        let all = range(0, first, IDS);
+        let all = range(0, first, RANGE);
         return idmap::write(pid, all, all, true);
     }
     let user = range(0, rustix::process::geteuid().as_raw(), 1);

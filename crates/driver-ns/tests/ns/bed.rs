@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use skerry_driver_ns::{NsDriver, Options};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
+use skerry_sys::idmap::Ids;
 use skerry_sys::mount;
 use skerry_types::{Resources, SandboxId};
 
@@ -88,6 +89,7 @@ impl Bed {
             network,
             cgroup_parent: self.cgroup_parent.clone(),
             first_id: Options::FIRST_ID,
+            why_one_id: None,
         };
         NsDriver::new(options).await.unwrap()
     }
@@ -224,4 +226,18 @@ fn make_image(image: &Path) {
     .unwrap();
     fs::write(image.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
     symlink("/etc/passwd", image.join("etc/hostname")).unwrap();
+    let ids = Ids::own().unwrap();
+    give(image, ids.on_disk(0));
+    give(&image.join("home/user"), ids.on_disk(1000));
+}
+
+/// Gives a folder and what is in it to an id, if there is more than one.
+fn give(path: &Path, owner: Option<u32>) {
+    let Some(owner) = owner else { return };
+    lchown(path, Some(owner), Some(owner)).unwrap();
+    if fs::symlink_metadata(path).unwrap().is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), Some(owner));
+        }
+    }
 }

@@ -14,5 +14,6 @@ mod crash;
 mod life;
 mod limits;
 mod network;
+mod range;
 mod rootless;
 mod walls;

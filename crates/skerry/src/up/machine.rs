@@ -13,7 +13,7 @@ use skerry_driver::Driver;
 use skerry_driver_ns::{NsDriver, Options as NsOptions};
 use skerry_image::Images;
 use skerry_net::{Config, Network, Options as NetOptions};
-use skerry_node::Node;
+use skerry_node::{Node, ReadyLimits};
 use skerry_storage::{Options as StorageOptions, Storage};
 use skerry_store::LOCAL_NODE;
 
@@ -30,6 +30,7 @@ pub(crate) struct Machine {
 
 /// Moves this process, which has one thread yet, into a mount namespace of its own that still sees what the host mounts later.
 pub(crate) fn enter_private_mounts() -> anyhow::Result<()> {
+    // Also as root of a user namespace.
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -40,7 +41,11 @@ pub(crate) fn enter_private_mounts() -> anyhow::Result<()> {
 }
 
 impl Machine {
-    pub(crate) async fn open(data_dir: &DataDir, egress_allow: &[IpNet]) -> anyhow::Result<Self> {
+    pub(crate) async fn open(
+        data_dir: &DataDir,
+        egress_allow: &[IpNet],
+        why_one_id: Option<String>,
+    ) -> anyhow::Result<Self> {
         let path = data_dir.path().to_owned();
         let storage =
             tokio::task::spawn_blocking(move || Storage::open(&path, &StorageOptions::default()))
@@ -56,6 +61,7 @@ impl Machine {
             network: network.clone(),
             cgroup_parent: cgroup_parent(data_dir)?,
             first_id: NsOptions::FIRST_ID,
+            why_one_id,
         })
         .await?;
         Ok(Self {
@@ -112,6 +118,15 @@ impl Machine {
         {
             tracing::debug!(%error, "the gateway ends later by itself");
         }
+    }
+}
+
+/// Virtual machines that nobody uses yet get at most a quarter of the memory.
+pub(crate) fn ready_limits(each: u32) -> ReadyLimits {
+    let total_kb = rustix::system::sysinfo().totalram as u64 / 1024;
+    ReadyLimits {
+        each: each as usize,
+        memory_mb: total_kb / 1024 / 4,
     }
 }
 
