@@ -198,7 +198,8 @@ impl ImageError {
                 "`skopeo copy docker://{image} oci-archive:image.tar` with your login, then `skerry image import image.tar NAME`"
             )),
             Self::Unreachable { .. } => Some(
-                "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY".to_owned(),
+                "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+                    .to_owned(),
             ),
             Self::InUse { .. } => Some("delete the sandboxes that use it first".to_owned()),
             Self::Base(error) => error.hint(),

@@ -274,7 +274,8 @@ impl Source {
             }
             hash.update(chunk);
             tell(chunk.len());
-            out.write_all(chunk).map_err(ImageError::io("write", what))?;
+            out.write_all(chunk)
+                .map_err(ImageError::io("write", what))?;
             Ok(())
         };
         let mut taken = 0;

@@ -53,6 +53,30 @@ impl DataDir {
         self.0.join("url")
     }
 
+    /// The process of the server.
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.0.join("pid")
+    }
+
+    /// What a server in the background says.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// Leaves word that this process serves it.
+    pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
+        std::fs::write(self.pid_file(), std::process::id().to_string())?;
+        std::fs::write(self.url_file(), url)
+    }
+
+    /// Nobody serves it any more.
+    pub(crate) fn withdraw(&self) {
+        for file in [self.url_file(), self.pid_file()] {
+            // One that stays is not believed: nothing answers there.
+            drop(std::fs::remove_file(file));
+        }
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.0.join("skerry.db")
     }

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::internal::Internal;
-use crate::up::UpArgs;
+use crate::up::{DownArgs, UpArgs};
 
 /// Linux computers for software agents: isolated, started in milliseconds, forked like a branch, recorded.
 #[derive(Debug, Parser)]
@@ -36,13 +36,13 @@ struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
     /// Where the server is; the one that runs on this machine unless said
-    #[arg(long, env = env::URL, global = true, help_heading = "Server", value_name = "URL")]
+    #[arg(long, env = env::URL, global = true, help_heading = "Server", value_name = "URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
     /// The key to call it with; the one that the server on this machine made unless said
     #[arg(long, env = env::API_KEY, global = true, help_heading = "Server", value_name = "KEY", hide_env_values = true)]
     pub(crate) api_key: Option<String>,
     /// The folder of everything that a server keeps
-    #[arg(long, env = env::DATA_DIR, global = true, help_heading = "Server", value_name = "FOLDER")]
+    #[arg(long, env = env::DATA_DIR, global = true, help_heading = "Server", value_name = "FOLDER", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long, global = true, help_heading = "Server")]
@@ -52,6 +52,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(UpArgs),
+    Down(DownArgs),
     /// Say what this machine can do, and what would help it do more
     Doctor,
     #[command(flatten)]
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|error| env::blame(error, |name| std::env::var(name).ok()).exit());
     let done = match command {
         Command::Up(args) => up::main(&global, args),
+        Command::Down(args) => up::down(&global, &args),
         Command::Doctor => doctor::main(&global),
         Command::Cli(command) => return cli::main(*command, &global),
         Command::Internal(internal) => return internal::main(internal),

@@ -85,7 +85,10 @@ impl Recipe {
     /// The tool's arguments; it writes the archive to its output.
     pub(super) fn arguments(&self, sources: &[&Path], proxies: &[String]) -> Vec<String> {
         let mut arguments = vec![
-            format!("--mode={}", if self.as_root { "root" } else { "fakechroot" }),
+            format!(
+                "--mode={}",
+                if self.as_root { "root" } else { "fakechroot" }
+            ),
             "--variant=minbase".to_owned(),
             "--format=tar".to_owned(),
             format!("--include={}", PACKAGES.join(",")),

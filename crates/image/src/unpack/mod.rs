@@ -36,12 +36,7 @@ const PRIVATE_WHITEOUT: &[u8] = b".wh..wh.";
 /// Unpacks the plain tar stream into the empty folder `target`; gives the SHA-256 of the stream.
 ///
 /// Files get the archive's owners as these ids have them on disk.
-pub(crate) fn unpack(
-    tar: impl Read,
-    target: &Path,
-    ids: Ids,
-    budget: &Budget,
-) -> Result<String> {
+pub(crate) fn unpack(tar: impl Read, target: &Path, ids: Ids, budget: &Budget) -> Result<String> {
     let meter = Meter::new(tar, budget);
     let mut tree = Tree::open(target, ids)?;
     let mut archive = tar::Archive::new(&meter);

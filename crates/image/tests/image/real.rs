@@ -124,9 +124,7 @@ fn image() -> TestImage {
         .folder("etc")
         .file("etc/gone", b"gone")
         .file("etc/noise", &noise);
-    let upper = Tar::new()
-        .file("etc/.wh.gone", b"")
-        .file("etc/new", b"new");
+    let upper = Tar::new().file("etc/.wh.gone", b"").file("etc/new", b"new");
     TestImage::new(vec![lower.done(), upper.done()])
 }
 
@@ -171,11 +169,18 @@ fn several(store: &Store, ours: &TestImage) -> PathBuf {
         "manifests": [entry(&other, "s390x"), entry(ours, arch())],
     });
     let index = index.to_string().into_bytes();
-    layout(store, "index", &[parts(&other), parts(ours), vec![index]].concat())
+    layout(
+        store,
+        "index",
+        &[parts(&other), parts(ours), vec![index]].concat(),
+    )
 }
 
 async fn pull(store: &Store, name: &str) -> Result<std::sync::Arc<Image>> {
-    store.images.pull(name, Auth::Anonymous, Progress::none()).await
+    store
+        .images
+        .pull(name, Auth::Anonymous, Progress::none())
+        .await
 }
 
 fn check(image: &Image) {
@@ -236,11 +241,17 @@ async fn what_is_not_there_not_allowed_or_not_right_is_said_as_such() {
     };
     for auth in [Auth::Anonymous, basic("wrong")] {
         let refused = get("app:1", auth).await;
-        assert!(matches!(refused, Err(ImageError::Login { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ImageError::Login { .. })),
+            "{refused:?}"
+        );
     }
     for missing in ["app:2", "nosuch:1", &format!("app@{}", sha256(b"other"))] {
         let missing = get(missing, basic("secret")).await;
-        assert!(matches!(missing, Err(ImageError::Missing { .. })), "{missing:?}");
+        assert!(
+            matches!(missing, Err(ImageError::Missing { .. })),
+            "{missing:?}"
+        );
     }
     // One bit of a layer turned over on the registry's disk.
     let blob = registry.blob(&sha256(&image.layers[0]));
@@ -254,7 +265,10 @@ async fn what_is_not_there_not_allowed_or_not_right_is_said_as_such() {
     check(&get("app:1", basic("secret")).await.unwrap());
 
     let nobody = pull(&store, "127.0.0.1:1/app:1").await;
-    assert!(matches!(nobody, Err(ImageError::Unreachable { .. })), "{nobody:?}");
+    assert!(
+        matches!(nobody, Err(ImageError::Unreachable { .. })),
+        "{nobody:?}"
+    );
 }
 
 #[tokio::test]
@@ -303,14 +317,32 @@ async fn what_podman_saves_is_imported() {
     let folder = store.folder.path().display().to_string();
     let podman = |args: &[&str]| {
         let (root, run_root) = (format!("{folder}/root"), format!("{folder}/run"));
-        let own = ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs"];
-        run("podman", &[&own[..], &["--cgroup-manager", "cgroupfs"], args].concat());
+        let own = [
+            "--root",
+            &root,
+            "--runroot",
+            &run_root,
+            "--storage-driver",
+            "vfs",
+        ];
+        run(
+            "podman",
+            &[&own[..], &["--cgroup-manager", "cgroupfs"], args].concat(),
+        );
     };
     let saved = store.write("in.tar", &archive(&image().docker_save()));
     podman(&["load", "--quiet", "--input", &saved.display().to_string()]);
     for format in ["docker-archive", "oci-archive"] {
         let out = format!("{folder}/{format}.tar");
-        podman(&["save", "--quiet", "--format", format, "--output", &out, "demo:latest"]);
+        podman(&[
+            "save",
+            "--quiet",
+            "--format",
+            format,
+            "--output",
+            &out,
+            "demo:latest",
+        ]);
         let got = store.images.import_archive(&out, format, Progress::none());
         check(&got.await.unwrap());
     }

@@ -170,7 +170,7 @@ async fn download(sandbox: &Sandbox, from: &str, to: &Path) -> anyhow::Result<Pa
             .await
             .map(|()| 0)
     };
-    let left_out = written.with_context(|| format!("cannot write {}", to.display()))?;
+    let left_out = written.with_context(|| format!("cannot copy it to {}", to.display()))?;
     drop(progress);
     if left_out > 0 {
         note(&format!(

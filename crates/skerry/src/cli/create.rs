@@ -63,6 +63,12 @@ pub(crate) struct Spec {
     /// The project it belongs to
     #[arg(long, value_name = "PROJECT")]
     project: Option<String>,
+    /// Where it runs; the server's own region unless given
+    #[arg(long, value_name = "REGION")]
+    region: Option<String>,
+    /// It may wait this long for a place where none is free: 90s, 15m
+    #[arg(long, value_name = "TIME", value_parser = parse::seconds)]
+    queue: Option<u64>,
 }
 
 /// What happens to a sandbox at its end.
@@ -103,6 +109,8 @@ impl Spec {
             driver: self.driver,
             isolation: self.isolation,
             project: self.project,
+            region: self.region,
+            queue_timeout_seconds: self.queue,
             ..CreateSandbox::default()
         }
     }
@@ -149,7 +157,7 @@ pub(crate) fn remark(made: &Record) -> Option<String> {
                 .failure_message
                 .as_deref()
                 .unwrap_or("nobody knows why");
-            Some(format!("error: it failed: {why}"))
+            Some(format!("error: the sandbox did not start: {why}"))
         }
         other => Some(format!("it is {other}")),
     }

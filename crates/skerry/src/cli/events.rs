@@ -77,14 +77,18 @@ fn summary(data: &Value) -> String {
         return String::new();
     };
     let said = fields.iter().filter(|(_, value)| !is_nothing(value));
-    let words = said.map(|(name, value)| format!("{name}={}", short(value)));
+    let words = said.map(|(name, value)| match value {
+        Value::Object(_) => summary(value),
+        _ => format!("{name}={}", short(value)),
+    });
     words.collect::<Vec<_>>().join(" ")
 }
 
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
-        Value::Array(items) => items.is_empty(),
+        // What has fields of its own is for programs.
+        Value::Array(items) => items.iter().all(Value::is_object),
         Value::Object(fields) => fields.is_empty(),
         _ => false,
     }

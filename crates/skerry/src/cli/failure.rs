@@ -14,9 +14,10 @@ Exit codes:
   0  it worked          3  there is no such thing
   1  it did not work    4  no server could be reached
   2  wrong usage        5  the key is missing, unknown or may not do this
-  run, exec and sh end with the code of the command they ran: 124 when it took too long, 127 when it could
-  not be started, 128 + n when signal n ended it (137 also when it was out of memory), and 125 when it
-  is not known how it ended or Skerry itself failed.";
+  run, exec and sh end with the code of the command they ran: 124 when it
+  took too long, 127 when it could not be started, 128 + n when signal n
+  ended it (137 also when it was out of memory), and 125 when it is not known
+  how it ended or Skerry itself failed.";
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -107,13 +108,27 @@ fn message(error: &anyhow::Error) -> String {
     let mut in_http = false;
     while let Some(cause) = causes.next() {
         in_http |= cause.is::<HttpError>();
-        let text = cause.to_string();
+        let text = plain(cause.to_string());
         let is_said = parts.iter().any(|part| part.contains(&text));
         if !is_said && (!in_http || causes.peek().is_none()) {
             parts.push(text);
         }
     }
     parts.join(": ")
+}
+
+/// The system's words without the number that says the same, and without the name of a file that was there for a moment.
+fn plain(text: String) -> String {
+    let Some((words, rest)) = text.split_once(" (os error ") else {
+        return text;
+    };
+    let rest = rest.split_once(')').map_or("", |(_, rest)| rest);
+    let rest = if rest.starts_with(" at path ") {
+        ""
+    } else {
+        rest
+    };
+    format!("{words}{rest}")
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {

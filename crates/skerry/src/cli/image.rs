@@ -102,6 +102,7 @@ async fn ls(ctx: &Context) -> anyhow::Result<()> {
 async fn pull(ctx: &Context, reference: &str) -> anyhow::Result<()> {
     let mut events = ctx.client.pull_image(reference).await?;
     let progress = Progress::start(reference, None);
+    let mut step = String::new();
     while let Some(event) = events.next().await? {
         match event {
             PullEvent::Progress { .. } if ctx.out.json => output::json_line(&event)?,
@@ -111,8 +112,15 @@ async fn pull(ctx: &Context, reference: &str) -> anyhow::Result<()> {
                 total_bytes,
                 message,
             } => {
-                let what = printable(&format!("{phase} {message}"));
-                progress.set(what, done_bytes, total_bytes);
+                if !progress.is_shown() && step != phase {
+                    note(&format!("{phase} {reference}"));
+                    step.clone_from(&phase);
+                }
+                let what = match message.strip_prefix(&phase) {
+                    Some(_) => message,
+                    None => format!("{phase}: {message}"),
+                };
+                progress.set(printable(&what), done_bytes, total_bytes);
             }
             PullEvent::Done { image } => {
                 drop(progress);

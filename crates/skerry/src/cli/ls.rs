@@ -132,6 +132,8 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         known("name", record.name.clone()),
         known("status", Some(record.status.to_string())),
         known("failure", record.failure_message.clone()),
+        known("project", record.project.clone()),
+        known("region", Some(record.region.clone())),
         known("image", Some(record.image.clone())),
         known("size", Some(size)),
         known("network", Some(record.network.clone())),

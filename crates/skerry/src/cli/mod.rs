@@ -16,7 +16,7 @@ mod keys;
 mod lifecycle;
 mod logs;
 mod ls;
-mod output;
+pub(crate) mod output;
 mod parse;
 mod progress;
 mod resolve;
@@ -34,7 +34,7 @@ use skerry_client::Client;
 
 use crate::Global;
 
-pub(crate) use failure::{EXIT_CODES, report};
+pub(crate) use failure::{EXIT_CODES, Failure, report};
 use output::Out;
 
 /// Commands that call a server.

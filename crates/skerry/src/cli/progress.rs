@@ -33,6 +33,11 @@ impl Progress {
         }
     }
 
+    /// On a terminal.
+    pub(crate) fn is_shown(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
     pub(crate) fn add(&self, bytes: usize) {
         self.0.inc(bytes as u64);
     }

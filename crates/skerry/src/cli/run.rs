@@ -109,6 +109,11 @@ async fn wait(sandbox: &Sandbox) -> anyhow::Result<()> {
     }
     match record.status {
         SandboxState::Running => Ok(()),
-        _ => Err(Failure::failed(remark(&record).unwrap_or_default()).into()),
+        _ => {
+            let why = record
+                .failure_message
+                .unwrap_or_else(|| format!("it is {}", record.status));
+            Err(Failure::failed(format!("the sandbox did not start: {why}")).into())
+        }
     }
 }

@@ -215,15 +215,18 @@ fn ids(machine: &Machine) -> Finding {
 }
 
 fn base_image(machine: &Machine) -> Finding {
-    if has(machine, "mmdebstrap") {
-        Finding::good("image base", "can be built here: skerry image build")
-    } else {
-        Finding::less(
-            "image base",
-            "cannot be built here; host and OCI images work",
-            "install mmdebstrap",
-        )
-    }
+    let fakes = has(machine, "fakechroot") && has(machine, "fakeroot");
+    let ids = machine.is_root || (machine.sub_ids && has(machine, "newuidmap"));
+    let missing = match (has(machine, "mmdebstrap"), ids || fakes) {
+        (true, true) => {
+            return Finding::good("image base", "can be built here: skerry image build base");
+        }
+        (true, false) => "install fakechroot and fakeroot",
+        (false, true) => "install mmdebstrap",
+        (false, false) => "install mmdebstrap, fakechroot and fakeroot",
+    };
+    let state = "cannot be built here; host and OCI images work";
+    Finding::less("image base", state, missing)
 }
 
 /// What later drivers would use. Said, so that nobody thinks that it is in use now.

@@ -39,11 +39,13 @@ pub(crate) struct Machine {
 }
 
 /// Programs that matter.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 9] = [
     "mkfs.btrfs",
     "nft",
     "newuidmap",
     "mmdebstrap",
+    "fakechroot",
+    "fakeroot",
     "runsc",
     "qemu-system-x86_64",
     "criu",

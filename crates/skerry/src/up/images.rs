@@ -1,5 +1,7 @@
 //! The image store as control and the HTTP edge want to see it.
 
+use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +12,7 @@ use skerry_control::ImageCatalogue;
 use skerry_http::ImageService;
 use skerry_image::{Image, ImageError, Images, Kind, Phase, Progress, Update};
 use skerry_proto::node::ByteStream;
-use skerry_types::{Error, Result};
+use skerry_types::{Error, ErrorCode, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 
@@ -41,7 +43,8 @@ impl ImageService for Service {
     }
 
     async fn inspect(&self, reference: &str) -> Result<ApiImage> {
-        Ok(shown(&self.0.inspect(reference)?.0))
+        let (image, _) = self.0.inspect(reference).map_err(not_here)?;
+        Ok(shown(&image))
     }
 
     async fn pull(&self, reference: String) -> Result<BoxStream<'static, Result<PullEvent>>> {
@@ -50,7 +53,7 @@ impl ImageService for Service {
         let (sender, updates) = watch::channel(None);
         tokio::spawn(forward(updates, events.clone()));
         tokio::spawn(async move {
-            let got = images.ensure(&reference, Progress::watch(sender)).await;
+            let got = images.refresh(&reference, Progress::watch(sender)).await;
             let done = got
                 .map(|image| PullEvent::Done {
                     image: shown(&image),
@@ -66,18 +69,31 @@ impl ImageService for Service {
     }
 
     async fn import(&self, reference: String, archive: ByteStream) -> Result<ApiImage> {
-        let file = spool(archive).await?;
+        let archive = spool(archive, self.0.scratch()?).await?;
         let image = self
             .0
-            .import_archive(file.path(), &reference, Progress::none())
+            .import_scratch(archive, &reference, Progress::none())
             .await?;
         Ok(shown(&image))
     }
 
     async fn remove(&self, reference: &str) -> Result<()> {
         // Sandboxes hold the images that they run on.
-        Ok(self.0.remove(reference, |_| None)?)
+        self.0.remove(reference, |_| None).map_err(not_here)
     }
+}
+
+/// Who names an image to look at or to remove names a thing, not a value of a new one.
+fn not_here(error: ImageError) -> Error {
+    let is_unknown = matches!(error, ImageError::Unknown { .. });
+    let error = Error::from(error);
+    if is_unknown {
+        return Error {
+            code: ErrorCode::NotFound,
+            ..error
+        };
+    }
+    error
 }
 
 /// Sends on the newest report; a slow reader misses some.
@@ -112,15 +128,25 @@ fn progress(update: Update) -> PullEvent {
 }
 
 /// An archive is read more than once, so it must be a file.
-async fn spool(mut archive: ByteStream) -> Result<tempfile::NamedTempFile> {
-    let failed = |e: std::io::Error| Error::internal(format!("cannot keep the archive: {e}"));
-    let file = tempfile::NamedTempFile::new().map_err(failed)?;
-    let mut writer = tokio::fs::File::from_std(file.reopen().map_err(failed)?);
+async fn spool(mut archive: ByteStream, file: File) -> Result<File> {
+    let failed = |e: io::Error| {
+        let full = matches!(
+            e.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let code = if full {
+            ErrorCode::DiskFull
+        } else {
+            ErrorCode::InternalError
+        };
+        Error::new(code, format!("cannot keep the archive: {e}"))
+    };
+    let mut writer = tokio::fs::File::from_std(file);
     while let Some(bytes) = archive.try_next().await? {
         writer.write_all(&bytes).await.map_err(failed)?;
     }
     writer.flush().await.map_err(failed)?;
-    Ok(file)
+    Ok(writer.into_std().await)
 }
 
 fn shown(image: &Image) -> ApiImage {

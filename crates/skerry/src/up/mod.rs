@@ -1,5 +1,6 @@
 //! `skerry up`: control and node in one process, with SQLite and no other service.
 
+mod background;
 mod images;
 mod machine;
 mod parse;
@@ -18,40 +19,50 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::cli::{Failure, output};
 use crate::data_dir::DataDir;
 use crate::{Global, env, log};
 
+pub(crate) use background::{DownArgs, down};
 pub(crate) use machine::Machine;
 
 /// Run a server on this machine
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  skerry up\n  skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry"
-)]
+#[command(after_help = "\
+Examples:
+  skerry up
+  skerry up --detach
+  skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry")]
 pub(crate) struct UpArgs {
+    /// Run in the background, and return once it listens; `skerry down` ends it
+    #[arg(long)]
+    detach: bool,
     /// Where to listen
-    #[arg(long, env = env::LISTEN, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
+    #[arg(long, env = env::LISTEN, hide_env_values = true, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// `postgres://…` or the path of an SQLite file; one in the data folder unless said
     #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true, value_parser = parse::database)]
     database: Option<String>,
     /// Networks that sandboxes may reach although they are private
-    #[arg(long, env = env::EGRESS_ALLOW, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, env = env::EGRESS_ALLOW, hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
     egress_allow: Vec<IpNet>,
     /// Sandboxes that run at once
-    #[arg(long, env = env::SLOTS, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, env = env::SLOTS, hide_env_values = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
     /// Host names to answer to, beside loopback names
-    #[arg(long, env = env::DOMAINS, value_name = "NAME", value_delimiter = ',', value_parser = parse::domain)]
+    #[arg(long, env = env::DOMAINS, hide_env_values = true, value_name = "NAME", value_delimiter = ',', value_parser = parse::domain)]
     domains: Vec<String>,
     /// Origins whose pages may call this server
-    #[arg(long, env = env::ORIGINS, value_name = "ORIGIN", value_delimiter = ',', value_parser = parse::origin)]
+    #[arg(long, env = env::ORIGINS, hide_env_values = true, value_name = "ORIGIN", value_delimiter = ',', value_parser = parse::origin)]
     origins: Vec<String>,
 }
 
 pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
     let data_dir = DataDir::choose(global.data_dir.as_deref())?;
     data_dir.create()?;
+    if args.detach {
+        return background::detach(global, &data_dir);
+    }
     log::start()?;
     // While there is one thread: what a server mounts is its own, and is gone when it is.
     machine::enter_private_mounts()?;
@@ -63,16 +74,20 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        let (address, variable) = (args.listen, env::LISTEN);
-        format!("cannot listen on {address}; --listen or {variable} chooses another address")
-    })?;
+    let listener = listen(args.listen).await?;
     let machine = Machine::open(&data_dir, &args.egress_allow).await?;
     let served = serve(listener, &machine, &data_dir, args).await;
     // Also after a start that failed: what was started for it does not stay.
     machine.close().await;
     tracing::info!("ended");
     served
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = format!("--listen or {} chooses another address", env::LISTEN);
+        Failure::failed(format!("cannot listen on {address}: {error}")).hint(hint)
+    })
 }
 
 /// Until it is told to end.
@@ -84,6 +99,10 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let node = Node::start(Options {
         data_dir: data_dir.path().to_owned(),
+        ready: skerry_node::ReadyLimits {
+            each: 0,
+            memory_mb: 0,
+        },
         drivers: vec![machine.driver.clone()],
         images: Arc::clone(&machine.images),
     })
@@ -101,7 +120,9 @@ async fn serve(
     let control = Control::start(store, nodes, images.clone(), settings(machine)).await?;
     control.ensure_local_key(&data_dir.key_file()).await?;
     let url = format!("http://{}", listener.local_addr()?);
-    std::fs::write(data_dir.url_file(), &url)?;
+    data_dir.announce(&url)?;
+    // Whoever started us may wait for it, or not care.
+    let _gone = output::line(&url);
     tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
     let http = skerry_http::Settings {
         domains: args.domains,
@@ -111,7 +132,7 @@ async fn serve(
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
     skerry_http::serve_tcp(listener, app, ending).await;
-    drop(std::fs::remove_file(data_dir.url_file()));
+    data_dir.withdraw();
     Ok(())
 }
 

@@ -4,7 +4,9 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 27] = [
+    "up",
+    "down",
     "run",
     "create",
     "ls",

@@ -7,4 +7,5 @@ mod errors;
 mod execs;
 mod help;
 mod life;
+mod rest;
 mod terminal;
