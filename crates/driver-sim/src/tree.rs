@@ -6,11 +6,14 @@ use std::ops::Bound;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use skerry_proto::agent::{Entries, Entry, Failed};
+use tokio::sync::broadcast;
 
 const FILE: u32 = 1;
 const DIRECTORY: u32 = 2;
 /// Entries in one list.
 const MAX_PAGE: usize = 1000;
+/// Changes that a watch may be behind before it loses some.
+const CHANGES: usize = 1024;
 
 /// Why something cannot be done, with the kernel's number for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +23,6 @@ pub(crate) enum FileError {
     NotADirectory = 20,
     IsADirectory = 21,
     Invalid = 22,
-    NotThere = 38,
 }
 
 impl FileError {
@@ -31,7 +33,6 @@ impl FileError {
             Self::NotADirectory => "not a directory",
             Self::IsADirectory => "is a directory",
             Self::Invalid => "invalid argument",
-            Self::NotThere => "the simulation does not do this",
         };
         Failed {
             errno: self as i32,
@@ -48,7 +49,29 @@ enum Node {
 
 /// The files of one sandbox. Paths are absolute and without `.`, `..` and doubled slashes: [`clean`] makes them so.
 #[derive(Debug)]
-pub(crate) struct Tree(Mutex<BTreeMap<String, Node>>);
+pub(crate) struct Tree {
+    nodes: Mutex<BTreeMap<String, Node>>,
+    /// In the order in which they happened.
+    changes: broadcast::Sender<Change>,
+}
+
+/// What happened to a path; the number is agent.v1's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) kind: ChangeKind,
+    pub(crate) path: String,
+}
+
+/// See [`skerry_proto::agent::Watched`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChangeKind {
+    Created = 1,
+    Written = 2,
+    Removed = 3,
+    RenamedAway = 4,
+    RenamedHere = 5,
+    Lost = 7,
+}
 
 /// The path that `path` means below `cwd`.
 pub(crate) fn clean(cwd: &str, path: &str) -> String {
@@ -76,7 +99,7 @@ fn parent(path: &str) -> &str {
 }
 
 /// What the paths of everything below begin with.
-fn below(path: &str) -> String {
+pub(crate) fn below(path: &str) -> String {
     if path == "/" {
         path.to_owned()
     } else {
@@ -87,17 +110,35 @@ fn below(path: &str) -> String {
 impl Tree {
     pub(crate) fn new() -> Self {
         let root = ("/".to_owned(), Node::Directory { mode: 0o755 });
-        Self(Mutex::new(BTreeMap::from([root])))
+        Self::of(BTreeMap::from([root]))
     }
 
     /// All of it at this instant.
     pub(crate) fn copy(&self) -> Self {
-        Self(Mutex::new(self.0.lock().clone()))
+        Self::of(self.nodes.lock().clone())
+    }
+
+    fn of(nodes: BTreeMap<String, Node>) -> Self {
+        Self {
+            nodes: Mutex::new(nodes),
+            changes: broadcast::Sender::new(CHANGES),
+        }
+    }
+
+    /// Hears of each change from now on.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Called with the nodes locked, so that the order is right. Nobody may be listening.
+    fn tell(&self, kind: ChangeKind, path: &str) {
+        let path = path.to_owned();
+        let _ = self.changes.send(Change { kind, path });
     }
 
     /// Bytes in files.
     pub(crate) fn size(&self) -> u64 {
-        let nodes = self.0.lock();
+        let nodes = self.nodes.lock();
         let sizes = nodes.values().map(|node| match node {
             Node::File { content, .. } => content.len() as u64,
             Node::Directory { .. } => 0,
@@ -106,7 +147,7 @@ impl Tree {
     }
 
     pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
-        match self.0.lock().get(path) {
+        match self.nodes.lock().get(path) {
             Some(Node::File { content, .. }) => Ok(content.clone()),
             Some(Node::Directory { .. }) => Err(FileError::IsADirectory),
             None => Err(FileError::NotFound),
@@ -115,13 +156,14 @@ impl Tree {
 
     /// Puts content in place of what a file has, or behind it. Its directory must be there.
     pub(crate) fn put(&self, path: &str, content: &[u8], append: bool) -> Result<(), FileError> {
-        let mut nodes = self.0.lock();
+        let mut nodes = self.nodes.lock();
         match nodes.get_mut(path) {
             Some(Node::File { content: has, .. }) => {
                 if !append {
                     has.clear();
                 }
                 has.extend_from_slice(content);
+                self.tell(ChangeKind::Written, path);
                 return Ok(());
             }
             Some(Node::Directory { .. }) => return Err(FileError::IsADirectory),
@@ -134,6 +176,7 @@ impl Tree {
         }
         let (content, mode) = (content.to_vec(), 0o644);
         nodes.insert(path.to_owned(), Node::File { content, mode });
+        self.tell(ChangeKind::Created, path);
         Ok(())
     }
 
@@ -141,7 +184,7 @@ impl Tree {
     pub(crate) fn write(&self, path: &str, content: &[u8], mode: u32) -> Result<Entry, FileError> {
         self.make_dir(parent(path), 0)?;
         self.put(path, content, false)?;
-        if let Some(Node::File { mode: has, .. }) = self.0.lock().get_mut(path)
+        if let Some(Node::File { mode: has, .. }) = self.nodes.lock().get_mut(path)
             && mode != 0
         {
             *has = mode;
@@ -151,15 +194,17 @@ impl Tree {
 
     /// Makes a directory and its parents.
     pub(crate) fn make_dir(&self, path: &str, mode: u32) -> Result<(), FileError> {
-        let mut nodes = self.0.lock();
+        let mut nodes = self.nodes.lock();
         let ends = path.match_indices('/').map(|(at, _)| at).skip(1);
         for end in ends.chain([path.len()]) {
             let mode = if mode == 0 { 0o755 } else { mode };
-            let node = nodes
-                .entry(path[..end].to_owned())
-                .or_insert(Node::Directory { mode });
-            if matches!(node, Node::File { .. }) {
-                return Err(FileError::NotADirectory);
+            match nodes.get(&path[..end]) {
+                Some(Node::Directory { .. }) => {}
+                Some(Node::File { .. }) => return Err(FileError::NotADirectory),
+                None => {
+                    nodes.insert(path[..end].to_owned(), Node::Directory { mode });
+                    self.tell(ChangeKind::Created, &path[..end]);
+                }
             }
         }
         Ok(())
@@ -170,7 +215,7 @@ impl Tree {
         if to.starts_with(&inside) || from == "/" {
             return Err(FileError::Invalid);
         }
-        let mut nodes = self.0.lock();
+        let mut nodes = self.nodes.lock();
         if !nodes.contains_key(parent(to)) {
             return Err(FileError::NotFound);
         }
@@ -182,6 +227,8 @@ impl Tree {
                 nodes.insert(format!("{to}/{}", &name[inside.len()..]), node);
             }
         }
+        self.tell(ChangeKind::RenamedAway, from);
+        self.tell(ChangeKind::RenamedHere, to);
         Ok(())
     }
 
@@ -190,20 +237,22 @@ impl Tree {
         if path == "/" {
             return Err(FileError::Busy);
         }
-        let mut nodes = self.0.lock();
+        let mut nodes = self.nodes.lock();
         nodes.remove(path).ok_or(FileError::NotFound)?;
         for name in names_below(&nodes, &below(path)) {
             nodes.remove(&name);
+            self.tell(ChangeKind::Removed, &name);
         }
+        self.tell(ChangeKind::Removed, path);
         Ok(())
     }
 
     pub(crate) fn is_dir(&self, path: &str) -> bool {
-        matches!(self.0.lock().get(path), Some(Node::Directory { .. }))
+        matches!(self.nodes.lock().get(path), Some(Node::Directory { .. }))
     }
 
     pub(crate) fn stat(&self, path: &str) -> Result<Entry, FileError> {
-        let nodes = self.0.lock();
+        let nodes = self.nodes.lock();
         let node = nodes.get(path).ok_or(FileError::NotFound)?;
         Ok(entry(path, node))
     }
@@ -216,7 +265,7 @@ impl Tree {
         after: &str,
         limit: u32,
     ) -> Result<Entries, FileError> {
-        let nodes = self.0.lock();
+        let nodes = self.nodes.lock();
         let node = nodes.get(path).ok_or(FileError::NotFound)?;
         if matches!(node, Node::File { .. }) {
             let entries = vec![entry(path, node)];

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Ended, ExecAck, ExecAttach, ExecStart, ExecStarted, ExecStdin, ExecStdinAck, ExecUnknown,
-    Process,
+    Ended, ExecAck, ExecAttach, ExecResize, ExecStart, ExecStarted, ExecStdin, ExecStdinAck,
+    ExecUnknown, Process, TtySize,
 };
 use skerry_proto::frame::CHUNK_BYTES;
 use skerry_types::limits::MAX_RUNNING_EXECS;
@@ -38,8 +38,8 @@ pub(crate) struct Exec {
     signals: Mutex<Vec<i32>>,
     signaled: Notify,
     ignores_term: AtomicBool,
-    /// One stream, with a terminal's line ends.
-    tty: bool,
+    /// The size of its terminal: one stream, with a terminal's line ends.
+    tty: Mutex<Option<TtySize>>,
     agent: std::sync::Weak<Agent>,
 }
 
@@ -56,7 +56,7 @@ impl Exec {
             signals: Mutex::default(),
             signaled: Notify::new(),
             ignores_term: AtomicBool::new(false),
-            tty: start.tty.is_some(),
+            tty: Mutex::new(start.tty),
             agent: Arc::downgrade(agent),
         })
     }
@@ -89,7 +89,7 @@ impl Exec {
     /// Writes all of it, as fast as the node acknowledges.
     pub(crate) async fn output(&self, stream: u32, data: &[u8]) {
         let lines;
-        let (stream, mut rest) = if self.tty {
+        let (stream, mut rest) = if self.terminal().is_some() {
             lines = shell::terminal_lines(data);
             (skerry_proto::agent::STDOUT, &lines[..])
         } else {
@@ -104,6 +104,17 @@ impl Exec {
             let (chunk, later) = rest.split_at(room.min(rest.len()));
             self.record(|log| log.output(stream, chunk));
             rest = later;
+        }
+    }
+
+    /// The size of its terminal, if it has one.
+    pub(crate) fn terminal(&self) -> Option<TtySize> {
+        *self.tty.lock()
+    }
+
+    fn resize(&self, size: TtySize) {
+        if let Some(has) = &mut *self.tty.lock() {
+            *has = size;
         }
     }
 
@@ -323,6 +334,12 @@ impl Execs {
     pub(super) fn signal(&self, id: &Id, signal: i32) {
         if let Some(exec) = self.get(id) {
             exec.signal(signal);
+        }
+    }
+
+    pub(super) fn resize(&self, resize: &ExecResize) {
+        if let Some(exec) = self.get(&resize.exec_id) {
+            exec.resize(resize.size);
         }
     }
 

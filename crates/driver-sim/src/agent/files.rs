@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    CREDIT_BYTES, Call, Credit, Data, Done, Processes, Reply, Request, Response,
+    CREDIT_BYTES, Call, Credit, Data, Done, Processes, Reply, Request, Response, Watched,
 };
 use skerry_proto::frame::CHUNK_BYTES;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Agent;
-use crate::tree::{FileError, Tree, clean};
+use crate::tree::{Change, ChangeKind, FileError, Tree, below, clean};
 
 /// A request under way.
 struct Open {
@@ -144,9 +146,44 @@ impl Work {
             Call::ListProcesses(_) => Reply::Processes(Processes {
                 processes: self.agent.execs.processes(),
             }),
-            Call::Watch(_) => return Err(FileError::NotThere),
+            Call::Watch(watch) => {
+                self.watch(&tree, &path(&watch.path)?, watch.recursive)
+                    .await?;
+                return Ok(None);
+            }
         };
         Ok(Some(reply))
+    }
+
+    /// Tells of changes until it is cancelled.
+    async fn watch(&self, tree: &Tree, root: &str, recursive: bool) -> Result<(), FileError> {
+        let mut changes = tree.changes();
+        if !tree.is_dir(root) {
+            return Err(FileError::NotFound);
+        }
+        self.reply(done(0));
+        let inside = below(root);
+        let is_wanted = |path: &str| {
+            let name = path.strip_prefix(&inside);
+            name.is_some_and(|name| recursive || !name.contains('/'))
+        };
+        loop {
+            let change = match changes.recv().await {
+                Ok(change) => change,
+                Err(RecvError::Closed) => return Ok(()),
+                Err(RecvError::Lagged(_)) => Change {
+                    kind: ChangeKind::Lost,
+                    path: inside.clone(),
+                },
+            };
+            if change.kind == ChangeKind::Lost || is_wanted(&change.path) {
+                self.agent.outbox.send(Body::Watched(Watched {
+                    id: self.id,
+                    kind: change.kind as u32,
+                    path: Bytes::from(change.path),
+                }));
+            }
+        }
     }
 
     async fn receive(&mut self) -> Vec<u8> {

@@ -172,8 +172,9 @@ impl Agent {
             To::ExecAck(ack) => self.execs.acknowledge(&ack),
             To::ExecStdin(input) => self.execs.stdin(input),
             To::ExecSignal(signal) => self.execs.signal(&signal.exec_id, signal.signal),
-            // Nothing depends on a generation yet, or on the size of a terminal.
-            To::Hello(_) | To::ExecResize(_) => {}
+            To::ExecResize(resize) => self.execs.resize(&resize),
+            // Nothing depends on a generation yet.
+            To::Hello(_) => {}
             To::SessionOpen(open) => self.sessions.open(self, open),
             To::SessionClose(close) => self.sessions.close(self, &close.session_id),
             To::Request(request) => self.files.request(self, request),

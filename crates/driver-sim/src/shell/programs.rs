@@ -7,8 +7,8 @@ use tokio::time::sleep;
 use super::{Out, Shell};
 use crate::tree::clean;
 
-const PROGRAMS: [&str; 11] = [
-    "true", "false", "echo", "cat", "sleep", "exit", "pwd", "seq", "rm", "sync", "sh",
+const PROGRAMS: [&str; 12] = [
+    "true", "false", "echo", "cat", "sleep", "exit", "pwd", "seq", "rm", "sync", "sh", "stty",
 ];
 /// Bytes that `seq` writes at once.
 const BATCH_BYTES: usize = 8 * 1024;
@@ -45,6 +45,15 @@ impl Shell {
                 out.write(format!("{}\n", self.cwd).as_bytes()).await;
                 0
             }
+            // The one use there is: `stty size`.
+            "stty" => match out.io.exec.terminal() {
+                Some(size) => {
+                    let line = format!("{} {}\n", size.rows, size.cols);
+                    out.write(line.as_bytes()).await;
+                    0
+                }
+                None => out.complain("stty: not a terminal\n").await,
+            },
             "cd" => self.change_directory(out, arguments).await,
             "cat" => self.cat(out, arguments).await,
             "rm" => self.remove(out, arguments).await,

@@ -57,6 +57,8 @@ pub(crate) struct Agent {
     replies: HashMap<u64, Reply>,
     data: HashMap<u64, (Vec<u8>, bool)>,
     credit: HashMap<u64, u64>,
+    /// What watches saw, by request: kind and path.
+    watched: HashMap<u64, Vec<(u32, Bytes)>>,
     /// Acknowledge what arrives.
     pub(crate) acks: bool,
     next_request: u64,
@@ -96,6 +98,7 @@ impl Agent {
             replies: HashMap::new(),
             data: HashMap::new(),
             credit: HashMap::new(),
+            watched: HashMap::new(),
             acks: true,
             next_request: 0,
         };
@@ -184,7 +187,11 @@ impl Agent {
             From::Credit(credit) => {
                 *self.credit.entry(credit.id).or_default() += u64::from(credit.bytes);
             }
-            From::Hello(_) | From::Watched(_) => {}
+            From::Watched(change) => {
+                let seen = self.watched.entry(change.id).or_default();
+                seen.push((change.kind, change.path));
+            }
+            From::Hello(_) => {}
         }
         Ok(())
     }
@@ -318,6 +325,11 @@ impl Agent {
     pub(crate) async fn call(&mut self, call: Call) -> Verdict<Reply> {
         let id = self.ask(call).await?;
         self.answer(id).await
+    }
+
+    /// What a watch saw so far.
+    pub(crate) fn watched(&self, id: u64) -> &[(u32, Bytes)] {
+        self.watched.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// Sends a body under credit, and gives the answer to it.

@@ -1,7 +1,9 @@
 //! Commands: what goes in, what comes out, and how they end.
 
 use bytes::Bytes;
-use skerry_proto::agent::{Ended, EnvVar, ExecAttach, SessionOpen, TtySize, to_agent::Body as To};
+use skerry_proto::agent::{
+    Ended, EnvVar, ExecAttach, ExecResize, SessionOpen, TtySize, to_agent::Body as To,
+};
 use skerry_types::{ExecId, SessionId};
 
 use super::agent::{Seen, command, sh};
@@ -25,6 +27,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "exec: stdin that was not asked for is empty", always => no_stdin;
     "exec: stdout and stderr are apart", always => streams;
     "exec: a terminal has one stream and line ends", always => terminal;
+    "exec: a terminal has the size it was given last", always => resize;
     "exec: output keeps its order over many windows", always => order;
     "exec: twenty at once", always => parallel;
     "exec: the same id again runs once", always => once;
@@ -184,6 +187,28 @@ pub(super) fn counted(last: u32) -> String {
     (1..=last).fold(String::new(), |text, number| {
         text + &number.to_string() + "\n"
     })
+}
+
+async fn resize(ground: Ground<'_>) -> Verdict {
+    let (_, mut agent) = ground.sandbox().await?;
+    let mut start = sh("while true; do stty size; sleep 0.05; done");
+    start.tty = Some(TtySize { cols: 80, rows: 24 });
+    let id = agent.start(start).await?;
+    for (cols, rows) in [(80, 24), (132, 43), (1, 1)] {
+        agent
+            .send(To::ExecResize(ExecResize {
+                exec_id: id.clone(),
+                size: TtySize { cols, rows },
+            }))
+            .await?;
+        let line = format!("{rows} {cols}\r\n");
+        agent
+            .until(|agent| agent.seen(&id).out().ends_with(&line) || agent.seen(&id).end.is_some())
+            .await?;
+        same("its end", agent.seen(&id).end, None)?;
+    }
+    agent.signal(&id, KILL).await?;
+    agent.finish(&id).await.map(drop)
 }
 
 async fn order(ground: Ground<'_>) -> Verdict {

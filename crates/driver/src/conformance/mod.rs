@@ -18,6 +18,7 @@ mod limits;
 mod network;
 mod pause;
 mod report;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -88,6 +89,7 @@ const AREAS: &[&[Check]] = &[
     exec::CHECKS,
     attach::CHECKS,
     files::CHECKS,
+    watch::CHECKS,
     limits::CHECKS,
     isolation::CHECKS,
     network::CHECKS,
