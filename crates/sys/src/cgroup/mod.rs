@@ -89,6 +89,15 @@ impl Cgroups {
         })
     }
 
+    /// Whether [`Cgroups::open`] would work, as far as looking tells: nothing is made.
+    pub fn look() -> io::Result<Version> {
+        let mounts = mounts::read()?;
+        match v2::base(&mounts)? {
+            Some(_) => Ok(Version::V2),
+            None => v1::look(&mounts).map(|()| Version::V1),
+        }
+    }
+
     /// Which generation it is.
     pub fn version(&self) -> Version {
         self.version
@@ -192,6 +201,9 @@ impl Group {
 
     /// Kills all that is in it now, frozen or not. To be repeated until [`Group::processes`] is empty: they may be forking.
     pub fn kill(&self) -> io::Result<()> {
+        if self.version == Version::V2 && v2::kill(&self.folders[0])? {
+            return Ok(());
+        }
         for pid in self.processes()? {
             let Some(pidfd) = pidfd::open(pid)? else {
                 continue;
@@ -201,6 +213,11 @@ impl Group {
                 pidfd::kill(&pidfd)?;
             }
         }
+        self.thaw()
+    }
+
+    /// Lets its processes go on, and so die if they are to; fine if it is not there.
+    pub fn thaw(&self) -> io::Result<()> {
         match self.set_frozen(false) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,

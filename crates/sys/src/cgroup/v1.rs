@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Access;
+
 use super::files::{self, keyed, number, read_if_there, write, write_if_there};
 use super::mounts::Tree;
 use super::{Limits, Usage};
@@ -17,18 +19,29 @@ const CPUACCT: usize = 2;
 const PIDS: usize = 3;
 const FREEZER: usize = 4;
 const CPU_PERIOD_US: u64 = 100_000;
+const SHARES_OF_A_CPU: u64 = 1024;
 
 pub(super) fn parents(mounts: &[Tree], parent: &str) -> io::Result<Vec<PathBuf>> {
-    let folder = |controller: &str| {
-        let has = |tree: &&Tree| tree.controllers.iter().any(|c| c == controller);
-        let tree = mounts.iter().find(has).ok_or_else(|| {
-            io::Error::other(format!("no control group controller `{controller}`"))
-        })?;
-        let folder = tree.at.join(parent);
+    let folder = |controller| {
+        let folder = tree(mounts, controller)?.at.join(parent);
         files::make_own(&folder)?;
         Ok(folder)
     };
     CONTROLLERS.into_iter().map(folder).collect()
+}
+
+/// Could groups be made in every tree?
+pub(super) fn look(mounts: &[Tree]) -> io::Result<()> {
+    CONTROLLERS.into_iter().try_for_each(|controller| {
+        let root = &tree(mounts, controller)?.at;
+        Ok(rustix::fs::access(root, Access::WRITE_OK)?)
+    })
+}
+
+fn tree<'a>(mounts: &'a [Tree], controller: &str) -> io::Result<&'a Tree> {
+    let has = |tree: &&Tree| tree.controllers.iter().any(|c| c == controller);
+    let missing = || io::Error::other(format!("no control group controller `{controller}`"));
+    mounts.iter().find(has).ok_or_else(missing)
 }
 
 pub(super) fn limit(folders: &[PathBuf], limits: Limits) -> io::Result<()> {
@@ -40,6 +53,9 @@ pub(super) fn limit(folders: &[PathBuf], limits: Limits) -> io::Result<()> {
     let period = CPU_PERIOD_US.to_string();
     write(&folders[CPU], "cpu.cfs_period_us", &period)?;
     write(&folders[CPU], "cpu.cfs_quota_us", &quota)?;
+    // When processors are scarce, each gets by what it was promised.
+    let shares = (limits.cpu_milli * SHARES_OF_A_CPU / 1000).max(2);
+    write(&folders[CPU], "cpu.shares", &shares.to_string())?;
     write(&folders[PIDS], "pids.max", &limits.pids.to_string())
 }
 
