@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use skerry_journal::Record;
 use skerry_proto::node::{Command, SandboxFacts};
-use skerry_types::{ExecEnd, ExecId, FailureReason, SandboxId, SessionId, Usage};
+use skerry_types::{ExecEnd, ExecId, FailureReason, SandboxId, SessionId, SnapshotId, Usage};
 
 /// Everything but output. Types are only added; data only grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub enum Event {
         forked_from: Option<SandboxId>,
         /// The parent's last event that the child has.
         forked_at_seq: Option<u64>,
+        /// What it was made from instead of its image.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot_id: Option<SnapshotId>,
     },
     #[serde(rename = "sandbox.ready")]
     SandboxReady {
@@ -34,6 +37,14 @@ pub enum Event {
     },
     #[serde(rename = "sandbox.forked")]
     SandboxForked { fork_sandbox_id: SandboxId },
+    #[serde(rename = "sandbox.snapshot")]
+    SandboxSnapshot {
+        snapshot_id: SnapshotId,
+        memory: bool,
+        held_us: u64,
+    },
+    #[serde(rename = "sandbox.rolled_back")]
+    SandboxRolledBack { snapshot_id: SnapshotId },
     #[serde(rename = "sandbox.paused")]
     SandboxPaused {},
     #[serde(rename = "sandbox.resumed")]
@@ -65,6 +76,9 @@ pub enum Event {
         session_id: Option<SessionId>,
         tty: bool,
         timeout_ms: Option<u64>,
+        /// It came with a copy of memory: the events up to this one stand in the record of the sandbox that was copied.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        after_seq: u64,
     },
     #[serde(rename = "exec.completed")]
     ExecCompleted(ExecEnded),
@@ -162,6 +176,11 @@ impl Event {
     pub(crate) fn parse(kind: &str, data: &serde_json::Value) -> Option<Self> {
         serde_json::from_value(json!({ "type": kind, "data": data })).ok()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Milliseconds between two times, never negative.

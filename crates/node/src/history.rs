@@ -158,12 +158,16 @@ impl History {
             session_id,
             tty,
             timeout_ms,
+            after_seq,
             ..
         } = event
         else {
             return;
         };
         self.exec_numbers.insert(*exec_id, *number);
+        if *after_seq > 0 {
+            self.exec_seqs.insert(*exec_id, *after_seq);
+        }
         self.execs.push(ExecRecord {
             id: *exec_id,
             number: *number,

@@ -1,23 +1,26 @@
-//! Where a node keeps what: `<data>/sandboxes/<label>/{meta.json, journal}`.
+//! Where a node keeps what: `<data>/sandboxes/<label>/{meta.json, journal}` and `<data>/snapshots/<label>.json`.
 //!
 //! `meta.json` is there as long as the sandbox is not deleted; the journal stays until it is purged.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 
 /// The folders of a node.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     root: PathBuf,
+    snapshots: PathBuf,
 }
 
 impl Layout {
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let root = data_dir.join("sandboxes");
+        let snapshots = data_dir.join("snapshots");
         std::fs::create_dir_all(&root)?;
-        Ok(Self { root })
+        std::fs::create_dir_all(&snapshots)?;
+        Ok(Self { root, snapshots })
     }
 
     pub(crate) fn folder(&self, id: SandboxId) -> PathBuf {
@@ -30,6 +33,19 @@ impl Layout {
 
     pub(crate) fn journal(&self, id: SandboxId) -> PathBuf {
         self.folder(id).join("journal")
+    }
+
+    pub(crate) fn snapshot(&self, id: SnapshotId) -> PathBuf {
+        self.snapshots.join(format!("{}.json", id.label()))
+    }
+
+    /// Every snapshot with a record.
+    pub(crate) fn list_snapshots(&self) -> io::Result<Vec<SnapshotId>> {
+        let entries = std::fs::read_dir(&self.snapshots)?;
+        Ok(entries
+            .filter_map(Result::ok)
+            .filter_map(|e| e.path().file_stem()?.to_str()?.parse().ok())
+            .collect())
     }
 
     /// Every sandbox with a folder. Other names are not ours and left alone.

@@ -9,6 +9,7 @@
 
 mod actor;
 mod agent;
+mod budget;
 mod event;
 mod history;
 mod layout;
@@ -16,10 +17,14 @@ mod link;
 mod meta;
 mod node;
 mod pool;
+mod record;
 mod reports;
 mod service;
+mod snapshots;
 mod transfer;
+mod wake;
 
+pub use budget::default_budget;
 pub use event::{BootStep, Event, ExecEnded};
 pub use history::History;
 pub use node::{Node, NodeError, Options};

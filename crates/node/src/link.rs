@@ -15,6 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 /// Bytes asked for in one read.
 const MAX_READ_BYTES: usize = 256 * 1024;
 const MIN_READ_BYTES: usize = 8 * 1024;
+/// Messages looked at together: tiny ones take far more memory than bytes.
+const MAX_MESSAGES: usize = 2048;
 /// Unsent bytes beyond which an agent counts as hung and the link is made anew.
 const MAX_UNSENT_BYTES: usize = 16 * 1024 * 1024;
 const FIRST_RETRY: Duration = Duration::from_millis(2);
@@ -69,9 +71,13 @@ impl Link {
 
     /// Queues a message. On a link that is down it is dropped: after `Up` everything that matters is said again.
     pub(crate) fn send(&mut self, body: to_agent::Body) {
-        if matches!(self.state, State::Up { .. }) {
+        if self.is_up() {
             frame::encode(&ToAgent { body: Some(body) }, &mut self.output);
         }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
     }
 
     /// Whether more may be queued without hurry.
@@ -114,6 +120,12 @@ impl Link {
     }
 
     async fn transfer(&mut self, may_read: bool) -> Result<Vec<FromAgent>, String> {
+        if may_read {
+            let messages = self.decode()?;
+            if !messages.is_empty() {
+                return Ok(messages);
+            }
+        }
         let State::Up { read, write } = &mut self.state else {
             return Ok(Vec::new());
         };
@@ -143,7 +155,9 @@ impl Link {
 
     fn decode(&mut self) -> Result<Vec<FromAgent>, String> {
         let mut messages = Vec::new();
-        while let Some(message) = frame::decode(&mut self.input).map_err(|e| e.to_string())? {
+        while messages.len() < MAX_MESSAGES
+            && let Some(message) = frame::decode(&mut self.input).map_err(|e| e.to_string())?
+        {
             messages.push(message);
         }
         if self.input.is_empty() {

@@ -1,8 +1,6 @@
 //! What a node must remember of a sandbox to run commands in it after a restart. Holds env values, so only its owner may read it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +8,8 @@ use skerry_driver::Spec;
 use skerry_image::Image;
 use skerry_proto::node::Map;
 use skerry_types::SandboxId;
+
+use crate::record;
 
 /// See the module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,18 +31,10 @@ pub(crate) struct Meta {
 impl Meta {
     /// Puts it in place whole.
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        let next = path.with_extension("next");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&next)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(&next, path)
+        record::save(self, path)
     }
 
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&fs::read(path)?)?)
+        record::load(path)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -13,14 +14,16 @@ use skerry_image::{Hold, Images};
 use skerry_journal::JournalError;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
+use crate::budget::{Budget, default_budget};
 use crate::event::Event;
 use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::pool::{Pool, ReadyLimits};
 use crate::reports::Reports;
+use crate::snapshots::Shelf;
 
 /// Journals of ended sandboxes kept open for readers.
 const COLD_JOURNALS: usize = 32;
@@ -36,6 +39,8 @@ pub struct Options {
     pub images: Arc<Images>,
     /// How much it makes ahead of its use.
     pub ready: ReadyLimits,
+    /// What all journals together may take, in bytes; a share of the disk if not said.
+    pub journal_bytes: Option<u64>,
 }
 
 /// Why a node could not start.
@@ -65,6 +70,8 @@ pub struct Node {
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) shelf: Shelf,
+    pub(crate) budget: Arc<Budget>,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
     /// Sandboxes that are being made: they have no handle yet, and a record once there is something to tell.
@@ -79,13 +86,21 @@ impl Node {
         if options.drivers.is_empty() {
             return Err(NodeError::NoDriver);
         }
-        let layout = Layout::open(&options.data_dir).map_err(|source| NodeError::DataDir {
+        let failed = |source| NodeError::DataDir {
             path: options.data_dir.clone(),
             source,
-        })?;
+        };
+        let layout = Layout::open(&options.data_dir).map_err(failed)?;
+        let journal_bytes = match options.journal_bytes {
+            Some(bytes) => bytes,
+            None => default_budget(&options.data_dir).map_err(failed)?,
+        };
+        let (budget, exceeded) = Budget::new(&options.data_dir, journal_bytes);
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers,
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
+            budget: Arc::new(budget),
+            shelf: Shelf::open(layout.clone(), &options.images),
             images: options.images,
             layout,
             reports: Reports::default(),
@@ -97,6 +112,7 @@ impl Node {
         });
         node.take_up().await;
         node.sweep().await?;
+        tokio::spawn(keep_budget(Arc::downgrade(&node), exceeded));
         // Every image that a sandbox still needs is held by now.
         if let Err(error) = node.images.collect() {
             tracing::warn!(%error, "layers that nothing needs are still there");
@@ -114,16 +130,17 @@ impl Node {
                     }
                 }
                 // Deleted, and only its journal is left; or begun by a daemon that died at once.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => self.forget_unbegun(id),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.take_up_journal(id),
                 Err(error) => tracing::error!(sandbox = %id, %error, "cannot read meta.json"),
             }
         }
     }
 
-    /// Removes the folder of a sandbox that never got as far as a journal.
-    fn forget_unbegun(&self, id: SandboxId) {
-        if self.layout.journal(id).exists() {
-            return;
+    /// Counts the journal of a deleted sandbox; removes the folder of one that never got as far as a journal.
+    fn take_up_journal(&self, id: SandboxId) {
+        let journal = self.layout.journal(id);
+        if journal.exists() {
+            return self.budget.end(id, &journal);
         }
         if let Err(error) = std::fs::remove_dir_all(self.layout.folder(id)) {
             tracing::error!(sandbox = %id, %error, "cannot remove an empty folder");
@@ -154,13 +171,20 @@ impl Node {
 
     /// Removes from the host what no sandbox of ours owns.
     async fn sweep(&self) -> Result<(), NodeError> {
-        let known: HashSet<SandboxId> = self.handles().iter().map(|h| h.place).collect();
+        let known: HashSet<SandboxId> = self.handles().iter().map(|h| h.shared.place()).collect();
         for driver in &self.drivers {
             for place in driver.list().await.map_err(NodeError::List)? {
                 if !known.contains(&place)
                     && let Err(error) = driver.destroy(place).await
                 {
                     tracing::error!(%place, %error, "cannot sweep");
+                }
+            }
+            for snapshot in driver.list_snapshots().await.map_err(NodeError::List)? {
+                if self.shelf.get(snapshot).is_err()
+                    && let Err(error) = driver.remove_snapshot(snapshot).await
+                {
+                    tracing::error!(%snapshot, %error, "cannot sweep");
                 }
             }
         }
@@ -224,6 +248,7 @@ impl Node {
             layout: self.layout.clone(),
             meta,
             reports: self.reports.clone(),
+            budget: Arc::clone(&self.budget),
         })
     }
 
@@ -240,8 +265,23 @@ impl Node {
     /// It is gone from here; its record stays at hand for a while.
     pub(crate) fn remove(&self, id: SandboxId) {
         if let Some(handle) = self.handles.write().remove(&id) {
+            self.budget.live.take_off(handle.shared.journal.size());
+            self.budget.end(id, &self.layout.journal(id));
             self.keep_cold(handle.shared);
         }
+    }
+
+    /// Removes the journals of deleted sandboxes from the oldest on: those that end before this time, and what there is too much of. How many.
+    pub(crate) fn remove_journals(&self, before: SystemTime) -> io::Result<u64> {
+        let mut removed = 0;
+        while let Some(id) = self.budget.next_to_remove(before) {
+            self.forget_cold(id);
+            match std::fs::remove_dir_all(self.layout.folder(id)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => removed += 1,
+            }
+        }
+        Ok(removed)
     }
 
     pub(crate) fn handles(&self) -> Vec<Handle> {
@@ -299,7 +339,8 @@ impl Node {
     }
 
     pub(crate) fn open_shared(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
-        Shared::open(id, &self.layout.journal(id)).map_err(|e| actor::journal_error(&e))
+        Shared::open(id, &self.layout.journal(id), &self.budget.live)
+            .map_err(|e| actor::journal_error(&e))
     }
 
     /// Writes down that a sandbox was kept from reaching something. One that is gone by now is of no interest.
@@ -308,7 +349,7 @@ impl Node {
             .handles
             .read()
             .values()
-            .find(|h| h.place == place)
+            .find(|h| h.shared.place() == place)
             .cloned();
         let Some(handle) = found else { return };
         let refused = Event::EgressRefused {
@@ -342,6 +383,19 @@ impl Node {
             )
             .with_hint(format!("it has: {}", known.join(", ")))
         })
+    }
+}
+
+/// Removes old journals whenever all of them take too much, as long as there is a node.
+async fn keep_budget(node: Weak<Node>, mut exceeded: mpsc::Receiver<()>) {
+    while exceeded.recv().await.is_some() {
+        let Some(node) = node.upgrade() else { return };
+        let removing = tokio::task::spawn_blocking(move || node.remove_journals(UNIX_EPOCH));
+        match removing.await {
+            Ok(Ok(removed)) => tracing::info!(removed, "old journals made room"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot remove old journals"),
+            Err(error) => tracing::error!(%error, "removing old journals broke off"),
+        }
     }
 }
 

@@ -67,22 +67,29 @@ impl shelf::Kind for Kind {
 /// One that stands ready.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) spec: Spec,
-    pub(crate) instance: Instance,
+    spec: Spec,
+    instance: Instance,
     driver: Arc<dyn Driver>,
     /// Its image may be removed; what it stands on may not.
     _layers: Pin,
     watch: AbortHandle,
+    /// It is a sandbox, or was removed: not to be taken away with this.
+    settled: bool,
 }
 
 impl Ready {
-    /// It is a sandbox now, after this long.
-    pub(crate) fn used(self, took: Duration) -> Instance {
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// It is a sandbox now.
+    pub(crate) fn used(mut self) -> Instance {
+        self.settled = true;
         Instance {
             facts: self.instance.facts.clone(),
             steps: vec![BootStep {
                 name: "stood ready".to_owned(),
-                took,
+                took: Duration::ZERO,
             }],
         }
     }
@@ -91,6 +98,12 @@ impl Ready {
 impl Drop for Ready {
     fn drop(&mut self) {
         self.watch.abort();
+        // Who took it gave up. Without a runtime the server has ended, and the next start sweeps it away.
+        if !self.settled
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(destroy(Arc::clone(&self.driver), self.spec.id));
+        }
     }
 }
 
@@ -126,13 +139,6 @@ impl Pool {
         let ready = self.shelves.lock().ask(kind, Instant::now());
         self.changed.notify_one();
         ready.filter(|ready| !ready.watch.is_finished())
-    }
-
-    /// Removes one that was taken and not used: nobody else gets it.
-    pub(crate) async fn discard(ready: Option<Ready>) {
-        if let Some(ready) = ready {
-            remove(ready).await;
-        }
     }
 
     /// Removes all that stands ready, for good.
@@ -173,6 +179,7 @@ impl Pool {
             instance,
             driver,
             _layers: layers,
+            settled: false,
         };
         self.shelves.lock().put(&kind, id, ready);
         Ok(())
@@ -219,9 +226,14 @@ async fn keep(pool: Weak<Pool>) {
     }
 }
 
-async fn remove(ready: Ready) {
-    if let Err(error) = ready.driver.destroy(ready.spec.id).await {
+async fn remove(mut ready: Ready) {
+    ready.settled = true;
+    destroy(Arc::clone(&ready.driver), ready.spec.id).await;
+}
+
+async fn destroy(driver: Arc<dyn Driver>, place: SandboxId) {
+    if let Err(error) = driver.destroy(place).await {
         // The next start sweeps it away.
-        tracing::error!(place = %ready.spec.id, %error, "a sandbox that stood ready could not be removed");
+        tracing::error!(%place, %error, "a sandbox that stood ready could not be removed");
     }
 }

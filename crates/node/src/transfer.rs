@@ -183,7 +183,8 @@ impl Transfer {
     }
 }
 
-fn unwrap(response: Response) -> Result<Reply> {
+/// The answer, unless it is a refusal.
+pub(crate) fn unwrap(response: Response) -> Result<Reply> {
     match response.reply {
         Some(Reply::Failed(failed)) => Err(failure(&failed)),
         Some(reply) => Ok(reply),

@@ -13,12 +13,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skerry_types::{
     ExecEnd, ExecId, ExecStatus, FailureReason, Resources, Result, SandboxId, SandboxState,
-    SessionId, Usage,
+    SessionId, SnapshotId, Usage,
 };
 
 /// A node: sandboxes, what runs in them, their files, their records.
-pub trait Node: Sandboxes + Execs + Sessions + Files + Events {}
-impl<T: Sandboxes + Execs + Sessions + Files + Events> Node for T {}
+pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Events {}
+impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Events> Node for T {}
 
 /// A stream of bytes that may break.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -45,6 +45,22 @@ pub struct CreateSandbox {
     pub driver: Option<String>,
     /// Its name, used as host name where it is one.
     pub name: Option<String>,
+    /// Made from this snapshot: image, driver, privilege and, with memory, resources are the snapshot's.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// Whether memory and processes are taken along.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryWish {
+    /// Where the driver can.
+    #[default]
+    Auto,
+    /// Or nothing is done.
+    Required,
+    /// Files only.
+    None,
 }
 
 /// A sandbox to fork on its parent's node.
@@ -58,6 +74,56 @@ pub struct ForkSandbox {
     pub env: Map,
     /// The child's name.
     pub name: Option<String>,
+    /// Whether the child goes on with the parent's processes.
+    #[serde(default)]
+    pub memory: MemoryWish,
+}
+
+/// A snapshot to take.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TakeSnapshot {
+    /// The running sandbox.
+    pub sandbox: SandboxId,
+    /// The snapshot's id.
+    pub id: SnapshotId,
+    /// Whether its processes are kept.
+    pub memory: MemoryWish,
+}
+
+/// What a node says of one of its snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// Which.
+    pub id: SnapshotId,
+    /// What it was taken of.
+    pub sandbox: SandboxId,
+    /// The image of that sandbox.
+    pub image: String,
+    /// Its driver: only this one can restore it.
+    pub driver: String,
+    /// What the sandbox could use; with memory, also what is made from it.
+    pub resources: Resources,
+    /// It has memory and processes.
+    pub memory: bool,
+    /// What it takes on disk, as far as the storage can say.
+    pub bytes: u64,
+    /// For how long the sandbox stood still, in microseconds.
+    pub held_us: u64,
+    /// When it was taken.
+    pub created_at: Timestamp,
+}
+
+/// Sandboxes frozen to disk.
+#[async_trait]
+pub trait Snapshots: Send + Sync {
+    /// Takes one; the sandbox runs on.
+    async fn take_snapshot(&self, request: TakeSnapshot) -> Result<SnapshotReport>;
+    /// All on this node.
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>>;
+    /// Removes one; what was made from it lives on. One that is not there is fine.
+    async fn remove_snapshot(&self, id: SnapshotId) -> Result<()>;
+    /// Puts a running sandbox back to one of its snapshots: its files, and with memory its processes, are those of then.
+    async fn roll_back(&self, sandbox: SandboxId, to: SnapshotId) -> Result<SandboxReport>;
 }
 
 /// What a node says of one of its sandboxes. The node is the only one who knows.
@@ -490,7 +556,7 @@ pub trait Files: Send + Sync {
         user: Option<&str>,
         content: ByteStream,
     ) -> Result<FileEntry>;
-    /// A directory, or file, as a tar stream.
+    /// A directory, or file, as a tar stream, without what the patterns mean (see [`crate::glob`]).
     async fn read_tar(
         &self,
         sandbox: SandboxId,

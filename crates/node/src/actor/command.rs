@@ -1,17 +1,20 @@
 //! What an actor can be asked, and who does it.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use skerry_proto::agent::{Call, to_agent};
+use skerry_driver::Extent;
+use skerry_proto::agent::{Call, to_agent::Body as To};
 use skerry_proto::node::{
     ExecRecord, OpenSession, SandboxReport, SessionRecord, StartExec, TtySize,
 };
-use skerry_types::{Error, ExecId, FailureReason, SessionId};
+use skerry_types::{Error, ExecId, FailureReason, SessionId, SnapshotId};
 use tokio::sync::oneshot;
 
-use super::{Actor, RequestSink, journal_error};
+use super::{Actor, RequestSink, Taken, journal_error};
 use crate::event::Event;
+use crate::snapshots::Kept;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -34,11 +37,13 @@ pub(crate) enum Command {
     /// Ask the agent; answers and data go to the sink.
     Request(Call, RequestSink, Reply<u64>),
     /// A further message of a request.
-    Send(to_agent::Body),
+    Send(To),
     /// Forget a request.
     Cancel(u64),
     /// Something that happened through the API.
     Note(Event, Reply<()>),
+    Snapshot(SnapshotId, Extent, Reply<Taken>),
+    RollBack(Arc<Kept>, Reply<SandboxReport>),
     Pause(Reply<SandboxReport>),
     Resume(Reply<SandboxReport>),
     Stop(Option<FailureReason>, Reply<SandboxReport>),
@@ -67,12 +72,17 @@ impl Actor {
                 self.session_input(session, data, reply);
             }
             Command::Request(call, sink, reply) => drop(reply.send(self.request(call, sink))),
+            Command::Send(To::Credit(credit)) => self.give_credit(credit),
             Command::Send(body) => self.link.send(body),
             Command::Cancel(request) => self.cancel(request),
             Command::Note(event, reply) => {
                 let noted = self.note(&event).map_err(|e| journal_error(&e));
                 drop(reply.send(noted));
             }
+            Command::Snapshot(id, extent, reply) => {
+                drop(reply.send(self.take_snapshot(id, extent).await));
+            }
+            Command::RollBack(to, reply) => drop(reply.send(self.roll_back(&to).await)),
             Command::Pause(reply) => drop(reply.send(self.pause().await)),
             Command::Resume(reply) => drop(reply.send(self.resume().await)),
             Command::Stop(reason, reply) => drop(reply.send(self.stop(reason).await)),

@@ -115,6 +115,7 @@ impl Actor {
         }
         self.must_run()?;
         self.check_room(&request)?;
+        self.budget.check()?;
         let number = self.shared.history.read().exec_count() + 1;
         self.note(&Event::ExecStarted {
             exec_id: request.id,
@@ -126,6 +127,7 @@ impl Actor {
             session_id: request.session,
             tty: request.tty.is_some(),
             timeout_ms: request.timeout.map(|t| t.as_millis() as u64),
+            after_seq: 0,
         })
         .map_err(|e| journal_error(&e))?;
         self.touch();

@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use jiff::Timestamp;
 use skerry_driver::DriverError;
-use skerry_proto::agent::{Shutdown, to_agent::Body as To};
+use skerry_proto::agent::{Call, Hold, Release, Shutdown, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RECORD_BYTES};
 use skerry_types::state::{Action, next};
-use skerry_types::{Error, ExecEnd, FailureReason, SandboxState};
+use skerry_types::{Error, ExecEnd, FailureReason, SandboxId, SandboxState};
 use tokio::time::Instant;
 
-use super::{Actor, journal_error};
+use super::{Actor, gone, journal_error};
 use crate::event::{Event, millis_between};
+use crate::link::Link;
+use crate::snapshots::Kept;
+use crate::wake::renew;
 
 /// What the agent gets beyond the grace to finish by itself.
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
@@ -23,6 +27,9 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 impl Actor {
     pub(super) async fn pause(&mut self) -> Result<SandboxReport, Error> {
         next(self.state(), Action::Pause)?;
+        if self.driver.capabilities().pause_to_disk {
+            self.ask_agent(Call::Hold(Hold {})).await?;
+        }
         self.driver.pause(self.place).await?;
         self.note_anyway(&Event::SandboxPaused {});
         Ok(self.report())
@@ -30,9 +37,53 @@ impl Actor {
 
     pub(super) async fn resume(&mut self) -> Result<SandboxReport, Error> {
         next(self.state(), Action::Resume)?;
-        self.driver.resume(self.place).await?;
+        self.wake().await?;
         self.note_anyway(&Event::SandboxResumed {});
         self.touch();
+        Ok(self.report())
+    }
+
+    /// Lets the processes of a paused one go on; from disk, with a clock that is right.
+    async fn wake(&mut self) -> Result<(), Error> {
+        self.driver.resume(self.place).await?;
+        if self.driver.capabilities().pause_to_disk {
+            let renew = Some(renew(self.driver.as_ref(), &self.meta.spec)?);
+            self.ask_agent(Call::Release(Release { renew })).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the snapshot's files the sandbox's own, in a place of their own; what ran until now ends.
+    pub(super) async fn roll_back(&mut self, to: &Kept) -> Result<SandboxReport, Error> {
+        self.must_run()?;
+        if to.report.memory {
+            let what = "roll back to a snapshot with memory; a new sandbox can be made from it";
+            return Err(Error::unsupported(what));
+        }
+        let place = SandboxId::new();
+        let mut meta = self.meta.clone();
+        meta.spec.id = place;
+        self.driver.restore(to.report.id, &meta.spec).await?;
+        // With this the sandbox is in its new place, whatever happens next.
+        if let Err(error) = meta.save(&self.layout.meta(self.shared.id)) {
+            self.driver.destroy(place).await?;
+            return Err(Error::internal(format!("cannot write meta.json: {error}")));
+        }
+        self.meta = meta;
+        let left = std::mem::replace(&mut self.place, place);
+        *self.shared.place.write() = place;
+        self.link = Link::new(Arc::clone(&self.driver), place);
+        self.gone = gone(&self.driver, place);
+        self.end_all_execs(&ExecEnd::SandboxStopped);
+        self.close_all_sessions();
+        self.drop_requests();
+        self.note_anyway(&Event::SandboxRolledBack {
+            snapshot_id: to.report.id,
+        });
+        if let Err(error) = self.driver.destroy(left).await {
+            // The next start sweeps it away.
+            tracing::error!(sandbox = %self.shared.id, %error, "the place it left is still there");
+        }
         Ok(self.report())
     }
 
@@ -47,7 +98,7 @@ impl Actor {
         }
         next(state, Action::Stop)?;
         if state == SandboxState::Paused {
-            self.driver.resume(self.place).await?;
+            self.wake().await?;
         }
         let reason = reason.unwrap_or(FailureReason::SandboxStopped);
         self.note(&Event::SandboxStopping { reason })

@@ -5,6 +5,7 @@ mod execs;
 mod life;
 mod requests;
 mod sessions;
+mod still;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};
@@ -18,7 +19,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use skerry_driver::{Driver, DriverError};
 use skerry_image::Hold;
-use skerry_journal::{Journal, JournalError};
+use skerry_journal::{Journal, JournalError, Meter};
 use skerry_proto::agent::FromAgent;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecId, SandboxId, SandboxState, SessionId};
@@ -27,7 +28,9 @@ use tokio::time::Instant;
 
 pub(crate) use command::{Command, Reply};
 pub(crate) use requests::{Incoming, RequestSink};
+pub(crate) use still::Taken;
 
+use crate::budget::Budget;
 use crate::event::Event;
 use crate::history::History;
 use crate::layout::Layout;
@@ -35,6 +38,7 @@ use crate::link::{Link, LinkEvent};
 use crate::meta::Meta;
 use crate::reports::Reports;
 use execs::LiveExec;
+use requests::Open;
 use sessions::Opening;
 
 /// Commands waiting for one actor.
@@ -49,12 +53,18 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) history: RwLock<History>,
     pub(crate) last_active: RwLock<Timestamp>,
+    /// What its driver calls it: its own id, that of the one that stood ready and became it, or one given when it was rolled back.
+    place: RwLock<SandboxId>,
 }
 
 impl Shared {
     /// Of a sandbox with an actor.
-    pub(crate) fn open(id: SandboxId, path: &Path) -> Result<Arc<Self>, JournalError> {
-        Self::over(id, Journal::open(path)?)
+    pub(crate) fn open(
+        id: SandboxId,
+        path: &Path,
+        meter: &Meter,
+    ) -> Result<Arc<Self>, JournalError> {
+        Self::over(id, Journal::open(path, meter)?)
     }
 
     /// Of one that is gone.
@@ -69,7 +79,12 @@ impl Shared {
             journal,
             last_active: RwLock::new(history.ended_at.unwrap_or_else(Timestamp::now)),
             history: RwLock::new(history),
+            place: RwLock::new(id),
         }))
+    }
+
+    pub(crate) fn place(&self) -> SandboxId {
+        *self.place.read()
     }
 
     pub(crate) fn report(&self) -> SandboxReport {
@@ -97,8 +112,6 @@ impl Shared {
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) driver: Arc<dyn Driver>,
-    /// The driver's name for it: its own id, or that of the one that stood ready and became it.
-    pub(crate) place: SandboxId,
     /// Who owns what is written, unless the request says.
     user: Arc<str>,
     mailbox: mpsc::Sender<Command>,
@@ -143,6 +156,7 @@ pub(crate) struct Parts {
     pub(crate) layout: Layout,
     pub(crate) meta: Meta,
     pub(crate) reports: Reports,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) image: Option<Hold>,
 }
 
@@ -154,6 +168,7 @@ struct Actor {
     layout: Layout,
     meta: Meta,
     reports: Reports,
+    budget: Arc<Budget>,
     /// Its layers stay as long as the sandbox is not deleted.
     _image: Option<Hold>,
     mailbox: mpsc::Receiver<Command>,
@@ -164,7 +179,7 @@ struct Actor {
     kill_at: Option<Instant>,
     live: HashMap<ExecId, LiveExec>,
     opening: HashMap<SessionId, Opening>,
-    requests: HashMap<u64, RequestSink>,
+    requests: HashMap<u64, Open>,
     next_request: u64,
     /// Messages that came while the journal could not be written; nothing more is read until they are through.
     backlog: VecDeque<FromAgent>,
@@ -178,21 +193,17 @@ pub(crate) fn start(parts: Parts) -> Handle {
     let handle = Handle {
         shared: Arc::clone(&parts.shared),
         driver: Arc::clone(&parts.driver),
-        place: parts.meta.spec.id,
         user: parts.meta.user.as_str().into(),
         mailbox: sender,
     };
-    let place = handle.place;
+    let place = parts.meta.spec.id;
+    *parts.shared.place.write() = place;
     let is_live = !parts.shared.history.read().state.is_ended();
-    let wait = {
-        let driver = Arc::clone(&parts.driver);
-        async move { driver.wait(place).await }.boxed()
-    };
     let actor = Actor {
         link: Link::new(Arc::clone(&parts.driver), place),
         place,
         gone: if is_live {
-            wait
+            gone(&parts.driver, place)
         } else {
             futures::future::pending().boxed()
         },
@@ -201,6 +212,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         layout: parts.layout,
         meta: parts.meta,
         reports: parts.reports,
+        budget: parts.budget,
         _image: parts.image,
         mailbox,
         kill_at: None,
@@ -313,6 +325,12 @@ pub(crate) fn journal_error(error: &JournalError) -> Error {
     } else {
         Error::internal(error)
     }
+}
+
+/// Resolves when the processes of this place are gone.
+fn gone(driver: &Arc<dyn Driver>, place: SandboxId) -> BoxFuture<'static, Result<(), DriverError>> {
+    let driver = Arc::clone(driver);
+    async move { driver.wait(place).await }.boxed()
 }
 
 async fn at(when: Option<Instant>) {

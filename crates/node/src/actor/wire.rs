@@ -103,6 +103,10 @@ impl Actor {
     }
 
     fn write_output(&mut self, records: &[Record]) -> bool {
+        if let Err(error) = self.budget.check() {
+            tracing::warn!(sandbox = %self.shared.id, %error, "output waits for room");
+            return false;
+        }
         if let Err(error) = self.shared.journal.append(records) {
             tracing::warn!(sandbox = %self.shared.id, %error, "output waits for the journal");
             return false;

@@ -16,7 +16,6 @@ use skerry_types::{Error, Result, SandboxId, SandboxState};
 use tokio::sync::watch;
 
 use crate::actor::{Shared, journal_error};
-use crate::history::History;
 use crate::node::Node;
 
 #[async_trait]
@@ -50,28 +49,9 @@ impl Events for Node {
     }
 
     async fn purge_journals(&self, deleted_before: Timestamp) -> Result<u64> {
-        let ids = self
-            .layout
-            .list()
-            .map_err(|e| Error::internal(format!("cannot list journals: {e}")))?;
-        let mut purged = 0;
-        for id in ids {
-            let is_deleted = self.handle(id).is_err();
-            let shared = self.shared(id).await?;
-            if is_deleted && ended_before(&shared, deleted_before) {
-                self.forget_cold(id);
-                std::fs::remove_dir_all(self.layout.folder(id))
-                    .map_err(|e| Error::internal(format!("cannot remove a journal: {e}")))?;
-                purged += 1;
-            }
-        }
-        Ok(purged)
+        self.remove_journals(deleted_before.into())
+            .map_err(|e| Error::internal(format!("cannot remove a journal: {e}")))
     }
-}
-
-fn ended_before(shared: &Shared, time: Timestamp) -> bool {
-    let history: &History = &shared.history.read();
-    history.ended_at.is_some_and(|at| at < time)
 }
 
 /// A reader of a whole journal.

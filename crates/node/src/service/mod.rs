@@ -3,5 +3,8 @@
 mod events;
 mod execs;
 mod files;
+mod making;
+mod order;
 mod sandboxes;
 mod sessions;
+mod snapshots;

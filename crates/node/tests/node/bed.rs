@@ -57,6 +57,7 @@ impl Bed {
                 each: 0,
                 memory_mb: 0,
             },
+            journal_bytes: None,
         }
     }
 
@@ -84,6 +85,7 @@ pub(crate) fn request(id: SandboxId) -> CreateSandbox {
         network: "none".to_owned(),
         driver: None,
         name: None,
+        snapshot: None,
     }
 }
 

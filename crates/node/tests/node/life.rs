@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skerry_driver_sim::Stage;
-use skerry_proto::node::{Execs, ForkSandbox, Map, Sandboxes, StartExec, TtySize};
+use skerry_proto::node::{Execs, ForkSandbox, Map, MemoryWish, Sandboxes, StartExec, TtySize};
 use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Island, request, sh};
@@ -122,6 +122,7 @@ async fn a_fork_has_the_files_and_a_life_of_its_own() {
     let parent = bed.island().await;
     parent.ok("echo parent > /tmp/who").await;
     let fork = |id| ForkSandbox {
+        memory: MemoryWish::Auto,
         parent: parent.id,
         id,
         env: Map::from([("WHO".to_owned(), "child".to_owned())]),

@@ -1,0 +1,137 @@
+//! Standing still: while something is done to the sandbox as a whole, nothing in it runs but its agent, and nothing else is asked of it.
+
+use std::time::Duration;
+
+use skerry_driver::{Extent, Snapshot};
+use skerry_proto::agent::{Call, Hold, Release};
+use skerry_types::{Error, SnapshotId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Actor, Incoming};
+use crate::event::Event;
+use crate::history::History;
+use crate::transfer::unwrap;
+
+/// For the agent to stop everybody, or to let them go on.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A snapshot, and where in its record the sandbox was then.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    /// As the driver made it; `held` is what the sandbox's processes missed.
+    pub(crate) snapshot: Snapshot,
+    /// The last event that it has.
+    pub(crate) at_seq: u64,
+    /// Execs and sessions that go on in whatever is made from it.
+    pub(crate) open: Vec<Event>,
+}
+
+impl Actor {
+    pub(super) async fn take_snapshot(
+        &mut self,
+        id: SnapshotId,
+        extent: Extent,
+    ) -> Result<Taken, Error> {
+        self.must_run()?;
+        let began = Instant::now();
+        let has_memory = extent == Extent::Memory;
+        if has_memory {
+            self.ask_agent(Call::Hold(Hold {})).await?;
+        }
+        // From here until it is taken the link is not read: the copy must not have heard of more than this.
+        let (at_seq, open) = {
+            let history = self.shared.history.read();
+            let open = if has_memory {
+                open(&history)
+            } else {
+                Vec::new()
+            };
+            (self.shared.journal.last_seq(), open)
+        };
+        let taken = self.driver.snapshot(self.place, id, extent).await;
+        if has_memory {
+            self.ask_agent(Call::Release(Release { renew: None }))
+                .await?;
+        }
+        let mut snapshot = taken?;
+        if has_memory {
+            snapshot.held = began.elapsed();
+        }
+        let event = Event::SandboxSnapshot {
+            snapshot_id: id,
+            memory: has_memory,
+            held_us: snapshot.held.as_micros() as u64,
+        };
+        self.note_anyway(&event);
+        Ok(Taken {
+            snapshot,
+            at_seq,
+            open,
+        })
+    }
+
+    /// Asks the agent for something that may be asked again, on as many links as it takes, and serves the link meanwhile.
+    pub(super) async fn ask_agent(&mut self, call: Call) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.until_linked(until).await?;
+            let (sink, mut answers) = mpsc::channel(1);
+            self.send_request(call.clone(), sink);
+            // A link that broke took the answer with it.
+            while self.link.is_up() {
+                tokio::select! {
+                    answer = answers.recv() => match answer {
+                        Some(Incoming::Response(response)) => return unwrap(response).map(drop),
+                        Some(_) => {}
+                        None => break,
+                    },
+                    event = self.link.next(self.backlog.is_empty()) => self.on_link(event).await,
+                    () = sleep_until(until) => return Err(silent()),
+                }
+            }
+        }
+    }
+
+    async fn until_linked(&mut self, until: Instant) -> Result<(), Error> {
+        while !self.link.is_up() {
+            tokio::select! {
+                event = self.link.next(true) => self.on_link(event).await,
+                () = sleep_until(until) => return Err(silent()),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn silent() -> Error {
+    Error::internal(format!(
+        "the sandbox's agent did not answer within {} s",
+        PATIENCE.as_secs()
+    ))
+}
+
+/// What is open, as the beginning of another record.
+fn open(history: &History) -> Vec<Event> {
+    let sessions = history.sessions.iter().filter(|s| s.open);
+    let sessions = sessions.map(|s| Event::SessionCreated {
+        session_id: s.id,
+        shell: s.shell.clone(),
+    });
+    let execs = history
+        .open_execs()
+        .zip(1..)
+        .map(|(exec, number)| Event::ExecStarted {
+            exec_id: exec.id,
+            number,
+            cmd: exec.command.clone(),
+            cwd: exec.cwd.clone(),
+            user: exec.user.clone(),
+            env_names: Vec::new(),
+            session_id: exec.session,
+            tty: exec.tty,
+            timeout_ms: exec.timeout.map(|t| t.as_millis() as u64),
+            after_seq: history.exec_seq(exec.id),
+        });
+    sessions.chain(execs).collect()
+}

@@ -1,0 +1,184 @@
+//! Making a sandbox: written down before anything of it is on the host, and taken up, or its failure told, after.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use skerry_driver::{Driver, DriverError, Instance, Privilege, Step};
+use skerry_image::Hold;
+use skerry_proto::node::{SandboxFacts, SandboxReport};
+use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
+use skerry_types::{Error, FailureReason, Result, SandboxId, SnapshotId};
+
+use crate::actor::{Shared, journal_error};
+use crate::event::{BootStep, Event};
+use crate::meta::Meta;
+use crate::node::Node;
+
+/// What a driver was asked to make.
+pub(super) type Made = std::result::Result<Instance, DriverError>;
+
+/// A sandbox to make.
+pub(super) struct Plan {
+    pub(super) id: SandboxId,
+    pub(super) meta: Meta,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) image: Hold,
+    pub(super) origin: Origin,
+}
+
+/// What it is made from instead of its image.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// The parent's last event that a fork has.
+    pub(super) forked_at_seq: Option<u64>,
+    pub(super) snapshot: Option<SnapshotId>,
+    /// It goes on with copied processes.
+    pub(super) memory: bool,
+    /// Execs and sessions that go on in it.
+    pub(super) open: Vec<Event>,
+}
+
+impl Node {
+    /// Makes one, whoever waits for it, by doing `work` once it is written down.
+    pub(super) async fn bring_up(
+        &self,
+        plan: Plan,
+        work: impl Future<Output = Made> + Send + 'static,
+    ) -> Result<SandboxReport> {
+        self.make(plan.id, |node| async move {
+            let started = Instant::now();
+            let shared = node.begin(&plan)?;
+            let made = in_time(work).await;
+            node.finish(plan, shared, made, started).await
+        })
+        .await
+    }
+
+    /// Writes down that a sandbox is being made, before anything of it is on the host. On error nothing of it is left.
+    fn begin(&self, plan: &Plan) -> Result<Arc<Shared>> {
+        self.budget.check()?;
+        let id = plan.id;
+        let folder = self.layout.folder(id);
+        std::fs::create_dir(&folder).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::from(DriverError::Exists(id)),
+            _ => DriverError::step("make the folder of its record")(e).into(),
+        })?;
+        let begun = self.write_begin(plan);
+        if begun.is_err()
+            && let Err(error) = std::fs::remove_dir_all(&folder)
+        {
+            tracing::error!(sandbox = %id, %error, "the folder of one that was not begun stays");
+        }
+        begun
+    }
+
+    fn write_begin(&self, plan: &Plan) -> Result<Arc<Shared>> {
+        let (id, meta) = (plan.id, &plan.meta);
+        meta.save(&self.layout.meta(id))
+            .map_err(DriverError::step("write meta.json"))?;
+        let shared = self.open_shared(id)?;
+        let created = Event::SandboxCreated {
+            image: meta.image.reference.clone(),
+            image_digest: meta.image.digest.clone(),
+            env_names: meta.env.keys().cloned().collect(),
+            forked_from: meta.forked_from,
+            forked_at_seq: plan.origin.forked_at_seq,
+            snapshot_id: plan.origin.snapshot,
+        };
+        note(&shared, &[created])?;
+        self.begun(&shared);
+        Ok(shared)
+    }
+
+    /// Takes up what was made, or writes down why it was not.
+    async fn finish(
+        &self,
+        plan: Plan,
+        shared: Arc<Shared>,
+        made: Made,
+        started: Instant,
+    ) -> Result<SandboxReport> {
+        let Plan {
+            id,
+            meta,
+            driver,
+            image,
+            origin,
+        } = plan;
+        let outcome = match made {
+            Ok(instance) => {
+                let ready = Event::SandboxReady {
+                    boot_us: started.elapsed().as_micros() as u64,
+                    facts: facts(&instance, &meta, origin.memory),
+                    steps: instance.steps.iter().map(boot_step).collect(),
+                };
+                let events: Vec<Event> = origin.open.into_iter().chain([ready]).collect();
+                note(&shared, &events)
+            }
+            Err(error) => {
+                tracing::warn!(sandbox = %id, error = ?error, "cannot be made");
+                let failed = Event::SandboxFailed {
+                    failure_reason: FailureReason::ProvisionFailed,
+                    message: error.to_string(),
+                };
+                note(&shared, &[failed]).and(Err(error.into()))
+            }
+        };
+        if outcome.is_err()
+            && let Err(error) = driver.destroy(meta.spec.id).await
+        {
+            // Its record stays, so that deleting it tries again.
+            tracing::error!(sandbox = %id, %error, "what was half made could not be removed");
+        }
+        let report = shared.report();
+        self.insert(id, self.start_actor(shared, driver, meta, Some(image)));
+        self.reports.tell(report.clone());
+        outcome.map(|()| report)
+    }
+}
+
+async fn in_time(work: impl Future<Output = Made>) -> Made {
+    let limit = Duration::from_secs(PROVISION_TIMEOUT_SECONDS);
+    let made = tokio::time::timeout(limit, work).await;
+    made.unwrap_or(Err(DriverError::TooSlow(PROVISION_TIMEOUT_SECONDS)))
+}
+
+fn note(shared: &Shared, events: &[Event]) -> Result<()> {
+    let records: Vec<_> = events.iter().map(Event::record).collect();
+    let appended = shared
+        .journal
+        .append(&records)
+        .map_err(|e| journal_error(&e))?;
+    let mut history = shared.history.write();
+    for event in events {
+        history.event(event, appended.at);
+    }
+    Ok(())
+}
+
+fn boot_step(step: &Step) -> BootStep {
+    BootStep {
+        name: step.name.clone(),
+        us: step.took.as_micros() as u64,
+    }
+}
+
+fn facts(instance: &Instance, meta: &Meta, memory: bool) -> SandboxFacts {
+    let facts = &instance.facts;
+    SandboxFacts {
+        driver: facts.driver.clone(),
+        isolation: facts.isolation.as_str().to_owned(),
+        privilege: match facts.privilege {
+            Privilege::Restricted => "restricted".to_owned(),
+            Privilege::Root => "root".to_owned(),
+        },
+        storage: facts.storage.clone(),
+        disk_quota: facts.disk_quota,
+        limits: facts.limits,
+        image_digest: meta.image.digest.clone(),
+        fork: meta
+            .forked_from
+            .map(|_| if memory { "files+memory" } else { "files" }.to_owned()),
+    }
+}

@@ -1,0 +1,103 @@
+//! What a request means on this node: the image as it is now, and only what the driver can give.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_image::{Image, Kind};
+use skerry_proto::node::CreateSandbox;
+use skerry_types::{Error, Result, SandboxId};
+
+use crate::meta::Meta;
+use crate::pool;
+
+/// What a sandbox of this request is.
+pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) -> Result<Meta> {
+    let mut env: BTreeMap<String, String> = image.config.env.iter().cloned().collect();
+    env.extend(request.env.clone());
+    let user = if driver.capabilities().users {
+        image.config.user.clone()
+    } else {
+        String::new()
+    };
+    Ok(Meta {
+        spec: Spec {
+            id: request.id,
+            resources: request.resources,
+            rootfs: rootfs(image),
+            privilege: privilege(request.privilege.as_deref(), image, driver)?,
+            network: network(&request.network, driver)?,
+            hostname: hostname(request.id, request.name.as_deref()),
+        },
+        driver: driver.capabilities().driver.clone(),
+        image: image.clone(),
+        user,
+        env,
+        forked_from: None,
+    })
+}
+
+/// The kind of sandbox that can stand in for this one.
+pub(super) fn kind(meta: &Meta, driver: &Arc<dyn Driver>) -> pool::Kind {
+    pool::Kind {
+        spec: meta.spec.clone(),
+        driver: Arc::clone(driver),
+        image: meta.image.clone(),
+    }
+}
+
+fn rootfs(image: &Image) -> Rootfs {
+    Rootfs {
+        layers: image.layers.clone(),
+        binds: image
+            .binds
+            .iter()
+            .map(|b| Bind {
+                source: b.source.clone(),
+                target: b.target.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// As asked; else what the image is for: `base` has sudo, so it gets the level where sudo works.
+fn privilege(asked: Option<&str>, image: &Image, driver: &dyn Driver) -> Result<Privilege> {
+    let capabilities = driver.capabilities();
+    match asked {
+        Some("restricted") => Ok(Privilege::Restricted),
+        Some("root") if capabilities.level_root => Ok(Privilege::Root),
+        Some("root") => Err(capabilities.unsupported("give privilege level root").into()),
+        Some(other) => Err(Error::validation(format!(
+            "privilege is `{other}`; it must be `restricted` or `root`"
+        ))),
+        None if image.kind == Kind::Base && capabilities.level_root => Ok(Privilege::Root),
+        None => Ok(Privilege::Restricted),
+    }
+}
+
+/// As asked, where the driver can.
+pub(super) fn network(asked: &str, driver: &dyn Driver) -> Result<NetworkMode> {
+    let capabilities = driver.capabilities();
+    match asked {
+        "none" => Ok(NetworkMode::None),
+        "nat" if capabilities.nat => Ok(NetworkMode::Nat),
+        "nat" => Err(capabilities.unsupported("give network nat").into()),
+        other => Err(Error::validation(format!(
+            "network is `{other}`; it must be `none` or `nat`"
+        ))),
+    }
+}
+
+/// The name where it can be a host name, else the id's label.
+pub(super) fn hostname(id: SandboxId, name: Option<&str>) -> String {
+    let is_label = |n: &&str| {
+        n.len() <= 63
+            && !n.starts_with('-')
+            && !n.ends_with('-')
+            && n.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    name.filter(|n| !n.is_empty())
+        .filter(is_label)
+        .map_or_else(|| id.label(), str::to_owned)
+}

@@ -1,0 +1,93 @@
+//! Waking a copy: what it must not share is made new before the first of its processes runs.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+use rand::TryRngCore;
+use skerry_driver::{AgentLink, Driver, DriverError, Isolation, Spec};
+use skerry_proto::agent::{
+    Call, FromAgent, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent, to_agent,
+};
+use skerry_proto::{agent::GENERATION, frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// For the agent of a copy to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Bytes of fresh randomness: for the kernel's pool, the machine id and the boot id.
+const ENTROPY: usize = 64;
+/// The only request on its link.
+const REQUEST: u64 = 1;
+
+/// Has the agent of a restored sandbox make everything new and let its processes go on. On error they are still held.
+pub(crate) async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
+    match timeout(PATIENCE, release(driver, spec)).await {
+        Ok(done) => done,
+        Err(_) => Err(DriverError::TooSlow(PATIENCE.as_secs())),
+    }
+}
+
+async fn release(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
+    let mut link = driver.connect(spec.id).await?;
+    let call = Call::Release(Release {
+        renew: Some(renew(driver, spec)?),
+    });
+    let hello = to_agent::Body::Hello(NodeHello {
+        generation: GENERATION,
+    });
+    let request = to_agent::Body::Request(Request {
+        id: REQUEST,
+        call: Some(call),
+    });
+    let mut output = BytesMut::new();
+    for body in [hello, request] {
+        frame::encode(&ToAgent { body: Some(body) }, &mut output);
+    }
+    link.write_all(&output)
+        .await
+        .map_err(DriverError::step("waking it"))?;
+    match answer(&mut link).await? {
+        Some(Reply::Done(_)) => Ok(()),
+        Some(Reply::Failed(failed)) => Err(unable(failed.message)),
+        _ => Err(unable("the agent answered something else".to_owned())),
+    }
+}
+
+fn unable(why: String) -> DriverError {
+    DriverError::step("making it differ from what it was copied from")(why)
+}
+
+/// The host's kernel sees to its own clock and random numbers; a guest's kernel was copied with them.
+pub(crate) fn renew(driver: &dyn Driver, spec: &Spec) -> Result<Renew, DriverError> {
+    let own_kernel = driver.capabilities().isolation == Isolation::Vm;
+    let mut entropy = [0; ENTROPY];
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut entropy)
+        .map_err(DriverError::step("getting random bytes"))?;
+    let now = || i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or_default();
+    Ok(Renew {
+        wall_clock_ns: if own_kernel { now() } else { 0 },
+        entropy: Bytes::copy_from_slice(&entropy),
+        hostname: spec.hostname.clone(),
+    })
+}
+
+async fn answer(link: &mut AgentLink) -> Result<Option<Reply>, DriverError> {
+    let mut input = BytesMut::new();
+    loop {
+        let message: Option<FromAgent> =
+            frame::decode(&mut input).map_err(DriverError::step("hearing its agent"))?;
+        match message.and_then(|message| message.body) {
+            Some(from_agent::Body::Response(response)) if response.id == REQUEST => {
+                return Ok(response.reply);
+            }
+            Some(_) => continue,
+            None => {}
+        }
+        let read = link.read_buf(&mut input).await;
+        if read.map_err(DriverError::step("hearing its agent"))? == 0 {
+            return Err(unable("the agent closed the link".to_owned()));
+        }
+    }
+}
