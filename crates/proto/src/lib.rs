@@ -5,4 +5,5 @@
 
 pub mod agent;
 pub mod frame;
+pub mod glob;
 pub mod node;

@@ -1,5 +1,6 @@
 //! Execs: commands with an id, numbered output and exactly one end.
 
+mod buffer;
 pub(crate) mod command;
 mod log;
 mod run;

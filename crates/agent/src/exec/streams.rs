@@ -4,18 +4,20 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
+use rustix::pipe::fcntl_setpipe_size;
 use skerry_proto::agent::{STDERR, STDOUT};
 use skerry_proto::frame::CHUNK_BYTES;
 use tokio::io::unix::AsyncFd;
 
+use crate::exec::buffer::{self, Buffer};
+
 /// More than a terminal can hold when its last writer is gone.
 const TERMINAL_BYTES: usize = 128 * 1024;
 
-/// A read of less than this is kept in a buffer of its own size.
-const SMALL_BYTES: usize = 16 * 1024;
+/// What a pipe that is read as fast as it is filled may hold: fewer and larger turns for both sides.
+const BUSY_PIPE_BYTES: usize = 256 * 1024;
 
 /// Makes a descriptor fit for the loop.
 #[expect(
@@ -31,17 +33,14 @@ pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 
 /// One read of at most `limit` bytes; empty at the end.
 fn read_now(fd: &OwnedFd, limit: usize) -> io::Result<Bytes> {
-    let mut buffer = Vec::with_capacity(limit.min(CHUNK_BYTES));
-    match rustix::io::read(fd, spare_capacity(&mut buffer)) {
+    let mut buffer = Buffer::get();
+    let limit = limit.min(CHUNK_BYTES);
+    match rustix::io::read(fd, &mut buffer.room()[..limit]) {
+        Ok(count) => Ok(buffer.freeze(count)),
         // A terminal whose other side is gone.
-        Ok(_) | Err(Errno::IO) => {}
-        Err(error) => return Err(error.into()),
+        Err(Errno::IO) => Ok(Bytes::new()),
+        Err(error) => Err(error.into()),
     }
-    if buffer.len() < SMALL_BYTES {
-        return Ok(Bytes::copy_from_slice(&buffer));
-    }
-    buffer.shrink_to_fit();
-    Ok(Bytes::from(buffer))
 }
 
 /// One read of at most `limit` bytes, as soon as there is something. Losing no byte if dropped half-way.
@@ -68,33 +67,46 @@ struct Source {
     stream: u32,
     /// What may still be read once the process is over.
     budget: usize,
+    is_wide: bool,
+}
+
+impl Source {
+    fn new(fd: OwnedFd, stream: u32) -> io::Result<Self> {
+        Ok(Self {
+            fd: watch(fd)?,
+            stream,
+            budget: 0,
+            is_wide: false,
+        })
+    }
+
+    /// Whoever fills a pipe gets a larger one.
+    fn widen(&mut self) {
+        if !std::mem::replace(&mut self.is_wide, true) {
+            // A terminal has no size, and a user may have only so much in pipes: the one that is there will do.
+            let _: rustix::io::Result<usize> = fcntl_setpipe_size(&self.fd, BUSY_PIPE_BYTES);
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        buffer::free();
+    }
 }
 
 impl Streams {
     pub(crate) fn pipes(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        let source = |fd, stream| -> io::Result<Option<Source>> {
-            let fd = watch(fd)?;
-            Ok(Some(Source {
-                fd,
-                stream,
-                budget: 0,
-            }))
-        };
-        Ok(Self {
-            sources: [source(stdout, STDOUT)?, source(stderr, STDERR)?],
-        })
+        let sources = [
+            Some(Source::new(stdout, STDOUT)?),
+            Some(Source::new(stderr, STDERR)?),
+        ];
+        Ok(Self { sources })
     }
 
     pub(crate) fn terminal(fd: OwnedFd) -> io::Result<Self> {
-        let fd = watch(fd)?;
-        let source = Source {
-            fd,
-            stream: STDOUT,
-            budget: 0,
-        };
-        Ok(Self {
-            sources: [Some(source), None],
-        })
+        let sources = [Some(Source::new(fd, STDOUT)?), None];
+        Ok(Self { sources })
     }
 
     /// The next chunk of at most `limit` bytes and its stream. Never if all are closed.
@@ -115,8 +127,11 @@ impl Streams {
     fn take(&mut self, index: usize, read: io::Result<Bytes>) -> Option<(u32, Bytes)> {
         match read {
             Ok(data) if !data.is_empty() => {
-                let stream = self.sources[index].as_ref()?.stream;
-                Some((stream, data))
+                let source = self.sources[index].as_mut()?;
+                if data.len() == CHUNK_BYTES {
+                    source.widen();
+                }
+                Some((source.stream, data))
             }
             Ok(_) | Err(_) => {
                 self.sources[index] = None;

@@ -1,7 +1,7 @@
 //! Directories made, names changed, owners set.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::ops::Not;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -12,41 +12,49 @@ use crate::files::error::{Doing, FileError};
 use crate::users::User;
 
 const DEFAULT_DIR_MODE: u32 = 0o755;
+const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Makes a directory and its parents. What is there stays as it is.
-pub(super) fn make_dir(path: &Path, mode: u32, user: &User) -> Result<(), FileError> {
-    let is_missing = |path: &&Path| fs::metadata(path).is_ok_and(|found| found.is_dir()).not();
-    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-    for folder in missing.into_iter().rev() {
-        let mode = if folder == path { mode } else { 0 };
-        make_one(folder, mode, user)?;
+/// Makes a directory and its parents, and returns it. What is there stays as it is.
+pub(super) fn make_dir(path: &Path, mode: u32, user: &User) -> Result<OwnedFd, FileError> {
+    let mut missing = Vec::new();
+    let mut there = path;
+    let mut place = loop {
+        match open(there, PLACE, Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            opened => break opened.doing("make", path)?,
+        }
+        // A name is missing before a `..`: there is nothing to go up from.
+        let (Some(parent), Some(name)) = (there.parent(), there.file_name()) else {
+            return Err(Errno::NOENT).doing("make", path);
+        };
+        missing.push(name);
+        there = parent;
+    };
+    while let Some(name) = missing.pop() {
+        let mode = if missing.is_empty() { mode } else { 0 };
+        place = make_one(&place, name, mode, user).doing("make", path)?;
     }
-    Ok(())
+    Ok(place)
 }
 
-/// Its parent is found once: a program that swaps a directory for a link meanwhile must not have anything else given to it.
-fn make_one(path: &Path, mode: u32, user: &User) -> Result<(), FileError> {
+/// Each is made in what was opened before, and no link is followed: a program that swaps one of them meanwhile gets nothing elsewhere.
+fn make_one(parent: &OwnedFd, name: &OsStr, mode: u32, user: &User) -> rustix::io::Result<OwnedFd> {
     let mode = if mode == 0 {
         DEFAULT_DIR_MODE
     } else {
         mode & 0o7777
     };
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        // `..` and the root are there by now.
-        return Ok(());
-    };
-    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let parent = open(parent, flags | OFlags::PATH, Mode::empty()).doing("make", path)?;
-    match mkdirat(&parent, name, Mode::RWXU) {
+    match mkdirat(parent, name, Mode::RWXU) {
         Ok(()) => {}
         // Somebody else was faster.
-        Err(Errno::EXIST) if path.is_dir() => return Ok(()),
-        Err(error) => return Err(error).doing("make", path),
+        Err(Errno::EXIST) => return openat(parent, name, PLACE | OFlags::NOFOLLOW, Mode::empty()),
+        Err(error) => return Err(error),
     }
-    let made = openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty());
-    let made = made.doing("make", path)?;
-    give(&made, user).doing("give away", path)?;
-    fchmod(&made, Mode::from_raw_mode(mode)).doing("make", path)
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = openat(parent, name, flags, Mode::empty())?;
+    give(&made, user)?;
+    fchmod(&made, Mode::from_raw_mode(mode))?;
+    Ok(made)
 }
 
 /// Makes `user` the owner, where that is a change.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use skerry_proto::agent::{Entries, Entry, List};
 
 use crate::files::error::{Doing, FileError};
+use crate::files::folders::Folders;
 use crate::users::Users;
 
 /// Entries in one answer.
@@ -73,8 +74,7 @@ pub(super) fn list(path: &Path, request: &List) -> Result<Entries, FileError> {
         limit,
         paths: BTreeSet::new(),
     };
-    page.collect(path, request.depth.max(1))
-        .doing("list", path)?;
+    page.collect(path, request.depth.max(1))?;
     let mut more = page.paths.len() > limit;
     let mut entries = Vec::new();
     let mut size = 0;
@@ -102,20 +102,20 @@ struct Page<'a> {
 }
 
 impl Page<'_> {
-    fn collect(&mut self, root: &Path, depth: u32) -> std::io::Result<()> {
-        let mut folders = vec![(root.to_owned(), depth)];
+    fn collect(&mut self, root: &Path, depth: u32) -> Result<(), FileError> {
+        let mut folders = Folders::of(root.to_owned(), depth);
         let mut first = true;
         while let Some((folder, depth)) = folders.pop() {
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
-                Err(error) if first => return Err(error),
+                Err(error) if first => return Err(error).doing("list", root),
                 // Gone or closed to us: it was listed itself.
                 Err(_) => continue,
             };
             first = false;
             for entry in entries.flatten() {
                 if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    folders.push((entry.path(), depth - 1));
+                    folders.push(entry.path(), depth - 1)?;
                 }
                 self.offer(entry.path());
             }

@@ -27,6 +27,8 @@ pub(crate) enum FileError {
     TooLong(usize),
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
+    #[error("there are too many directories beside {} to keep them in mind; take them one by one", .0.display())]
+    TooWide(PathBuf),
     #[error("the root directory cannot be removed")]
     Root,
     #[error("the transfer ended before its last byte")]

@@ -4,6 +4,7 @@ mod edit;
 mod entry;
 pub(crate) mod error;
 mod flow;
+mod folders;
 mod remove;
 mod tar_in;
 mod tar_out;
@@ -16,13 +17,15 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
     Call, Data, Done, Processes, Read, Release, Reply, Request, Response, TarIn, TarOut, Write,
 };
+use skerry_proto::glob::Globs;
 use skerry_types::limits::MAX_PATH_BYTES;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_blocking, spawn_local};
@@ -155,10 +158,7 @@ impl Files {
         work: impl FnOnce(&mut Hold) -> Result<(), FileError> + Send + 'static,
     ) -> Work {
         let hold = self.hold.clone();
-        blocking(move || {
-            work(&mut hold.lock().unwrap_or_else(PoisonError::into_inner)).map(|()| done(0))
-        })
-        .await
+        blocking(move || work(&mut hold.lock()).map(|()| done(0))).await
     }
 
     async fn read(&self, id: u64, flow: &Flow, request: Read) -> Work {
@@ -199,7 +199,7 @@ impl Files {
         let _place = self.transfers.acquire().await;
         let path = path(&request.path)?;
         self.outgoing(flow, move |sink| {
-            tar_out::pack(&path, &request.exclude, sink)
+            tar_out::pack(&path, &Globs::new(&request.exclude), sink)
         })
         .await?;
         flow.send_end(&self.outbox);

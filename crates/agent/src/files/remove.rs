@@ -1,11 +1,11 @@
 //! Removing a tree that its owners made as deep and odd as they liked, with a handful of descriptors and no recursion.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::files::error::{Doing, FileError};
@@ -15,16 +15,27 @@ const MAX_ROUNDS: usize = 100_000;
 
 /// Removes a file, a link, or a directory with all in it.
 pub(super) fn remove(path: &Path) -> Result<(), FileError> {
-    let found = fs::symlink_metadata(path).doing("remove", path)?;
-    if !found.is_dir() {
-        return fs::remove_file(path).doing("remove", path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        // The root, or a way that ends with `..`.
+        let whole = fs::canonicalize(path).doing("remove", path)?;
+        return match whole.file_name() {
+            Some(_) => remove(&whole),
+            None => Err(FileError::Root),
+        };
+    };
+    // Found once: what a program puts in its place meanwhile stays.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = rustix::fs::open(parent, flags, Mode::empty()).doing("remove", path)?;
+    remove_in(&parent, name).doing("remove", path)
+}
+
+fn remove_in(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::ISDIR) => {}
+        done => return done,
     }
-    if fs::canonicalize(path).doing("remove", path)? == Path::new("/") {
-        return Err(FileError::Root);
-    }
-    let top = open(CWD, path).doing("remove", path)?;
-    empty(&top).doing("remove", path)?;
-    fs::remove_dir(path).doing("remove", path)
+    empty(&open(parent, name)?)?;
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
 fn open(parent: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
-    linkat, mkdirat, open, openat, openat2, symlinkat, unlinkat, utimensat,
+    linkat, mkdirat, openat, openat2, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use tar::{Archive, Entry, EntryType, Header, PaxExtensions};
@@ -22,18 +22,17 @@ use crate::users::User;
 
 /// A header's long name or extensions.
 const MAX_HEADER_BYTES: u64 = 64 * 1024;
-/// Directories whose mode and time are set at the end, when nothing is written into them any more.
-const MAX_FOLDERS: usize = 16_384;
+/// Bytes of the names of directories whose mode and time are set at the end, when nothing is written into them any more.
+const MAX_FOLDER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Unpacks, and returns the bytes of all files.
 pub(super) fn unpack(target: &Path, user: &User, source: Source) -> Result<u64, FileError> {
-    make_dir(target, 0, user)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut unpacker = Unpacker {
-        target: open(target, flags, Mode::empty()).doing("unpack into", target)?,
+        target: make_dir(target, 0, user)?,
         user,
         bytes: 0,
         folders: Vec::new(),
+        folder_bytes: 0,
         pending: Pending::default(),
     };
     let mut archive = Archive::new(source);
@@ -60,6 +59,7 @@ struct Unpacker<'a> {
     user: &'a User,
     bytes: u64,
     folders: Vec<(PathBuf, u32, Timestamps)>,
+    folder_bytes: usize,
     pending: Pending,
 }
 
@@ -223,7 +223,8 @@ impl Unpacker<'_> {
         times: Timestamps,
         full: &Path,
     ) -> Result<(), FileError> {
-        if self.folders.len() < MAX_FOLDERS {
+        if self.folder_bytes < MAX_FOLDER_BYTES {
+            self.folder_bytes += size_of::<(PathBuf, u32, Timestamps)>() + below.as_os_str().len();
             self.folders.push((below, mode, times));
             return Ok(());
         }

@@ -3,26 +3,29 @@
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use skerry_proto::frame::CHUNK_BYTES;
+use skerry_proto::glob::Globs;
 use tar::{Builder, EntryType, Header};
 
 use crate::files::error::{Doing, FileError};
 use crate::files::flow::Sink;
+use crate::files::folders::{Folders, PATH_COST};
 use crate::files::transfer::open_regular;
 
-/// Hard links that are kept as links; more of them become copies.
-const MAX_LINKS: usize = 65_536;
+/// Bytes of the names of hard links that are kept as links; more of them become copies.
+const MAX_LINK_BYTES: usize = 4 * 1024 * 1024;
 
 /// Writes the archive; names in it are relative to `root`, or just the name of a file.
-pub(super) fn pack(root: &Path, exclude: &[String], sink: Sink) -> Result<(), FileError> {
+pub(super) fn pack(root: &Path, exclude: &Globs, sink: Sink) -> Result<(), FileError> {
     let found = fs::metadata(root).doing("pack", root)?;
     let mut packer = Packer {
         archive: Builder::new(BufWriter::with_capacity(CHUNK_BYTES, sink)),
         linked: HashMap::new(),
+        linked_bytes: 0,
     };
     if found.is_dir() {
         packer.folder(root, exclude)?;
@@ -41,27 +44,28 @@ struct Packer {
     archive: Builder<BufWriter<Sink>>,
     /// The first name of each file that has several.
     linked: HashMap<(u64, u64), PathBuf>,
+    linked_bytes: usize,
 }
 
 impl Packer {
-    fn folder(&mut self, root: &Path, exclude: &[String]) -> Result<(), FileError> {
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
+    fn folder(&mut self, root: &Path, exclude: &Globs) -> Result<(), FileError> {
+        let mut folders = Folders::of(PathBuf::new(), ());
+        while let Some((folder, ())) = folders.pop() {
             let path = root.join(&folder);
             for entry in fs::read_dir(&path).doing("pack", &path)? {
                 let entry = entry.doing("pack", &path)?;
                 let name = entry.file_name();
-                if exclude.iter().any(|out| out.as_bytes() == name.as_bytes()) {
+                let (path, name) = (entry.path(), folder.join(name));
+                if exclude.matches(&name.to_string_lossy()) {
                     continue;
                 }
-                let (path, name) = (entry.path(), folder.join(name));
                 // Gone since: no part of the archive.
                 let Ok(found) = fs::symlink_metadata(&path) else {
                     continue;
                 };
                 self.add(&path, &name, &found)?;
                 if found.is_dir() {
-                    folders.push(name);
+                    folders.push(name, ())?;
                 }
             }
         }
@@ -108,11 +112,12 @@ impl Packer {
                     .append_link(&mut header, name, first)
                     .doing("pack", path);
             }
-            if self.linked.len() < MAX_LINKS {
+            if self.linked_bytes < MAX_LINK_BYTES {
+                self.linked_bytes += PATH_COST + name.as_os_str().len();
                 self.linked.insert(inode, name.to_owned());
             }
         }
-        let file = open_regular(path)?;
+        let file = open_regular(path, OFlags::NOFOLLOW)?;
         let size = file.metadata().doing("pack", path)?.len();
         header.set_entry_type(EntryType::Regular);
         header.set_size(size);

@@ -1,10 +1,17 @@
 //! One file out, one file in.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fstatfs, openat, renameat, statat,
+    unlinkat,
+};
+use rustix::io::Errno;
 use skerry_proto::agent::Entry;
 use skerry_proto::frame::CHUNK_BYTES;
 
@@ -18,27 +25,39 @@ const DEFAULT_MODE: u32 = 0o644;
 
 /// Opens a regular file for reading. Anything that could block or do something when opened is refused.
 pub(super) fn open(path: &Path, offset: u64) -> Result<(File, Entry), FileError> {
-    let mut file = open_regular(path)?;
+    let mut file = open_regular(path, OFlags::empty())?;
     let found = file.metadata().doing("read", path)?;
     file.seek(SeekFrom::Start(offset)).doing("read", path)?;
     Ok((file, describe(path, &found, &Users::load())))
 }
 
 /// A regular file, or an error.
-pub(super) fn open_regular(path: &Path) -> Result<File, FileError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .doing("read", path)?;
+pub(super) fn open_regular(path: &Path, how: OFlags) -> Result<File, FileError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | how;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).doing("read", path)?);
     let kind = file.metadata().doing("read", path)?.file_type();
     if kind.is_dir() {
-        return Err(io::Error::from_raw_os_error(libc::EISDIR)).doing("read", path);
+        return Err(Errno::ISDIR).doing("read", path);
     }
     if !kind.is_file() {
         return Err(FileError::NotAFile(path.to_owned()));
     }
+    if is_about_us(&file) {
+        return Err(Errno::ACCESS).doing("read", path);
+    }
     Ok(file)
+}
+
+/// Whether it is one of the kernel's files on this process. Its memory holds what others' commands were given, and to itself it is open.
+fn is_about_us(file: &File) -> bool {
+    if fstatfs(file).is_ok_and(|found| found.f_type != PROC_SUPER_MAGIC) {
+        return false;
+    }
+    let path = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+    path.components().any(|part| {
+        let task = Path::new("/proc/self/task").join(part);
+        part.as_os_str().as_encoded_bytes()[0].is_ascii_digit() && task.exists()
+    })
 }
 
 /// Sends what is left of a file, at most `limit` bytes of it; 0 means all.
@@ -63,32 +82,42 @@ pub(super) fn write(
     source: &mut Source,
 ) -> Result<Entry, FileError> {
     let path = &destination(path);
-    let folder = path.parent().unwrap_or(path);
-    make_dir(folder, 0, user)?;
-    let before = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {
-            return Err(io::Error::from_raw_os_error(libc::EISDIR)).doing("write", path);
-        }
-        Ok(found) if !found.is_file() && !found.is_symlink() => {
-            return Err(FileError::NotAFile(path.clone()));
-        }
-        found => found.ok().filter(fs::Metadata::is_file),
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::ISDIR).doing("write", path);
     };
-    let mut draft = Draft::beside(path)?;
+    // Found once, and all that follows happens in it, whatever a program puts in its place meanwhile.
+    let folder = make_dir(parent, 0, user)?;
+    let before = replaced(&folder, name, path)?;
+    let mut draft = Draft::beside(folder, path)?;
     copy(source, &mut draft.file, path)?;
     let (uid, gid) = match &before {
-        Some(before) => (before.uid(), before.gid()),
+        Some(before) => (before.st_uid, before.st_gid),
         None => (user.uid, user.gid),
     };
     let mode = match (mode, &before) {
-        (0, Some(before)) => before.mode(),
+        // New content does not run with the powers that somebody gave to the old.
+        (0, Some(before)) => before.st_mode & 0o777,
         (0, None) => DEFAULT_MODE,
         (mode, _) => mode,
     };
     draft.give(uid, gid, mode & 0o7777).doing("write", path)?;
-    draft.put(path)?;
-    let found = fs::symlink_metadata(path).doing("write", path)?;
+    draft.put(name).doing("write", path)?;
+    let found = draft.file.metadata().doing("write", path)?;
     Ok(describe(path, &found, &Users::load()))
+}
+
+/// The file that stands where one is to be written, if there is one.
+fn replaced(folder: impl AsFd, name: &OsStr, path: &Path) -> Result<Option<Stat>, FileError> {
+    let found = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        found => found.doing("write", path)?,
+    };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::RegularFile => Ok(Some(found)),
+        FileType::Symlink => Ok(None),
+        FileType::Directory => Err(Errno::ISDIR).doing("write", path),
+        _ => Err(FileError::NotAFile(path.to_owned())),
+    }
 }
 
 /// Where a write goes: through links, as with any program.
@@ -109,28 +138,25 @@ fn copy(source: &mut Source, file: &mut File, path: &Path) -> Result<(), FileErr
 
 /// A file that is gone unless it is put in its place.
 struct Draft {
-    path: PathBuf,
+    folder: OwnedFd,
+    name: String,
     file: File,
     placed: bool,
 }
 
 impl Draft {
-    fn beside(path: &Path) -> Result<Self, FileError> {
+    fn beside(folder: OwnedFd, path: &Path) -> Result<Self, FileError> {
         let mut bytes = [0; 8];
-        // Names only have to differ; `create_new` fails if they do not.
+        // Names only have to differ; `EXCL` fails if they do not.
         let _: rustix::io::Result<usize> =
             rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         let name = format!(".skerry-{:016x}.part", u64::from_ne_bytes(bytes));
-        let draft = path.with_file_name(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&draft)
-            .doing("write", path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat(&folder, &name, flags, Mode::RUSR | Mode::WUSR).doing("write", path)?;
         Ok(Self {
-            path: draft,
-            file,
+            folder,
+            name,
+            file: file.into(),
             placed: false,
         })
     }
@@ -143,8 +169,8 @@ impl Draft {
         self.file.set_permissions(Permissions::from_mode(mode))
     }
 
-    fn put(&mut self, path: &Path) -> Result<(), FileError> {
-        fs::rename(&self.path, path).doing("write", path)?;
+    fn put(&mut self, name: &OsStr) -> rustix::io::Result<()> {
+        renameat(&self.folder, &self.name, &self.folder, name)?;
         self.placed = true;
         Ok(())
     }
@@ -154,7 +180,7 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if !self.placed {
             // Whoever removed it was faster.
-            let _: io::Result<()> = fs::remove_file(&self.path);
+            let _: rustix::io::Result<()> = unlinkat(&self.folder, &self.name, AtFlags::empty());
         }
     }
 }

@@ -327,3 +327,71 @@ fn processes_are_listed() {
     assert_eq!(found.ppid, agent.process.id());
     node.signal(&id, 9);
 }
+
+#[test]
+fn what_a_program_swaps_meanwhile_leads_nowhere_else() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let dir = agent.dir.path();
+    fs::create_dir_all(dir.join("home")).unwrap();
+    fs::create_dir_all(dir.join("outside")).unwrap();
+    let path = dir.join("home/file");
+    let id = node.ask(Call::Write(Write {
+        path: at(&path),
+        mode: 0,
+        user: String::new(),
+    }));
+    let half = Bytes::from_static(b"half");
+    node.send(To::Data(Data {
+        id,
+        data: half,
+        eof: false,
+    }));
+    node.until("credit", |node| node.credit.contains_key(&id));
+    fs::rename(dir.join("home"), dir.join("moved")).unwrap();
+    symlink(dir.join("outside"), dir.join("home")).unwrap();
+    node.send_body(id, b" whole");
+    assert!(matches!(node.reply(id), Reply::Entry(_)));
+    assert_eq!(
+        fs::read_to_string(dir.join("moved/file")).unwrap(),
+        "half whole"
+    );
+    assert_eq!(fs::read_dir(dir.join("outside")).unwrap().count(), 0);
+}
+
+#[test]
+fn new_content_does_not_get_the_powers_of_the_old() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let path = agent.dir.path().join("tool");
+    fs::write(&path, "old").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o6755)).unwrap();
+    write(&mut node, &path, 0, b"new");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn nobody_reads_the_agent_itself() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let pid = agent.process.id();
+    let link = agent.dir.path().join("link");
+    symlink("/proc/self/environ", &link).unwrap();
+    let paths = [
+        "/proc/self/mem".to_owned(),
+        "/proc/thread-self/maps".to_owned(),
+        format!("/proc/{pid}/environ"),
+        format!("/proc/{pid}/task/{pid}/maps"),
+        link.to_str().unwrap().to_owned(),
+    ];
+    for path in paths {
+        let reply = node.call(Call::Read(Read {
+            path: b(&path),
+            ..Read::default()
+        }));
+        assert_eq!(failed(reply).errno, libc::EACCES, "{path}");
+    }
+    assert!(!read(&mut node, Path::new("/proc/meminfo"), 0, 0).is_empty());
+    let other = format!("/proc/{}/status", std::process::id());
+    assert!(!read(&mut node, Path::new(&other), 0, 0).is_empty());
+}

@@ -53,6 +53,7 @@ fn a_tree_comes_back_as_it_went() {
     fs::create_dir_all(from.join("dir").join(&long).join(&long)).unwrap();
     fs::create_dir_all(from.join(".git")).unwrap();
     fs::write(from.join(".git/skipped"), "x").unwrap();
+    fs::write(from.join("dir/skipped.sh"), "x").unwrap();
     fs::write(
         from.join("dir").join(&long).join(&long).join("file"),
         "content",
@@ -67,7 +68,7 @@ fn a_tree_comes_back_as_it_went() {
         .unwrap();
     fs::set_permissions(from.join("dir"), fs::Permissions::from_mode(0o555)).unwrap();
 
-    let exclude = vec![".git".into()];
+    let exclude = vec![".git".into(), "*.sh".into(), "/dir/run".into()];
     let id = node.ask(Call::TarOut(TarOut {
         path: at(&from),
         exclude,
@@ -90,7 +91,7 @@ fn a_tree_comes_back_as_it_went() {
         Path::new("/etc/passwd")
     );
     assert_eq!(fs::metadata(to.join("dir")).unwrap().mode() & 0o7777, 0o555);
-    assert!(!to.join(".git").exists());
+    assert!(!to.join(".git").exists() && !to.join("dir/skipped.sh").exists());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use skerry_proto::agent::{
     CREDIT_BYTES, Call, Credit, Data, Done, Processes, Reply, Request, Response, Watched,
 };
 use skerry_proto::frame::CHUNK_BYTES;
+use skerry_proto::glob::Globs;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -135,7 +136,7 @@ impl Work {
                 Reply::Entry(tree.write(&path(&write.path)?, &content, write.mode)?)
             }
             Call::TarOut(tar) => {
-                let archive = pack(&tree, &path(&tar.path)?, &tar.exclude)?;
+                let archive = pack(&tree, &path(&tar.path)?, &Globs::new(&tar.exclude))?;
                 self.send(&archive).await;
                 done(0)
             }
@@ -240,16 +241,14 @@ fn part(content: &[u8], offset: u64, limit: u64) -> &[u8] {
     &rest[..rest.len().min(usize::try_from(limit).unwrap_or(usize::MAX))]
 }
 
-fn pack(tree: &Tree, at: &str, exclude: &[String]) -> Result<Vec<u8>, FileError> {
+fn pack(tree: &Tree, at: &str, exclude: &Globs) -> Result<Vec<u8>, FileError> {
     let mut archive = tar::Builder::new(Vec::new());
     let invalid = |_| FileError::Invalid;
     for entry in tree.list(at, u32::MAX, "", u32::MAX)?.entries {
         let whole = path(&entry.path)?;
         let name = whole[at.len()..].trim_start_matches('/');
-        if name
-            .split('/')
-            .any(|part| exclude.iter().any(|x| x == part))
-        {
+        let left_out = |(at, _)| exclude.matches(&name[..at]);
+        if exclude.matches(name) || name.match_indices('/').any(left_out) {
             continue;
         }
         let mut header = tar::Header::new_gnu();

@@ -173,7 +173,7 @@ pub struct TarOut {
     /// The path. Names in the archive are relative to it.
     #[prost(bytes = "bytes", tag = "1")]
     pub path: Bytes,
-    /// Names to leave out, wherever they stand.
+    /// Patterns of what to leave out; see [`crate::glob`].
     #[prost(string, repeated, tag = "2")]
     pub exclude: Vec<String>,
 }
