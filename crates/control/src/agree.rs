@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use skerry_proto::node::SandboxReport;
-use skerry_store::{Change, NodeState, Sandbox as Row, StoreError};
+use skerry_store::{Change, Deletion, NodeState, Sandbox as Row, StoreError};
 use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::change::step_when_gone;
@@ -56,6 +56,9 @@ impl Control {
         };
         if let Err(error) = compared {
             tracing::warn!(node = member.facts.name, %error, "store and node could not be compared");
+        }
+        if let Err(error) = self.finish_deletions().await {
+            tracing::warn!(%error, "open deletions could not be looked up");
         }
         self.0.wake.notify_one();
     }
@@ -140,16 +143,39 @@ impl Control {
         Ok(())
     }
 
-    /// One that its node has deleted although its record does not say so: whoever deleted it died in between.
+    /// One that its node has deleted although nobody asked for that on record.
     async fn finish_deletion(&self, id: SandboxId) -> Result<()> {
-        let idle = |entry: &mut crate::live::Entry| entry.making.is_none() && !entry.busy;
         match self.0.live.row(id) {
-            Some(row) if self.0.live.with(id, idle) == Some(true) => {
+            Some(row) if self.0.live.is_idle(id) && !self.0.live.is_leaving(id) => {
                 let reason = FailureReason::SandboxDeleted;
                 self.remove(row, reason).await.map(drop)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes up every deletion that was asked for, is not done, and that nobody here is at.
+    pub(crate) async fn finish_deletions(&self) -> Result<()> {
+        for open in self.0.store.open_deletions(&SYSTEM).await? {
+            if !self.0.live.is_idle(open.sandbox.id) {
+                continue;
+            }
+            let control = self.clone();
+            self.0.tasks.spawn(async move {
+                let id = open.sandbox.id;
+                if let Err(error) = control.finish(open).await {
+                    tracing::warn!(%id, %error, "it could not be deleted yet");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn finish(&self, open: Deletion) -> Result<()> {
+        // It may be done since this was read.
+        let (tenant, id) = (open.sandbox.tenant(), open.sandbox.id);
+        let row = self.0.store.sandbox(&tenant, id).await?;
+        self.remove(row, open.reason).await.map(drop)
     }
 
     /// One that has ended on record, or was never there: whatever the node still has of it goes, but for what an ended one leaves.
@@ -172,20 +198,19 @@ impl Control {
     async fn gone(&self, member: &Member, id: SandboxId) -> Result<()> {
         match member.handle.get(id).await {
             Ok(report) => self.align(&report).await,
-            Err(error) if error.code == ErrorCode::NotFound => {
-                let busy = |e: &mut crate::live::Entry| e.making.is_some() || e.busy;
-                match self.0.live.row(id) {
-                    Some(row) if self.0.live.with(id, busy) == Some(false) => {
-                        self.record_gone(&row).await
-                    }
-                    _ => Ok(()),
-                }
-            }
+            Err(error) if error.code == ErrorCode::NotFound => match self.0.live.row(id) {
+                Some(row) if self.0.live.is_idle(id) => self.record_gone(&row).await,
+                _ => Ok(()),
+            },
             Err(error) => Err(error),
         }
     }
 
     async fn record_gone(&self, row: &Row) -> Result<()> {
+        if self.0.live.is_leaving(row.id) {
+            // As it was asked to be; whoever finishes the deletion says so.
+            return Ok(());
+        }
         let Some(action) = step_when_gone(row.state) else {
             return Ok(());
         };

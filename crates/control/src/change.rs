@@ -8,6 +8,8 @@ use crate::Control;
 
 impl Control {
     /// Lets something happen to a sandbox, whatever its state has become meanwhile, if it can happen to that.
+    ///
+    /// One that has not ended is known here, and nearly always as it is: then the store need not be read first.
     pub(crate) async fn act(
         &self,
         tenant: &Tenant,
@@ -20,7 +22,10 @@ impl Control {
             Some(turn) => Some(turn.lock().await),
             None => None,
         };
-        self.act_in_turn(tenant, id, action, change).await
+        match self.0.live.row(id).filter(|row| row.tenant() == *tenant) {
+            Some(known) => self.act_on(&known, action, change).await,
+            None => self.act_in_turn(tenant, id, action, change).await,
+        }
     }
 
     async fn act_in_turn(
@@ -36,7 +41,7 @@ impl Control {
         Ok(row)
     }
 
-    /// The same for one whose row is known, and nearly always still so: then the store need not be read first.
+    /// The same for one whose row is known.
     async fn act_on(&self, known: &Row, action: Action, change: &Change) -> Result<Row> {
         let (store, tenant, now) = (&self.0.store, known.tenant(), self.now());
         match store
@@ -78,9 +83,16 @@ impl Control {
             return Ok(None);
         };
         let _held = turn.lock().await;
-        let Some(mut row) = self.0.live.row(report.id) else {
+        let known = self
+            .0
+            .live
+            .with(report.id, |e| (e.row.clone(), e.leaving.is_some()));
+        let Some((mut row, leaving)) = known else {
             return Ok(None);
         };
+        if leaving {
+            return Ok(Some(row));
+        }
         let change = change_of(report);
         for &action in steps(row.state, report.state) {
             row = self.act_on(&row, action, &change).await?;
@@ -112,7 +124,6 @@ fn change_of(report: &SandboxReport) -> Change {
     Change {
         reason: report.reason,
         message: report.message.clone(),
-        node: None,
         facts,
     }
 }

@@ -24,10 +24,10 @@ impl Control {
         let node = self.choose(&wish)?;
         let image = self.image(request.image.as_deref()).await?;
         let quotas = self.quotas(caller).await?;
-        let env = request.env.clone();
+        let (env, id) = (request.env.clone(), request.id);
         let new = self.new_sandbox(request, wish, image, quotas)?;
         let (control, tenant) = (self.clone(), caller.tenant);
-        self.detached(async move { control.place(&tenant, new, env, node).await })
+        self.detached(async move { control.place(&tenant, new, id, env, node).await })
             .await
     }
 
@@ -86,7 +86,7 @@ impl Control {
             None => (!sized).then_some(Profile::Small),
         };
         Ok(NewSandbox {
-            // The real one is given when its turn has come, so that ids are in the order of the queue.
+            // The real one is given when its turn has come, so that ids of their own are in the order of the queue.
             id: SandboxId::new(),
             name: request.name,
             project: request.project,
@@ -115,12 +115,13 @@ impl Control {
         &self,
         tenant: &Tenant,
         mut new: NewSandbox,
+        id: Option<SandboxId>,
         env: Map,
         node: Option<NodeId>,
     ) -> Result<Sandbox> {
         let placed = {
             let _one_at_a_time = self.0.placing.lock().await;
-            new.id = SandboxId::new();
+            new.id = id.unwrap_or_else(SandboxId::new);
             let (store, now) = (&self.0.store, self.now());
             let row = store.create_sandbox(tenant, new, node, now).await?;
             self.0.live.insert(row.clone(), env);

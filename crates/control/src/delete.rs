@@ -8,9 +8,10 @@ use crate::{Caller, Control, Sandbox};
 impl Control {
     /// Deletes it, from every state; returns when nothing of it is left on its node.
     ///
-    /// On a node that cannot be reached it is removed as soon as that comes back.
+    /// On a node that cannot be reached it is removed as soon as that comes back. What could not be removed, or was not by the time that this
+    /// server died, is tried again until it is gone.
     pub async fn delete(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
-        let row = self.0.store.sandbox(&caller.tenant, id).await?;
+        let row = self.known(&caller.tenant, id).await?;
         let control = self.clone();
         let reason = FailureReason::SandboxDeleted;
         let row = self
@@ -19,39 +20,48 @@ impl Control {
         Ok(self.view(row))
     }
 
-    /// Removes it from its node, then puts that on record.
+    /// Puts on record that it is to go, removes it from its node, then puts that on record.
     pub(crate) async fn remove(&self, row: Row, reason: FailureReason) -> Result<Row> {
         if row.state == SandboxState::Deleted {
             return Ok(row);
         }
+        let (tenant, id) = (row.tenant(), row.id);
         let change = Change {
             reason: Some(reason).filter(|_| !row.state.is_ended()),
             ..Change::default()
         };
-        let row = {
+        let row = if row.state == SandboxState::Queued {
             // No queued sandbox gets its place while this looks.
             let _nobody_is_placed = self.0.placing.lock().await;
-            let row = self.0.store.sandbox(&row.tenant(), row.id).await?;
+            let row = self.known(&tenant, id).await?;
             if row.state == SandboxState::Queued {
-                return self
-                    .act(&row.tenant(), row.id, Action::Delete, &change)
-                    .await;
+                return self.act(&tenant, id, Action::Delete, &change).await;
             }
             row
+        } else {
+            row
         };
-        let id = row.id;
         self.0.live.with(id, |entry| entry.busy = true);
-        self.call_off(id).await;
-        let removed = match row.node_id {
-            Some(_) => self.remove_from_node(&row).await,
-            None => Ok(()),
-        };
-        let deleted = match removed {
-            Ok(()) => self.act(&row.tenant(), id, Action::Delete, &change).await,
-            Err(error) => Err(error),
-        };
+        let deleted = self.remove_placed(&row, reason, &change).await;
         self.0.live.with(id, |entry| entry.busy = false);
         deleted
+    }
+
+    async fn remove_placed(
+        &self,
+        row: &Row,
+        reason: FailureReason,
+        change: &Change,
+    ) -> Result<Row> {
+        let (tenant, id, now) = (row.tenant(), row.id, self.now());
+        let store = &self.0.store;
+        store.ask_deletion(&tenant, id, reason, now).await?;
+        self.0.live.leave(id, reason);
+        self.call_off(id).await;
+        if row.node_id.is_some() {
+            self.remove_from_node(row).await?;
+        }
+        self.act(&tenant, id, Action::Delete, change).await
     }
 
     /// Ends the making of it, if it is being made.

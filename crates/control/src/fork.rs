@@ -1,6 +1,6 @@
 //! Forking a running sandbox: a child on the same node, within the same limits.
 
-use skerry_proto::node::{ForkSandbox, Map};
+use skerry_proto::node::{ForkSandbox, Map, MemoryWish};
 use skerry_store::{NewFork, Tenant};
 use skerry_types::{Result, SandboxId};
 
@@ -25,6 +25,7 @@ impl Control {
         let max_ttl = self.quotas(caller).await?.max_ttl_seconds;
         let ttl = request.ttl_seconds.map(|ttl| validate::ttl(ttl, max_ttl));
         let fork = NewFork {
+            // The real one is given when its turn has come.
             id: SandboxId::new(),
             name: request.name,
             env_names: request.env.keys().cloned().collect(),
@@ -32,8 +33,12 @@ impl Control {
             metadata: request.metadata,
         };
         let (control, tenant) = (self.clone(), caller.tenant);
-        self.detached(async move { control.place_fork(&tenant, id, fork, request.env).await })
-            .await
+        self.detached(async move {
+            control
+                .place_fork(&tenant, id, fork, (request.id, request.env))
+                .await
+        })
+        .await
     }
 
     async fn place_fork(
@@ -41,11 +46,11 @@ impl Control {
         tenant: &Tenant,
         parent: SandboxId,
         mut fork: NewFork,
-        env: Map,
+        (child, env): (Option<SandboxId>, Map),
     ) -> Result<Sandbox> {
         let placed = {
             let _one_at_a_time = self.0.placing.lock().await;
-            fork.id = SandboxId::new();
+            fork.id = child.unwrap_or_else(SandboxId::new);
             let (store, now) = (&self.0.store, self.now());
             let row = store.fork_sandbox(tenant, parent, fork, now).await?;
             self.0.live.insert(row.clone(), Map::new());
@@ -58,6 +63,7 @@ impl Control {
             id: row.id,
             env,
             name: row.name.clone(),
+            memory: MemoryWish::Auto,
         });
         let made = self.make(row, recipe, making).await?;
         Ok(self.view(made))

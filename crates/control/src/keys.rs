@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use jiff::Timestamp;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
@@ -21,23 +22,42 @@ const SHOWN: usize = 8;
 const MAX_SECRET: usize = 128;
 const LOCAL: &str = "local";
 
+/// What is known of a key that was shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    caller: Caller,
+    expires_at: Option<Timestamp>,
+}
+
 impl Control {
     /// Who this key belongs to. 401 for one that does not count.
     ///
-    /// The secret is compared as its SHA-256 only, so what the time of a comparison tells is worth nothing.
+    /// The secret is compared as its SHA-256 only, so what the time of a comparison tells is worth nothing. A key that this process takes back
+    /// is refused from then on; one that another process took back, 5 s later at most.
     pub async fn authenticate(&self, secret: &str) -> Result<Caller> {
         if !secret.starts_with(PREFIX) || secret.len() > MAX_SECRET {
             return Err(unauthorized());
         }
-        let store = &self.0.store;
-        let key = store.use_key(&SYSTEM, hash(secret), self.now()).await?;
+        let (hash, now) = (hash(secret), self.now());
+        let known = self.0.keys.get(hash, now, self.look_up(hash, now)).await?;
+        if known.expires_at.is_some_and(|end| end <= now) {
+            return Err(unauthorized());
+        }
+        Ok(known.caller)
+    }
+
+    async fn look_up(&self, hash: [u8; 32], now: Timestamp) -> Result<Known> {
+        let key = self.0.store.use_key(&SYSTEM, hash, now).await?;
         let key = key.ok_or_else(unauthorized)?;
         // A scope that this release does not know grants nothing here.
         let scopes = key.scopes.iter().filter_map(|s| Scope::from_name(s));
-        Ok(Caller {
-            tenant: Tenant::of(key.org_id),
-            key_id: key.id,
-            scopes: (!key.scopes.is_empty()).then(|| scopes.collect()),
+        Ok(Known {
+            caller: Caller {
+                tenant: Tenant::of(key.org_id),
+                key_id: key.id,
+                scopes: (!key.scopes.is_empty()).then(|| scopes.collect()),
+            },
+            expires_at: key.expires_at,
         })
     }
 
@@ -77,6 +97,7 @@ impl Control {
             .filter(|k| k.name == LOCAL && k.revoked_at.is_none());
         for key in lost {
             self.0.store.revoke_key(tenant, key.id, self.now()).await?;
+            self.0.keys.forget();
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod agree;
+mod cache;
 mod caller;
 mod catalogue;
 mod change;
@@ -32,6 +33,7 @@ pub use caller::{Caller, Scope};
 pub use catalogue::ImageCatalogue;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use nodes::{Member, NodeFacts, Nodes, Offer, Wish};
+pub use once::Attempt;
 pub use request::{CreateRequest, ForkRequest, ListQuery, Need, Reply, TimeoutRequest, Until};
 pub use sandbox::{Page, Readiness, Sandbox, Tree, TreeMember};
 pub use service::Control;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use skerry_proto::node::Map;
 use skerry_store::Sandbox as Row;
-use skerry_types::{NodeId, SandboxId, SandboxState};
+use skerry_types::{FailureReason, NodeId, SandboxId, SandboxState};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,8 @@ pub(crate) struct Entry {
     pub(crate) telling: bool,
     /// A step is being taken by someone who will say when it is over.
     pub(crate) busy: bool,
+    /// Why it is to be deleted, if it is: what its node says of it until then is of no interest.
+    pub(crate) leaving: Option<FailureReason>,
     /// When its node was last asked for its activity.
     pub(crate) looked_at: Timestamp,
     /// After a failed step: not before this.
@@ -60,6 +62,7 @@ impl Entry {
             missed: false,
             telling: false,
             busy: false,
+            leaving: None,
             looked_at: row.created_at,
             retry_at: None,
             touched_at: row.created_at,
@@ -143,6 +146,22 @@ impl Live {
         });
     }
 
+    /// Notes that it is to be deleted.
+    pub(crate) fn leave(&self, id: SandboxId, reason: FailureReason) {
+        self.with(id, |entry| entry.leaving = Some(reason));
+    }
+
+    /// It is to be deleted.
+    pub(crate) fn is_leaving(&self, id: SandboxId) -> bool {
+        self.with(id, |entry| entry.leaving.is_some()) == Some(true)
+    }
+
+    /// Nobody here is in the middle of something with it.
+    pub(crate) fn is_idle(&self, id: SandboxId) -> bool {
+        self.with(id, |entry| entry.making.is_none() && !entry.busy)
+            .unwrap_or(true)
+    }
+
     /// Whether it is time to tell its node that it is in use, and which node that is.
     pub(crate) fn touch(&self, id: SandboxId, now: Timestamp) -> Option<NodeId> {
         self.with(id, |entry| {
@@ -162,10 +181,13 @@ impl Live {
     /// The place of a queued sandbox in the queue, from 1.
     pub(crate) fn queue_position(&self, id: SandboxId) -> Option<u32> {
         let entries = self.0.lock();
-        let queued = |e: &&Entry| e.row.state == SandboxState::Queued;
-        entries.get(&id).filter(queued)?;
-        let ahead = entries.range(..id).filter(|(_, e)| queued(e)).count();
-        u32::try_from(ahead + 1).ok()
+        let place = |e: &Entry| {
+            let waits = e.row.state == SandboxState::Queued;
+            waits.then_some((e.row.queued_at, e.row.id))
+        };
+        let mine = place(entries.get(&id)?)?;
+        let ahead = entries.values().filter_map(place).filter(|p| *p < mine);
+        u32::try_from(ahead.count() + 1).ok()
     }
 
     /// What planning sees, oldest first.

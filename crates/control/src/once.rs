@@ -1,13 +1,44 @@
 //! Mutations that are done once per idempotency key, however often they are asked for.
 
-use std::future::Future;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use skerry_store::{Begun, Claim};
-use skerry_types::{Error, Result};
+use skerry_types::{Error, ErrorCode, Result};
+use uuid::Uuid;
 
 use crate::{Caller, Control, Reply};
+
+/// One try at a mutation that makes something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// The id of what it makes, whichever kind of id that is.
+    pub id: Uuid,
+    /// A server died in the middle of an earlier attempt: there may be something with this id already.
+    pub again: bool,
+}
+
+impl Attempt {
+    /// The first try at something.
+    pub fn first() -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            again: false,
+        }
+    }
+
+    /// What an earlier attempt made, as `look` finds it; `None` if it came to nothing.
+    pub async fn earlier<T>(self, look: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        if !self.again {
+            return Ok(None);
+        }
+        match look.await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
 
 /// How long a second request waits for the first.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -16,15 +47,16 @@ const MAX_KEY: usize = 64;
 impl Control {
     /// Runs a mutation once per key and 24 hours: the same key and request again get the same 2xx answer; while the first one still runs they
     /// wait for it, up to a bound; another request under the same key is a conflict. `request` is whatever makes it this request (method, path, body).
-    /// The work runs to its end even if the caller goes away.
-    pub async fn once<F>(
+    /// The work runs to its end even if the caller goes away. If the server dies before that, the same request begins it again, with the same id.
+    pub async fn once<W, F>(
         &self,
         caller: &Caller,
         key: &str,
         request: &[u8],
-        work: F,
+        work: W,
     ) -> Result<Reply>
     where
+        W: FnOnce(Attempt) -> F,
         F: Future<Output = Reply> + Send + 'static,
     {
         if key.is_empty() || key.len() > MAX_KEY || key.contains('\0') {
@@ -37,6 +69,10 @@ impl Control {
         match turn.unwrap_or_else(|_| Err(in_progress()))? {
             Turn::First(claim) => {
                 let control = self.clone();
+                let work = work(Attempt {
+                    id: claim.id,
+                    again: claim.again,
+                });
                 self.detached(async move { control.answer(claim, work).await })
                     .await
             }
@@ -51,9 +87,9 @@ impl Control {
             tokio::pin!(answered);
             // Listening before looking, so that no answer falls between.
             answered.as_mut().enable();
-            let (store, now) = (&self.0.store, self.now());
+            let (store, replica) = (&self.0.store, &self.0.settings.replica);
             match store
-                .begin_idempotent(&caller.tenant, key, hash, now)
+                .begin_idempotent(&caller.tenant, key, hash, replica, self.now())
                 .await?
             {
                 Begun::First(claim) => return Ok(Turn::First(claim)),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use skerry_proto::node::Node;
-use skerry_store::{Cursor, Filter, Sandbox as Row};
+use skerry_store::{Cursor, Filter, Sandbox as Row, Tenant};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, limits};
 
 use crate::sandbox::TreeMember;
@@ -81,16 +81,20 @@ impl Control {
         }
     }
 
+    /// The row as it was last stored by this process, from memory if it has not ended.
+    pub(crate) async fn known(&self, tenant: &Tenant, id: SandboxId) -> Result<Row> {
+        match self.0.live.row(id).filter(|row| row.tenant() == *tenant) {
+            Some(row) => Ok(row),
+            None => Ok(self.0.store.sandbox(tenant, id).await?),
+        }
+    }
+
     async fn wait(&self, caller: &Caller, id: SandboxId, until: Until) -> Result<Row> {
         loop {
             // Subscribed before it is looked at, so that no change falls between.
             let changes = self.0.live.subscribe(id);
             // A change is in the store before it is in memory, and is told after that: memory is behind for a moment only.
-            let known = self.0.live.row(id);
-            let row = match known.filter(|row| row.org_id == caller.tenant.org()) {
-                Some(row) => row,
-                None => self.0.store.sandbox(&caller.tenant, id).await?,
-            };
+            let row = self.known(&caller.tenant, id).await?;
             let Some(mut changes) = changes.filter(|_| !until.is_met(row.state)) else {
                 return Ok(row);
             };

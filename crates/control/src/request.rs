@@ -7,6 +7,8 @@ use skerry_types::{SandboxId, SandboxState};
 /// A sandbox to make. Everything is optional; `CreateRequest::default()` is a good request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateRequest {
+    /// Its id; a new one unless given.
+    pub id: Option<SandboxId>,
     /// What it starts from.
     pub image: Option<String>,
     /// small, medium or large. A single value given beside it goes before the profile's.
@@ -52,6 +54,8 @@ pub struct CreateRequest {
 /// A sandbox to fork.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForkRequest {
+    /// The child's id; a new one unless given.
+    pub id: Option<SandboxId>,
     /// Goes over the parent's environment.
     pub env: Map,
     /// The child's age limit; `None`: as the parent's.

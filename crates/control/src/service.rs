@@ -10,11 +10,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_proto::node::Map;
 use skerry_store::{Change, Node, NodeState, Store, System, Tenant};
-use skerry_types::{Action, Error, ErrorCode, FailureReason, NodeId, Result};
+use skerry_types::{Action, Error, ErrorCode, FailureReason, NodeId, OrgId, Result};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::Cache;
+use crate::keys::Known;
 use crate::live::Live;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
 
@@ -32,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) images: Arc<dyn ImageCatalogue>,
     pub(crate) settings: Settings,
     pub(crate) live: Live,
+    pub(crate) keys: Cache<[u8; 32], Known>,
+    pub(crate) quotas: Cache<OrgId, Quotas>,
     /// Held while a sandbox gets its place or its place in the queue, so that memory and store agree on the order.
     pub(crate) placing: tokio::sync::Mutex<()>,
     /// Nodes that do not answer, and since when.
@@ -71,6 +75,8 @@ impl Control {
             images,
             settings,
             live: Live::default(),
+            keys: Cache::default(),
+            quotas: Cache::default(),
             placing: tokio::sync::Mutex::default(),
             silent: Mutex::default(),
             wake: Notify::new(),
@@ -87,9 +93,11 @@ impl Control {
         Ok(control)
     }
 
-    /// What the org of this caller may have.
+    /// What the org of this caller may have, as it was at most 5 s ago.
     pub async fn quotas(&self, caller: &crate::Caller) -> Result<Quotas> {
-        Ok(self.0.store.quotas(&caller.tenant).await?)
+        let (tenant, now) = (&caller.tenant, self.now());
+        let ask = async { Ok(self.0.store.quotas(tenant).await?) };
+        self.0.quotas.get(tenant.org(), now, ask).await
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -123,6 +131,10 @@ impl Control {
     /// Reads from the store what has not ended.
     async fn remember(&self) -> Result<()> {
         let inner = &self.0;
+        inner
+            .store
+            .release_claims(&SYSTEM, &inner.settings.replica)
+            .await?;
         for member in inner.nodes.all() {
             inner
                 .store
@@ -144,6 +156,9 @@ impl Control {
                 };
                 self.act(&tenant, id, Action::Fail, &change).await?;
             }
+        }
+        for deletion in inner.store.open_deletions(&SYSTEM).await? {
+            inner.live.leave(deletion.sandbox.id, deletion.reason);
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ pub enum OnDrain {
 /// What an operator may decide.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Which of the control processes over one store this is. One that starts again under its name takes up what it left undone.
+    pub replica: String,
     /// The image of a sandbox that names none.
     pub default_image: String,
     /// The network of a sandbox that names none: `none` or `nat`.
@@ -49,6 +51,7 @@ impl Default for Settings {
     fn default() -> Self {
         const DAY: u64 = 24 * 3600;
         Self {
+            replica: "local".into(),
             default_image: "base".into(),
             default_network: "nat".into(),
             region: "local".into(),

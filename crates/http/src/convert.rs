@@ -3,9 +3,21 @@
 use skerry_api as api;
 use skerry_control as control;
 use skerry_proto::node;
+use skerry_types::SandboxId;
 
-pub(crate) fn create(request: api::CreateSandbox) -> control::CreateRequest {
+pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkRequest {
+    control::ForkRequest {
+        id: Some(id),
+        env: request.env,
+        ttl_seconds: request.ttl_seconds,
+        name: request.name,
+        metadata: request.metadata,
+    }
+}
+
+pub(crate) fn create(id: SandboxId, request: api::CreateSandbox) -> control::CreateRequest {
     control::CreateRequest {
+        id: Some(id),
         image: request.image.or(request.template),
         profile: request.profile,
         vcpus: request.vcpus,

@@ -4,9 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
-use skerry_control::{Caller, Reply};
+use skerry_control::{Attempt, Caller, Reply};
 use skerry_types::{Error, ErrorCode};
 
 use crate::App;
@@ -47,23 +48,27 @@ fn valid(key: &HeaderValue) -> Result<&str, Failure> {
 
 impl Once {
     /// Does `work`, or gives the answer that it had before. `body` is the request's body, which belongs to its identity.
-    pub(crate) async fn run<T: Serialize + 'static>(
+    pub(crate) async fn run<T, W>(
         mut self,
         app: &App,
         caller: &Caller,
         body: &impl Serialize,
-        work: BoxFuture<'static, Answer<(StatusCode, T)>>,
-    ) -> Answer<Response> {
+        work: W,
+    ) -> Answer<Response>
+    where
+        T: Serialize + 'static,
+        W: FnOnce(Attempt) -> BoxFuture<'static, Answer<(StatusCode, T)>>,
+    {
         let Some(key) = self.key.take() else {
-            let (status, value) = work.await?;
+            let (status, value) = work(Attempt::first()).await?;
             return Ok((status, axum::Json(value)).into_response());
         };
         let body = serde_json::to_string(body).map_err(|error| Error::internal(&error))?;
         self.request.push_str(&body);
         let reply = app
             .control
-            .once(caller, &key, self.request.as_bytes(), async {
-                reply(work.await)
+            .once(caller, &key, self.request.as_bytes(), |attempt| {
+                work(attempt).map(reply)
             })
             .await?;
         answer(reply)

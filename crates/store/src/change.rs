@@ -1,7 +1,7 @@
 //! Changing a sandbox: its state, by the one transition function and guarded by the state it was in; its times.
 
 use jiff::Timestamp;
-use skerry_types::{Action, FailureReason, NodeId, SandboxId, SandboxState, state};
+use skerry_types::{Action, FailureReason, SandboxId, SandboxState, state};
 
 use crate::Store;
 use crate::context::Tenant;
@@ -21,8 +21,6 @@ pub struct Change {
     pub reason: Option<FailureReason>,
     /// The same for a person.
     pub message: Option<String>,
-    /// Where it is placed.
-    pub node: Option<NodeId>,
     /// What its node says that it is.
     pub facts: Facts,
 }
@@ -180,17 +178,14 @@ fn update(
     let runs = to == SandboxState::Running;
     let expires = (runs && before.started_at.is_none() && before.ttl_seconds > 0)
         .then(|| at.as_microsecond() + i64::from(before.ttl_seconds) * 1_000_000);
-    sql("UPDATE sandboxes SET state = $5, updated_at = $6, \
+    let mut update = sql("UPDATE sandboxes SET state = $5, updated_at = $6, \
          started_at = COALESCE(started_at, $7), expires_at = COALESCE($8, expires_at), \
-         last_active_at = COALESCE($7, last_active_at), ended_at = COALESCE(ended_at, $9), \
-         deleted_at = COALESCE(deleted_at, $10), failure_reason = COALESCE($11, failure_reason), \
-         failure_message = COALESCE($12, failure_message), node_id = COALESCE($13, node_id), \
-         driver = COALESCE($14, driver), isolation = COALESCE($15, isolation), \
-         privilege = COALESCE($16, privilege), storage = COALESCE($17, storage), \
-         disk_quota = COALESCE($18, disk_quota), limits = COALESCE($19, limits), \
-         image_digest = COALESCE($20, image_digest), fork_kind = COALESCE($21, fork_kind), \
-         boot_us = COALESCE($22, boot_us) \
-         WHERE org_id = $1 AND id = $2 AND state = $3 AND (started_at IS NULL) = $4 RETURNING *")
+         last_active_at = COALESCE($7, last_active_at), failure_reason = COALESCE($9, failure_reason), \
+         failure_message = COALESCE($10, failure_message), driver = COALESCE($11, driver), \
+         isolation = COALESCE($12, isolation), privilege = COALESCE($13, privilege), \
+         storage = COALESCE($14, storage), disk_quota = COALESCE($15, disk_quota), \
+         limits = COALESCE($16, limits), image_digest = COALESCE($17, image_digest), \
+         fork_kind = COALESCE($18, fork_kind), boot_us = COALESCE($19, boot_us)")
     .bind(tenant.org())
     .bind(before.id)
     .bind(before.state)
@@ -199,11 +194,8 @@ fn update(
     .bind(at)
     .bind(runs.then_some(at))
     .bind(expires)
-    .bind(to.is_ended().then_some(at))
-    .bind((to == SandboxState::Deleted).then_some(at))
     .bind(change.reason)
     .bind(change.message.clone())
-    .bind(change.node)
     .bind(facts.driver.clone())
     .bind(facts.isolation.clone())
     .bind(facts.privilege)
@@ -212,7 +204,17 @@ fn update(
     .bind(facts.limits)
     .bind(facts.image_digest.clone())
     .bind(facts.fork_kind.clone())
-    .bind(facts.boot_us)
+    .bind(facts.boot_us);
+    // Only where needed: these columns are in indexes, which a statement that names them writes anew.
+    if to.is_ended() {
+        update = update.push(", ended_at = COALESCE(ended_at, $6)");
+    }
+    if to == SandboxState::Deleted {
+        update = update.push(", deleted_at = $6");
+    }
+    update.push(
+        " WHERE org_id = $1 AND id = $2 AND state = $3 AND (started_at IS NULL) = $4 RETURNING *",
+    )
 }
 
 fn count_fork(tenant: &Tenant, parent: SandboxId, at: Timestamp) -> Sql {

@@ -1,4 +1,4 @@
-//! New sandboxes: made from nothing, or forked. Quota, slot and fork limits are checked in the transaction that inserts.
+//! New sandboxes: made from nothing, or forked. Quota and slots are checked by the very statement that inserts.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,9 @@ use crate::Store;
 use crate::context::Tenant;
 use crate::db::Tx;
 use crate::error::{Result, StoreError};
-use crate::orgs::{Quotas, lock_quotas};
-use crate::sandbox::{Network, OnTimeout, Sandbox, Wanted};
-use crate::sql::{Sql, sql};
+use crate::orgs::{Quotas, lock_quotas, select_quotas};
+use crate::sandbox::{Facts, Network, OnTimeout, Sandbox, Wanted};
+use crate::sql::{Row, Sql, sql};
 
 /// A sandbox that is asked for.
 #[derive(Debug, Clone)]
@@ -74,16 +74,17 @@ impl Store {
         node: Option<NodeId>,
         at: Timestamp,
     ) -> Result<Sandbox> {
-        let mut tx = self.db.begin().await?;
-        let quotas = lock_quotas(&mut tx, tenant).await?;
-        let slots = lock_slots(&mut tx, node).await?;
-        let load = Load::read(&mut tx, tenant, node).await?;
-        load.check_quota(quotas)?;
-        let place = node.filter(|_| !load.queue && load.on_node < slots);
-        let lineage = Lineage::root(new.id);
-        let sandbox = insert(&mut tx, tenant, new, place, lineage, at).await?;
-        tx.commit().await?;
-        Ok(sandbox)
+        let mut sandbox = new.at(tenant, Lineage::Root, at);
+        let mut locks = vec![select_quotas(tenant)];
+        locks.extend(node.map(select_slots));
+        let insert = admit(&sandbox, node, Overtakes::Nobody);
+        let admitted = self.db.change_alone(locks, insert).await;
+        match admitted.map_err(|error| error.or_name_taken(sandbox.name.as_deref()))? {
+            Some(row) => sandbox.settle(&row, node).map(|()| sandbox),
+            None => Err(StoreError::Quota {
+                limit: self.quotas(tenant).await?.max_concurrent_sandboxes,
+            }),
+        }
     }
 
     /// Inserts a fork of a running sandbox, `provisioning` on its parent's node. The parent's count of forks rises when the child first runs;
@@ -98,20 +99,27 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let quotas = lock_quotas(&mut tx, tenant).await?;
         let parent = lock_parent(&mut tx, tenant, parent).await?;
-        let slots = lock_slots(&mut tx, parent.node_id).await?;
-        let load = Load::read(&mut tx, tenant, parent.node_id).await?;
-        load.check_quota(quotas)?;
         check_fork(&mut tx, &parent, quotas).await?;
-        if load.on_node >= slots {
-            return Err(StoreError::NoCapacity);
+        if let Some(node) = parent.node_id {
+            tx.row(select_slots(node).for_update()).await?;
         }
-        let lineage = Lineage {
-            parent: Some(parent.id),
+        let node = parent.node_id;
+        let lineage = Lineage::Fork {
             root: parent.fork_root,
+            parent: parent.id,
             depth: parent.fork_depth + 1,
         };
-        let node = parent.node_id;
-        let child = insert(&mut tx, tenant, fork.of(parent), node, lineage, at).await?;
+        let mut child = fork.of(parent).at(tenant, lineage, at);
+        let admitted = tx.row(admit(&child, node, Overtakes::TheQueue)).await;
+        let row = admitted
+            .map_err(|error| error.or_name_taken(child.name.as_deref()))?
+            .ok_or(StoreError::Quota {
+                limit: quotas.max_concurrent_sandboxes,
+            })?;
+        child.settle(&row, node)?;
+        if child.state == SandboxState::Queued {
+            return Err(StoreError::NoCapacity);
+        }
         tx.commit().await?;
         Ok(child)
     }
@@ -146,80 +154,95 @@ impl NewFork {
 }
 
 /// Where a sandbox stands in its tree of forks.
-struct Lineage {
-    parent: Option<SandboxId>,
-    root: SandboxId,
-    depth: u32,
+#[derive(Clone, Copy)]
+enum Lineage {
+    Root,
+    Fork {
+        parent: SandboxId,
+        root: SandboxId,
+        depth: u32,
+    },
 }
 
-impl Lineage {
-    const fn root(id: SandboxId) -> Self {
-        Self {
-            parent: None,
-            root: id,
-            depth: 0,
+impl NewSandbox {
+    /// The row that is to be, as far as it is known before its place is.
+    fn at(self, tenant: &Tenant, lineage: Lineage, at: Timestamp) -> Sandbox {
+        // What is returned must be what would be read, and microseconds are stored.
+        let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+        let (forked_from, fork_root, fork_depth) = match lineage {
+            Lineage::Root => (None, self.id, 0),
+            Lineage::Fork {
+                parent,
+                root,
+                depth,
+            } => (Some(parent), root, depth),
+        };
+        Sandbox {
+            id: self.id,
+            org_id: tenant.org(),
+            node_id: None,
+            name: self.name,
+            project: self.project,
+            region: self.region,
+            image: self.image,
+            profile: self.profile,
+            resources: self.resources,
+            network: self.network,
+            wanted: self.wanted,
+            facts: Facts::default(),
+            state: SandboxState::Queued,
+            failure_reason: None,
+            failure_message: None,
+            metadata: self.metadata,
+            env_names: self.env_names,
+            forked_from,
+            fork_root,
+            fork_depth,
+            fork_count: 0,
+            ttl_seconds: self.ttl_seconds,
+            idle_seconds: self.idle_seconds,
+            on_timeout: self.on_timeout,
+            expires_at: None,
+            ttl_warned: false,
+            last_active_at: at,
+            queue_timeout_seconds: self.queue_timeout_seconds,
+            queued_at: Some(at),
+            created_at: at,
+            started_at: None,
+            ended_at: None,
+            deleted_at: None,
+            updated_at: at,
         }
     }
 }
 
-/// How full everything is. Read by one statement, after the locks were taken: nobody else adds to it until the transaction ends.
-struct Load {
-    of_org: i64,
-    on_node: i64,
-    /// Somebody waits for a place.
-    queue: bool,
-}
-
-impl Load {
-    async fn read(tx: &mut Tx, tenant: &Tenant, node: Option<NodeId>) -> Result<Self> {
-        let counts = tx
-            .row(
-                sql("SELECT (SELECT COUNT(*) FROM sandboxes WHERE org_id = $1 AND state IN \
-                     ('queued', 'provisioning', 'running', 'paused', 'stopping', 'missing')) AS of_org, \
-                     (SELECT COUNT(*) FROM sandboxes WHERE node_id = $2 AND state IN \
-                     ('provisioning', 'running', 'paused', 'stopping', 'missing')) AS on_node, \
-                     (SELECT COUNT(*) FROM (SELECT 1 FROM sandboxes WHERE state = 'queued' LIMIT 1) \
-                     AS first) AS queued")
-                .bind(tenant.org())
-                .bind(node),
-            )
-            .await?
-            .ok_or(StoreError::Statement(sqlx::Error::RowNotFound))?;
-        Ok(Self {
-            of_org: counts.get("of_org")?,
-            on_node: counts.get("on_node")?,
-            queue: counts.get::<i64>("queued")? > 0,
-        })
-    }
-
-    /// Refuses one more than the quota.
-    fn check_quota(&self, quotas: Quotas) -> Result<()> {
-        let limit = quotas.max_concurrent_sandboxes;
-        if self.of_org >= i64::from(limit) {
-            return Err(StoreError::Quota { limit });
+impl Sandbox {
+    /// Takes over what the database decided: a place, or to wait for one.
+    fn settle(&mut self, row: &Row, node: Option<NodeId>) -> Result<()> {
+        self.state = row.word("state", SandboxState::from_name)?;
+        if self.state == SandboxState::Provisioning {
+            self.node_id = node;
+            self.queued_at = None;
         }
         Ok(())
     }
 }
 
-/// The slots of a node, none unless it is online. It stays locked until the transaction ends.
-async fn lock_slots(tx: &mut Tx, node: Option<NodeId>) -> Result<i64> {
-    let Some(node) = node else { return Ok(0) };
-    let select = sql("SELECT slots_total FROM nodes WHERE id = $1 AND state = 'online'").bind(node);
-    let row = tx.row(select.for_update()).await?;
-    row.map_or(Ok(0), |row| row.get("slots_total"))
+/// The slots of a node, none unless it is online.
+fn select_slots(node: NodeId) -> Sql {
+    sql("SELECT slots_total FROM nodes WHERE id = $1 AND state = 'online'").bind(node)
 }
 
 /// Whether an online node has a slot that nobody holds. The node stays locked until the transaction ends.
 pub(crate) async fn has_free_slot(tx: &mut Tx, node: NodeId) -> Result<bool> {
-    let slots = lock_slots(tx, Some(node)).await?;
+    let slots = match tx.row(select_slots(node).for_update()).await? {
+        Some(row) => row.get("slots_total")?,
+        None => 0,
+    };
     let held = count(
         tx,
-        sql(
-            "SELECT COUNT(*) AS n FROM sandboxes WHERE node_id = $1 AND state IN \
-             ('provisioning', 'running', 'paused', 'stopping', 'missing')",
-        )
-        .bind(node),
+        sql("SELECT COUNT(*) AS n FROM sandboxes WHERE node_id = $1 AND ended_at IS NULL")
+            .bind(node),
     )
     .await?;
     Ok(held < slots)
@@ -269,57 +292,57 @@ async fn count(tx: &mut Tx, sql: Sql) -> Result<i64> {
     tx.row(sql).await?.map_or(Ok(0), |row| row.get("n"))
 }
 
-async fn insert(
-    tx: &mut Tx,
-    tenant: &Tenant,
-    new: NewSandbox,
-    node: Option<NodeId>,
-    lineage: Lineage,
-    at: Timestamp,
-) -> Result<Sandbox> {
-    let (state, queued_at) = match node {
-        Some(_) => (SandboxState::Provisioning, None),
-        None => (SandboxState::Queued, Some(at)),
-    };
-    let row = tx
-        .row(
-            sql("INSERT INTO sandboxes (id, org_id, node_id, name, project, region, image, profile, vcpus, \
-                 memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, \
-                 state, metadata, env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, \
-                 idle_seconds, on_timeout, ttl_warned, last_active_at, queue_timeout_seconds, queued_at, \
-                 created_at, updated_at) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
-                 $18, $19, $20, $21, $22, 0, $23, $24, $25, FALSE, $26, $27, $28, $26, $26) RETURNING *")
-            .bind(new.id)
-            .bind(tenant.org())
-            .bind(node)
-            .bind(new.name.clone())
-            .bind(new.project)
-            .bind(new.region)
-            .bind(new.image)
-            .bind(new.profile)
-            .bind(new.resources.vcpus)
-            .bind(new.resources.memory_mb)
-            .bind(new.resources.disk_mb)
-            .bind(new.resources.pids)
-            .bind(new.wanted.driver)
-            .bind(new.wanted.isolation)
-            .bind(new.wanted.privilege)
-            .bind(new.network)
-            .bind(state)
-            .bind(serde_json::json!(new.metadata))
-            .bind(serde_json::json!(new.env_names))
-            .bind(lineage.parent)
-            .bind(lineage.root)
-            .bind(lineage.depth)
-            .bind(new.ttl_seconds)
-            .bind(new.idle_seconds)
-            .bind(new.on_timeout)
-            .bind(at)
-            .bind(new.queue_timeout_seconds)
-            .bind(queued_at),
-        )
-        .await
-        .map_err(|error| error.or_name_taken(new.name))?;
-    Sandbox::read(&row.ok_or(StoreError::Statement(sqlx::Error::RowNotFound))?)
+/// Whether a new sandbox takes a free slot while others wait for one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overtakes {
+    Nobody,
+    /// A fork can be nowhere but beside its parent, now.
+    TheQueue,
+}
+
+/// Inserts a row if the org may have one more: `provisioning` if the node has a free slot for it, else `queued`. Returns the state.
+///
+/// Nothing that it counts may grow meanwhile, so the quota's row and the node's are locked by then.
+fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
+    sql("WITH load AS (SELECT \
+         (SELECT max_concurrent_sandboxes FROM org_quotas WHERE org_id = $2) AS quota, \
+         (SELECT COUNT(*) FROM sandboxes WHERE org_id = $2 AND ended_at IS NULL) AS of_org, \
+         (SELECT slots_total FROM nodes WHERE id = $3 AND state = 'online') AS slots, \
+         (SELECT COUNT(*) FROM sandboxes WHERE node_id = $3 AND ended_at IS NULL) AS on_node, \
+         (SELECT COUNT(*) FROM (SELECT 1 FROM sandboxes WHERE state = 'queued' LIMIT 1) AS first) AS waiting), \
+         place AS (SELECT on_node < slots AND (waiting = 0 OR $4) AS free FROM load WHERE of_org < quota) \
+         INSERT INTO sandboxes (id, org_id, node_id, state, queued_at, name, project, region, image, profile, \
+         vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
+         env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
+         ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at) \
+         SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
+         CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5 FROM place RETURNING state")
+    .bind(new.id)
+    .bind(new.org_id)
+    .bind(node)
+    .bind(overtakes == Overtakes::TheQueue)
+    .bind(new.created_at)
+    .bind(new.name.clone())
+    .bind(new.project.clone())
+    .bind(new.region.as_str())
+    .bind(new.image.as_str())
+    .bind(new.profile)
+    .bind(new.resources.vcpus)
+    .bind(new.resources.memory_mb)
+    .bind(new.resources.disk_mb)
+    .bind(new.resources.pids)
+    .bind(new.wanted.driver.clone())
+    .bind(new.wanted.isolation.clone())
+    .bind(new.wanted.privilege)
+    .bind(new.network)
+    .bind(serde_json::json!(new.metadata))
+    .bind(serde_json::json!(new.env_names))
+    .bind(new.forked_from)
+    .bind(new.fork_root)
+    .bind(new.fork_depth)
+    .bind(new.ttl_seconds)
+    .bind(new.idle_seconds)
+    .bind(new.on_timeout)
+    .bind(new.queue_timeout_seconds)
 }

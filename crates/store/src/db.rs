@@ -1,25 +1,22 @@
 //! The two engines behind one face: a statement goes in, rows come out.
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, SqliteConnection, SqlitePool};
 
 use crate::error::Result;
-use crate::sql::{Row, Sql, bind_all};
+use crate::sql::{Row, Sql, bind_all, sql};
+use crate::writer::{Turn, Writer};
 
 /// An open database.
 #[derive(Debug, Clone)]
 pub(crate) enum Db {
-    /// One connection writes, so that writers queue here and not at the file's lock; the others read.
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
+    Sqlite { writer: Writer, readers: SqlitePool },
     Pg(PgPool),
 }
 
 /// A transaction that may write. Dropped without `commit`, it never was.
 #[derive(Debug)]
 pub(crate) enum Tx {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Sqlite(Turn),
     Pg(sqlx::Transaction<'static, Postgres>),
 }
 
@@ -48,6 +45,25 @@ macro_rules! on {
     };
 }
 
+/// The row that a writing statement returns. Every row is fetched: if only one were, an error of the commit behind it would be lost.
+macro_rules! write {
+    ($target:expr, $sql:expr) => {
+        on!($target, $sql, |db, query, row| {
+            let rows = query.fetch_all(db).await?;
+            Ok(rows.into_iter().next().map(row))
+        })
+    };
+}
+
+impl Target<Turn, &PgPool> {
+    fn by_ref(&mut self) -> Target<&mut SqliteConnection, &PgPool> {
+        match self {
+            Self::Sqlite(turn) => Target::Sqlite(turn),
+            Self::Pg(pool) => Target::Pg(pool),
+        }
+    }
+}
+
 impl Db {
     fn reader(&self) -> Target<&SqlitePool, &PgPool> {
         match self {
@@ -56,17 +72,17 @@ impl Db {
         }
     }
 
-    fn writer(&self) -> Target<&SqlitePool, &PgPool> {
-        match self {
-            Self::Sqlite { writer, .. } => Target::Sqlite(writer),
+    async fn writer(&self) -> Result<Target<Turn, &PgPool>> {
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Target::Sqlite(writer.turn().await?),
             Self::Pg(pool) => Target::Pg(pool),
-        }
+        })
     }
 
     /// Starts a transaction that may write.
     pub(crate) async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Sqlite { writer, .. } => Tx::Sqlite(writer.begin().await?),
             Self::Pg(pool) => Tx::Pg(pool.begin().await?),
         })
     }
@@ -89,18 +105,36 @@ impl Db {
 
     /// Writes, and returns the row that `RETURNING` gives.
     pub(crate) async fn change(&self, sql: Sql) -> Result<Option<Row>> {
-        on!(self.writer(), sql, |db, query, row| Ok(query
-            .fetch_optional(db)
-            .await?
-            .map(row)))
+        write!(self.writer().await?.by_ref(), sql)
+    }
+
+    /// The same, while nobody else changes the rows that `locks` read. One writer is alone anyway, so on `SQLite` nothing is locked.
+    pub(crate) async fn change_alone(&self, locks: Vec<Sql>, sql: Sql) -> Result<Option<Row>> {
+        let Self::Pg(_) = self else {
+            return self.change(sql).await;
+        };
+        let mut tx = self.begin().await?;
+        for lock in locks {
+            tx.row(lock.for_update()).await?;
+        }
+        let row = tx.row(sql).await?;
+        tx.commit().await?;
+        Ok(row)
     }
 
     /// Writes, and returns how many rows it met.
     pub(crate) async fn run(&self, sql: Sql) -> Result<u64> {
-        on!(self.writer(), sql, |db, query, _row| Ok(query
-            .execute(db)
-            .await?
-            .rows_affected()))
+        on!(self.writer().await?.by_ref(), sql, |db, query, _row| Ok(
+            query.execute(db).await?.rows_affected()
+        ))
+    }
+
+    /// Makes what was written outlive a power cut. PostgreSQL does so by itself.
+    pub(crate) async fn harden(&self) -> Result<()> {
+        if let Self::Sqlite { .. } = self {
+            self.change(sql("PRAGMA wal_checkpoint(PASSIVE)")).await?;
+        }
+        Ok(())
     }
 
     /// The function that makes rows `key`, `value` of a flat document: the one word in which the engines differ.
@@ -115,17 +149,14 @@ impl Db {
 impl Tx {
     fn connection(&mut self) -> Target<&mut SqliteConnection, &mut PgConnection> {
         match self {
-            Self::Sqlite(tx) => Target::Sqlite(tx),
+            Self::Sqlite(turn) => Target::Sqlite(turn),
             Self::Pg(tx) => Target::Pg(tx),
         }
     }
 
     /// Reads or writes, and returns the row, if there is one.
     pub(crate) async fn row(&mut self, sql: Sql) -> Result<Option<Row>> {
-        on!(self.connection(), sql, |db, query, row| Ok(query
-            .fetch_optional(db)
-            .await?
-            .map(row)))
+        write!(self.connection(), sql)
     }
 
     /// Writes, and returns how many rows it met.
@@ -139,7 +170,7 @@ impl Tx {
     /// Makes it so.
     pub(crate) async fn commit(self) -> Result<()> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await?,
+            Self::Sqlite(turn) => turn.commit().await?,
             Self::Pg(tx) => tx.commit().await?,
         }
         Ok(())

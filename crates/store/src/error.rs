@@ -22,8 +22,13 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// No connection.
-    #[error("the database cannot be opened")]
-    Open(#[source] sqlx::Error),
+    #[error("the database {location} cannot be opened")]
+    Open {
+        /// Where it should be, without a password.
+        location: String,
+        /// Why.
+        source: sqlx::Error,
+    },
     /// The schema could not be brought up, or taken down.
     #[error(
         "the database's schema could not be changed; it is as it was before the step that failed"
@@ -86,7 +91,7 @@ pub enum StoreError {
     #[error("node has no free slot")]
     NoCapacity,
     /// It needs a sandbox that runs: a fork, or a new timeout.
-    #[error("the sandbox is {0}, and so it cannot be done")]
+    #[error("the sandbox is {0}, not running")]
     NotRunning(SandboxState),
     /// The chain of forks is as long as it may be.
     #[error("a chain of forks has at most {limit} links")]
@@ -124,11 +129,11 @@ impl From<sqlx::Error> for StoreError {
 
 impl StoreError {
     /// The same, or that `name` is taken if that is what it says.
-    pub(crate) fn or_name_taken(self, name: Option<String>) -> Self {
+    pub(crate) fn or_name_taken(self, name: Option<&str>) -> Self {
         match (self, name) {
             // One engine names the index and the other the columns; the primary key has no name in it.
             (Self::Exists(error), Some(name)) if error.to_string().contains("name") => {
-                Self::NameTaken(name)
+                Self::NameTaken(name.to_owned())
             }
             (other, _) => other,
         }
@@ -167,40 +172,66 @@ fn kind(code: &str) -> Kind {
     }
 }
 
+impl StoreError {
+    /// What to do about it, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
+            Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
+            Self::NotRunning(_) => "create another one, or take one that runs",
+            Self::DiskFull(_) => "free some space where the database lies",
+            Self::Busy(_) => "close other programs that hold the database open, then try again",
+            Self::Corrupt(_) => {
+                "restore the database from a backup, or move it away to start with an empty one"
+            }
+            Self::NewerSchema { .. } | Self::AlteredSchema(_) => {
+                "use the release that last worked on this database, or a newer one"
+            }
+            Self::Address(_) => "give a path, or postgres://user@host/database",
+            Self::Open { location, .. } if location.starts_with("postgres:") => {
+                "start PostgreSQL, and check host, port, user and password; with no database named, everything is kept in one file"
+            }
+            Self::File { .. } | Self::Open { .. } | Self::Migrate(_) => {
+                "check that the database is there, and that this user may write to it"
+            }
+            _ => return None,
+        })
+    }
+
+    const fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::Exists(_) | Self::Contended | Self::NameTaken(_) => ErrorCode::Conflict,
+            Self::Quota { .. } => ErrorCode::QuotaExceeded,
+            Self::NoCapacity => ErrorCode::NoCapacity,
+            Self::NotRunning(_) => ErrorCode::SandboxNotRunning,
+            Self::ForkDepth { .. } => ErrorCode::ForkDepthExceeded,
+            Self::ForkLimit { .. } => ErrorCode::ForkLimitExceeded,
+            Self::BadText(_) => ErrorCode::ValidationError,
+            Self::DiskFull(_) => ErrorCode::DiskFull,
+            Self::Busy(_) => ErrorCode::ServiceUnavailable,
+            _ => ErrorCode::InternalError,
+        }
+    }
+
+    const fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::NoCapacity => Some(5),
+            Self::Busy(_) => Some(1),
+            _ => None,
+        }
+    }
+}
+
 impl From<StoreError> for Error {
     /// No statement and no value of the database gets into the message; the log has the chain.
     fn from(error: StoreError) -> Self {
-        use StoreError as S;
-        let message = error.to_string();
-        match error {
-            S::NotFound(_) => Self::new(ErrorCode::NotFound, message),
-            S::Exists(_) | S::Contended => Self::conflict(message),
-            S::NameTaken(_) => Self::conflict(message)
-                .with_hint("take another name, or stop or delete the sandbox that has it"),
-            S::Illegal(illegal) => illegal.into(),
-            S::Quota { .. } => Self::new(ErrorCode::QuotaExceeded, message)
-                .with_hint("stop or delete a sandbox, or ask for a larger quota"),
-            S::NoCapacity => Self::new(ErrorCode::NoCapacity, message).retry_after(5),
-            S::NotRunning(_) => Self::new(ErrorCode::SandboxNotRunning, message),
-            S::ForkDepth { .. } => Self::new(ErrorCode::ForkDepthExceeded, message),
-            S::ForkLimit { .. } => Self::new(ErrorCode::ForkLimitExceeded, message),
-            S::BadText(_) => Self::validation(message),
-            S::DiskFull(_) => Self::new(ErrorCode::DiskFull, message)
-                .with_hint("free some space where the database lies"),
-            S::Busy(_) => Self::new(ErrorCode::ServiceUnavailable, message)
-                .with_hint("close other programs that hold the database open, then try again")
-                .retry_after(1),
-            S::Corrupt(_) => Self::internal(message).with_hint(
-                "restore the database from a backup, or move it away to start with an empty one",
-            ),
-            S::NewerSchema { .. } | S::AlteredSchema(_) => Self::internal(message)
-                .with_hint("use the release that last worked on this database, or a newer one"),
-            S::Address(_) => {
-                Self::internal(message).with_hint("give a path, or postgres://user@host/database")
-            }
-            S::File { .. } | S::Open(_) | S::Migrate(_) => Self::internal(message)
-                .with_hint("check that the database is there, and that this user may write to it"),
-            S::BadValue { .. } | S::Statement(_) => Self::internal(message),
+        if let StoreError::Illegal(illegal) = error {
+            return illegal.into();
         }
+        let mut told = Self::new(error.code(), error.to_string());
+        told.hint = error.hint().map(str::to_owned);
+        told.retry_after = error.retry_after();
+        told
     }
 }

@@ -101,7 +101,7 @@ impl Store {
         rows.iter().map(ApiKey::read).collect()
     }
 
-    /// Takes a key back. Again: fine, with the first time kept.
+    /// Takes a key back, for good: a power cut does not bring it back. Again: fine, with the first time kept.
     pub async fn revoke_key(&self, tenant: &Tenant, id: KeyId, at: Timestamp) -> Result<ApiKey> {
         let row = self
             .db
@@ -114,6 +114,7 @@ impl Store {
             )
             .await?
             .ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        self.db.harden().await?;
         ApiKey::read(&row)
     }
 

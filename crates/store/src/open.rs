@@ -12,11 +12,13 @@ use std::time::Duration;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Acquire, ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use sqlx::{Acquire, ConnectOptions, Connection, Executor, PgConnection, PgPool, SqliteConnection};
+use tokio::time::timeout;
 
 use crate::Store;
 use crate::db::Db;
 use crate::error::{Result, StoreError};
+use crate::writer::Writer;
 
 static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
@@ -26,9 +28,11 @@ const READERS: u32 = 4;
 /// Connections to PostgreSQL.
 const CONNECTIONS: u32 = 10;
 /// How long a statement waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a statement may take on PostgreSQL.
 const STATEMENT_TIMEOUT: &str = "30s";
+/// Pages that are written before `SQLite` takes them from its log into the file: 16 MiB of log, and few enough waits for the disk.
+const CHECKPOINT_PAGES: &str = "4000";
 
 /// Where a store lies.
 #[derive(Clone)]
@@ -80,9 +84,10 @@ impl Store {
     /// Opens the store as it is.
     pub async fn connect(location: &Location) -> Result<Self> {
         let db = match location {
-            Location::Sqlite(path) => open_sqlite(path).await?,
-            Location::Postgres(options) => Db::Pg(open_postgres(options).await?),
+            Location::Sqlite(path) => open_sqlite(path).await,
+            Location::Postgres(options) => open_postgres(options).await.map(Db::Pg),
         };
+        let db = db.map_err(|error| open_error(error, location))?;
         Ok(Self { db })
     }
 
@@ -98,7 +103,11 @@ impl Store {
 
     async fn change_schema(&self, down_to: Option<i64>) -> Result<()> {
         let done = match &self.db {
-            Db::Sqlite { writer, .. } => steps(&SQLITE, down_to, writer).await,
+            Db::Sqlite { writer, .. } => {
+                let mut turn = writer.turn().await?;
+                let db: &mut SqliteConnection = &mut turn;
+                steps(&SQLITE, down_to, db).await
+            }
             Db::Pg(pool) => {
                 let mut alone = connection_alone(pool).await?;
                 let done = steps(&POSTGRES, down_to, &mut alone).await;
@@ -121,6 +130,8 @@ impl Store {
     }
 }
 
+/// A commit outlives the death of this process. After a power cut the last ones may be missing, though never half of one: what was on
+/// record then is gone with the machine's sandboxes, and what must not be lost is hardened by itself (see [`Db::harden`]).
 async fn open_sqlite(path: &Path) -> Result<Db> {
     keep_private(path).map_err(|source| StoreError::File {
         path: path.to_owned(),
@@ -130,16 +141,11 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .busy_timeout(PATIENCE)
         .foreign_keys(true)
         .disable_statement_logging();
-    let writer = SqlitePoolOptions::new()
-        .max_connections(1)
-        .acquire_timeout(PATIENCE)
-        .test_before_acquire(false)
-        .connect_with(options.clone())
-        .await
-        .map_err(open_error)?;
+    let writer = Writer::connect(&options).await?;
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(PATIENCE)
@@ -164,12 +170,18 @@ async fn open_postgres(options: &PgConnectOptions) -> Result<PgPool> {
         .application_name("skerry")
         .options([("statement_timeout", STATEMENT_TIMEOUT)])
         .disable_statement_logging();
-    PgPoolOptions::new()
+    // The pool would try again and again, and in the end not say why.
+    timeout(PATIENCE, options.connect())
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)??
+        .close()
+        .await?;
+    let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)
         .connect_with(options)
-        .await
-        .map_err(open_error)
+        .await?;
+    Ok(pool)
 }
 
 /// Runs the missing steps up, or those above `down_to` down. In a box, whose type says what the compiler cannot work out by itself:
@@ -198,10 +210,15 @@ async fn connection_alone(pool: &PgPool) -> Result<PgConnection> {
 }
 
 /// A known reason keeps its own variant; the rest is a database that cannot be reached.
-fn open_error(error: sqlx::Error) -> StoreError {
-    match StoreError::from(error) {
-        StoreError::Statement(error) => StoreError::Open(error),
-        known => known,
+fn open_error(error: StoreError, location: &Location) -> StoreError {
+    let source = match error {
+        // Nobody answered in time, or at all; that it is busy is for a database that was reached.
+        StoreError::Statement(error) | StoreError::Busy(error @ sqlx::Error::PoolTimedOut) => error,
+        known => return known,
+    };
+    StoreError::Open {
+        location: format!("{location:?}"),
+        source,
     }
 }
 

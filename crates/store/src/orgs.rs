@@ -174,7 +174,8 @@ pub(crate) async fn lock_quotas(tx: &mut Tx, tenant: &Tenant) -> Result<Quotas> 
     Quotas::read(&row.ok_or_else(|| not_found(tenant))?)
 }
 
-fn select_quotas(tenant: &Tenant) -> Sql {
+/// What the tenant may have.
+pub(crate) fn select_quotas(tenant: &Tenant) -> Sql {
     sql("SELECT * FROM org_quotas WHERE org_id = $1").bind(tenant.org())
 }
 

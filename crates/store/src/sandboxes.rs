@@ -76,9 +76,8 @@ impl Store {
     /// What a node should have: every sandbox placed on it that has not ended.
     pub async fn sandboxes_on(&self, _: &System, node: NodeId) -> Result<Vec<Sandbox>> {
         self.list(
-            sql("SELECT * FROM sandboxes WHERE node_id = $1 AND state IN \
-                 ('provisioning', 'running', 'paused', 'stopping', 'missing') ORDER BY id")
-            .bind(node),
+            sql("SELECT * FROM sandboxes WHERE node_id = $1 AND ended_at IS NULL ORDER BY id")
+                .bind(node),
         )
         .await
     }
@@ -124,6 +123,10 @@ impl Filter {
         if self.states.is_empty() {
             select = select.push(" AND state <> 'deleted'");
         } else {
+            // Says the same as the states do, in the words of the index of those that live.
+            if !self.states.iter().any(|state| state.is_ended()) {
+                select = select.push(" AND ended_at IS NULL");
+            }
             select = select.push(" AND state IN (");
             for (i, &state) in self.states.iter().enumerate() {
                 select = select.push(if i == 0 { "" } else { ", " }).push_bind(state);

@@ -46,6 +46,7 @@ values! {
     SandboxId => Id, id => id.uuid();
     i64 => Int, n => n;
     u32 => Int, n => i64::from(n);
+    uuid::Uuid => Id, id => id;
     Timestamp => Int, at => at.as_microsecond();
     String => Text, text => text;
     &str => Text, text => text.to_owned();

@@ -32,6 +32,7 @@ async fn a_child_has_its_own_environment_time_and_name() {
         })
         .await;
     let request = ForkRequest {
+        id: None,
         env: env(&[("B", "3"), ("C", "4")]),
         metadata: env(&[("step", "2")]),
         ttl_seconds: Some(70),

@@ -65,6 +65,10 @@ async fn keys_that_do_not_count_are_refused_alike() {
         .revoke_key(&world.caller.tenant, id, now)
         .await
         .unwrap();
+    // By another process, as far as control can tell: trusted for a moment, and no longer.
+    world.pass(4);
+    world.control.authenticate("sk_revoked").await.unwrap();
+    world.pass(1);
     let revoked = world.control.authenticate("sk_revoked").await;
     assert_eq!(code(revoked), ErrorCode::Unauthorized);
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures::future::join_all;
-use skerry_control::Reply;
-use skerry_store::Quotas;
-use skerry_types::{ErrorCode, Result};
+use sha2::{Digest, Sha256};
+use skerry_control::{Attempt, Clock, CreateRequest, Reply};
+use skerry_store::{Begun, Quotas};
+use skerry_types::{ErrorCode, Result, SandboxId};
 use tokio::sync::Semaphore;
 
 use crate::world::{World, code, eventually};
@@ -36,7 +37,8 @@ async fn the_same_request_again_gets_the_same_answer() {
     let world = World::new(1).await;
     let work = Work::default();
     let ask = async |request: &[u8]| -> Result<Reply> {
-        let work = work.clone().answer(201);
+        let work = work.clone();
+        let work = |_| work.answer(201);
         world.control.once(&world.caller, "k1", request, work).await
     };
     let first = ask(b"a").await.unwrap();
@@ -49,7 +51,7 @@ async fn the_same_request_again_gets_the_same_answer() {
     let other = world.stranger(Quotas::DEFAULT).await;
     let theirs = world
         .control
-        .once(&other, "k1", b"b", work.clone().answer(201));
+        .once(&other, "k1", b"b", |_| work.clone().answer(201));
     assert!(!theirs.await.unwrap().replayed);
     world.pass(24 * 3600 + 1);
     assert!(!ask(b"a").await.unwrap().replayed);
@@ -60,7 +62,7 @@ async fn only_success_is_kept() {
     let world = World::new(1).await;
     let work = Work::default();
     for (status, done) in [(500, 1), (429, 2), (201, 3), (201, 3)] {
-        let work_again = work.clone().answer(status);
+        let work_again = |_| work.clone().answer(status);
         let reply = world
             .control
             .once(&world.caller, "k", b"", work_again)
@@ -77,7 +79,7 @@ async fn many_at_once_are_done_once() {
     let ask = || {
         world
             .control
-            .once(&world.caller, "k", b"", work.clone().answer(201))
+            .once(&world.caller, "k", b"", |_| work.clone().answer(201))
     };
     let replies = join_all((0..20).map(|_| ask())).await;
     let bodies: Vec<_> = replies.into_iter().map(|r| r.unwrap()).collect();
@@ -106,14 +108,53 @@ async fn work_goes_on_when_its_caller_goes_away() {
             signal.store(1, Ordering::SeqCst);
             slow.await
         };
-        control.once(&caller, "k", b"", slow).await
+        control.once(&caller, "k", b"", |_| slow).await
     });
     eventually("it began", || began.load(Ordering::SeqCst) == 1).await;
     first.abort();
     gate.add_permits(1);
     let again = world
         .control
-        .once(&world.caller, "k", b"", work.clone().answer(201));
+        .once(&world.caller, "k", b"", |_| work.clone().answer(201));
     assert!(again.await.unwrap().replayed);
     assert_eq!(work.done(), 1);
+}
+
+#[tokio::test]
+async fn what_a_dead_server_began_goes_on_under_the_same_id() {
+    let mut world = World::new(3).await;
+    let (store, tenant) = (world.store.clone(), world.caller.tenant);
+    let hash = Sha256::digest(b"r").into();
+    // Two requests were cut short: one before it made anything, one after.
+    let mut ids = Vec::new();
+    for key in ["nothing", "something"] {
+        let replica = &world.settings.replica;
+        let begun = store.begin_idempotent(&tenant, key, hash, replica, world.clock.now());
+        let Begun::First(claim) = begun.await.unwrap() else {
+            panic!("somebody has {key}");
+        };
+        ids.push(claim.id);
+    }
+    let request = CreateRequest {
+        id: Some(SandboxId::from_uuid(ids[1])),
+        ..CreateRequest::default()
+    };
+    world.running_with(request).await;
+    world.restart().await;
+    let (control, caller) = (&world.control, &world.caller);
+    for (key, id, found) in [("nothing", ids[0], false), ("something", ids[1], true)] {
+        let reply = control.once(caller, key, b"r", |attempt: Attempt| {
+            let (control, caller) = (control.clone(), caller.clone());
+            async move {
+                let earlier =
+                    attempt.earlier(control.get(&caller, SandboxId::from_uuid(attempt.id)));
+                Reply {
+                    status: 201,
+                    body: format!("{} {}", attempt.id, earlier.await.unwrap().is_some()),
+                    replayed: false,
+                }
+            }
+        });
+        assert_eq!(reply.await.unwrap().body, format!("{id} {found}"));
+    }
 }

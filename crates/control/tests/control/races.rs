@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use futures::future::join_all;
 use proptest::prelude::*;
-use skerry_control::{CreateRequest, ForkRequest};
+use skerry_control::{Clock, CreateRequest, ForkRequest};
 use skerry_types::{ErrorCode, FailureReason, SandboxId, SandboxState};
 
 use crate::fake::Fault;
@@ -195,15 +195,48 @@ async fn settle(world: &World, known: &[SandboxId]) {
 
 #[tokio::test]
 async fn a_deletion_that_a_crash_cut_short_is_finished() {
-    let mut world = World::new(2).await;
-    let ids = [world.running().await, world.running().await];
-    for id in ids {
-        world.node.plant(id, SandboxState::Deleted);
+    let mut world = World::new(5).await;
+    let unasked = world.running().await;
+    world.node.plant(unasked, SandboxState::Deleted);
+    // Asked for, and then the server died: before it did anything, in the middle, and when only the record was missing.
+    let untouched = world.running().await;
+    let broken = world.running().await;
+    let gone = world.running().await;
+    let stopped = world.running().await;
+    world.control.stop(&world.caller, stopped).await.unwrap();
+    world.becomes(stopped, SandboxState::Stopped).await;
+    let asked = [untouched, broken, gone, stopped];
+    for id in asked {
+        let reason = FailureReason::SandboxDeleted;
+        let (tenant, now) = (&world.caller.tenant, world.clock.now());
+        let noted = world.store.ask_deletion(tenant, id, reason, now);
+        noted.await.unwrap();
     }
+    world.node.plant(broken, SandboxState::Failed);
+    world.node.lose(gone);
     world.restart().await;
-    for id in ids {
-        let record = world.get(id).await;
-        assert_eq!(record.status, SandboxState::Deleted);
-        assert_eq!(record.failure_reason, Some(FailureReason::SandboxDeleted));
+    for id in asked.into_iter().chain([unasked]) {
+        let record = world.becomes(id, SandboxState::Deleted).await;
+        let reason = if id == stopped {
+            FailureReason::SandboxStopped
+        } else {
+            FailureReason::SandboxDeleted
+        };
+        assert_eq!(record.failure_reason, Some(reason));
     }
+    assert_eq!(world.node.ids(), []);
+}
+
+#[tokio::test]
+async fn a_deletion_that_its_node_refuses_is_tried_again() {
+    let world = World::new(1).await;
+    let id = world.running().await;
+    world.node.breaks(Fault::DeleteFails);
+    let refused = world.control.delete(&world.caller, id).await;
+    assert_eq!(code(refused), ErrorCode::InternalError);
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.node.heals(Fault::DeleteFails);
+    world.pass(15);
+    world.becomes(id, SandboxState::Deleted).await;
+    assert_eq!(world.node.ids(), []);
 }

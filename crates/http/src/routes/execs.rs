@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use skerry_api::{Command, Exec, ExecPage, ExecResult, RunExec};
-use skerry_control::{Caller, Need, Scope};
+use skerry_control::{Attempt, Caller, Need, Scope};
 use skerry_proto::node::{ExecFilter, Node, StartExec};
 use skerry_types::{Error, ExecId, ExecStatus, Result, SandboxId, limits};
 use utoipa::IntoParams;
@@ -59,18 +59,20 @@ async fn run_exec(
     let wait = request.wait.unwrap_or(true);
     let timeout = exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     let start = start(request.clone(), timeout)?;
-    let work = run(node, id, start, wait).boxed();
+    let work = |attempt| run(node, id, attempt, start, wait).boxed();
     once.run(&app, &caller, &request, work).await
 }
 
-/// Starts a command and, if asked, waits for its end.
+/// Starts a command and, if asked, waits for its end. One that an earlier attempt started is not started again: the node knows its id.
 pub(super) async fn run(
     node: Arc<dyn Node>,
     sandbox: SandboxId,
-    start: StartExec,
+    attempt: Attempt,
+    mut start: StartExec,
     wait: bool,
 ) -> Answer<(StatusCode, Ran)> {
-    let exec = start.id;
+    let exec = ExecId::from_uuid(attempt.id);
+    start.id = exec;
     let record = node.start_exec(sandbox, start).await?;
     if !wait {
         let started = Ran::Started(Box::new(convert::exec(record)));

@@ -8,7 +8,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use serde::Deserialize;
 use skerry_api::{ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout};
-use skerry_control::{Caller, ForkRequest, Need, Scope, TimeoutRequest, Until};
+use skerry_control::{Attempt, Caller, Need, Scope, TimeoutRequest, Until};
 use skerry_types::{Error, ErrorCode, SandboxId, SandboxState, limits};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -48,17 +48,20 @@ async fn fork_sandbox(
     let request = body.unwrap_or_default().0;
     let work = {
         let (app, caller, request) = (app.clone(), caller.clone(), request.clone());
-        async move {
-            let request = ForkRequest {
-                env: request.env,
-                ttl_seconds: request.ttl_seconds,
-                name: request.name,
-                metadata: request.metadata,
-            };
-            let child = app.control.fork(&caller, id, request).await?;
-            Ok((StatusCode::CREATED, convert::sandbox(child)))
+        move |attempt: Attempt| {
+            async move {
+                let child = SandboxId::from_uuid(attempt.id);
+                let earlier = attempt.earlier(app.control.get(&caller, child));
+                let made = if let Some(made) = earlier.await? {
+                    made
+                } else {
+                    let request = convert::fork(child, request);
+                    app.control.fork(&caller, id, request).await?
+                };
+                Ok((StatusCode::CREATED, convert::sandbox(made)))
+            }
+            .boxed()
         }
-        .boxed()
     };
     once.run(&app, &caller, &request, work).await
 }

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::{FutureExt, StreamExt};
 use skerry_api::{Command, Exec, OpenPty, TerminalSize};
-use skerry_control::{Caller, Need, Scope};
+use skerry_control::{Attempt, Caller, Need, Scope};
 use skerry_proto::node::{StartExec, TtySize};
 use skerry_types::{Error, ErrorCode, ExecId, Result, SandboxId, limits};
 use tokio::time::Duration;
@@ -48,12 +48,16 @@ async fn open_pty(
         .node(&caller, Scope::SessionCreate, id, Need::Running)
         .await?;
     let request = body.unwrap_or_default().0;
-    let start = start(request.clone())?;
-    let work = async move {
-        let record = node.start_exec(id, start).await?;
-        Ok((StatusCode::CREATED, convert::exec(record)))
-    }
-    .boxed();
+    let mut start = start(request.clone())?;
+    let work = move |attempt: Attempt| {
+        async move {
+            // The node does not start the same twice.
+            start.id = ExecId::from_uuid(attempt.id);
+            let record = node.start_exec(id, start).await?;
+            Ok((StatusCode::CREATED, convert::exec(record)))
+        }
+        .boxed()
+    };
     once.run(&app, &caller, &request, work).await
 }
 

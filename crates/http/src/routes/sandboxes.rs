@@ -8,7 +8,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use serde::Deserialize;
 use skerry_api::{CreateSandbox, DeletedSandbox, Sandbox, SandboxPage, StoppedSandbox};
-use skerry_control::{Caller, ListQuery, Scope, Until};
+use skerry_control::{Attempt, Caller, ListQuery, Scope, Until};
 use skerry_types::{Error, Result, SandboxId, SandboxState, limits};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -57,15 +57,21 @@ async fn create_sandbox(
     }
     let work = {
         let (app, caller, request) = (app.clone(), caller.clone(), request.clone());
-        async move {
-            let made = app
-                .control
-                .create(&caller, convert::create(request))
-                .await?;
-            let made = settle(&app, &caller, made, wait).await?;
-            Ok((StatusCode::CREATED, convert::sandbox(made)))
+        move |attempt: Attempt| {
+            async move {
+                let id = SandboxId::from_uuid(attempt.id);
+                let earlier = attempt.earlier(app.control.get(&caller, id));
+                let made = if let Some(made) = earlier.await? {
+                    made
+                } else {
+                    let request = convert::create(id, request);
+                    app.control.create(&caller, request).await?
+                };
+                let made = settle(&app, &caller, made, wait).await?;
+                Ok((StatusCode::CREATED, convert::sandbox(made)))
+            }
+            .boxed()
         }
-        .boxed()
     };
     once.run(&app, &caller, &request, work).await
 }

@@ -7,9 +7,9 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use skerry_api as api;
 use skerry_api::{OpenSession, RunInSession, Session, SessionInput, SessionList};
-use skerry_control::{Caller, Need, Scope};
-use skerry_proto::node::{self, SessionEvent, StartExec};
-use skerry_types::{ExecId, SandboxId, SessionId};
+use skerry_control::{Attempt, Caller, Need, Scope};
+use skerry_proto::node::{self, Node, SessionEvent, SessionRecord, StartExec};
+use skerry_types::{Error, ExecId, Result, SandboxId, SessionId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,19 +50,38 @@ async fn open_session(
     check::env(&request.env)?;
     check::cwd(request.cwd.as_deref())?;
     request.shell.as_deref().map(check::path).transpose()?;
-    let open = node::OpenSession {
-        id: SessionId::new(),
-        shell: request.shell.clone(),
-        env: request.env.clone(),
-        cwd: request.cwd.clone(),
-        user: request.user.clone(),
+    let work = {
+        let request = request.clone();
+        move |attempt: Attempt| {
+            async move {
+                let session = SessionId::from_uuid(attempt.id);
+                let earlier = attempt.earlier(find(&*node, id, session));
+                let opened = match earlier.await? {
+                    Some(opened) => opened,
+                    None => node.open_session(id, open(session, request)).await?,
+                };
+                Ok((StatusCode::CREATED, convert::session(opened)))
+            }
+            .boxed()
+        }
     };
-    let work = async move {
-        let opened = node.open_session(id, open).await?;
-        Ok((StatusCode::CREATED, convert::session(opened)))
-    }
-    .boxed();
     once.run(&app, &caller, &request, work).await
+}
+
+fn open(id: SessionId, request: OpenSession) -> node::OpenSession {
+    node::OpenSession {
+        id,
+        shell: request.shell,
+        env: request.env,
+        cwd: request.cwd,
+        user: request.user,
+    }
+}
+
+async fn find(node: &dyn Node, sandbox: SandboxId, session: SessionId) -> Result<SessionRecord> {
+    let sessions = node.list_sessions(sandbox).await?;
+    let mut found = sessions.into_iter().filter(|s| s.id == session);
+    found.next().ok_or_else(|| Error::not_found(session))
 }
 
 /// List the sessions of a sandbox, the ended ones too.
@@ -133,7 +152,7 @@ async fn run_in_session(
         timeout: Some(timeout),
         session: Some(session),
     };
-    let work = execs::run(node, id, start, wait).boxed();
+    let work = |attempt| execs::run(node, id, attempt, start, wait).boxed();
     once.run(&app, &caller, &request, work).await
 }
 

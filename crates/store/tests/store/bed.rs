@@ -1,6 +1,6 @@
 //! A fresh store on either engine, and short ways to fill it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use skerry_store::{
     Change, LOCAL_NODE, Location, Network, NewSandbox, Node, NodeState, OnTimeout, Org, Quotas,
     Sandbox, Store, System, Tenant, Wanted,
@@ -94,20 +94,24 @@ impl Bed {
 
     /// A sandbox that waits.
     pub(crate) async fn queued(&self, tenant: &Tenant, seconds: i64) -> Sandbox {
-        let new = new_sandbox();
-        self.store
-            .create_sandbox(tenant, new, None, at(seconds))
+        self.made(tenant, None, seconds).await
+    }
+
+    /// A new sandbox, after looking that what is returned is what was stored.
+    async fn made(&self, tenant: &Tenant, node: Option<NodeId>, seconds: i64) -> Sandbox {
+        let at = at(seconds) + SignedDuration::from_nanos(1);
+        let made = self
+            .store
+            .create_sandbox(tenant, new_sandbox(), node, at)
             .await
-            .unwrap()
+            .unwrap();
+        assert_eq!(self.store.sandbox(tenant, made.id).await.unwrap(), made);
+        made
     }
 
     /// A sandbox that runs on the local node, which must have room.
     pub(crate) async fn running(&self, tenant: &Tenant, seconds: i64) -> Sandbox {
-        let made = self
-            .store
-            .create_sandbox(tenant, new_sandbox(), Some(LOCAL_NODE), at(seconds))
-            .await
-            .unwrap();
+        let made = self.made(tenant, Some(LOCAL_NODE), seconds).await;
         self.act(&made, Action::Ready, seconds).await
     }
 

@@ -12,6 +12,7 @@ on_both_engines! {
     orgs_do_not_share_keys,
     a_key_is_forgotten_after_a_day,
     a_dead_first_gives_way_and_cannot_come_back,
+    what_a_dead_owner_began_goes_on_with_its_id,
     of_many_at_once_one_is_first,
 }
 
@@ -19,7 +20,7 @@ const DAY: i64 = 24 * 3600;
 
 async fn begin(bed: &Bed, tenant: &Tenant, hash: u8, seconds: i64) -> Begun {
     bed.store
-        .begin_idempotent(tenant, "k", [hash; 32], at(seconds))
+        .begin_idempotent(tenant, "k", [hash; 32], "here", at(seconds))
         .await
         .unwrap()
 }
@@ -107,13 +108,35 @@ async fn a_dead_first_gives_way_and_cannot_come_back(bed: &Bed) {
     assert_eq!(replayed(bed, 902).await.1, b"right");
 }
 
+async fn what_a_dead_owner_began_goes_on_with_its_id(bed: &Bed) {
+    let dead = first(bed, &LOCAL, 0).await;
+    assert!(!dead.again);
+    let release = |owner| bed.store.release_claims(&SYSTEM, owner);
+    assert_eq!(release("elsewhere").await.unwrap(), 0);
+    assert!(matches!(begin(bed, &LOCAL, 1, 1).await, Begun::InProgress));
+    assert_eq!(release("here").await.unwrap(), 1);
+    assert!(matches!(
+        begin(bed, &LOCAL, 2, 2).await,
+        Begun::OtherRequest
+    ));
+    let heir = first(bed, &LOCAL, 3).await;
+    assert_eq!((heir.id, heir.again), (dead.id, true));
+    assert!(matches!(begin(bed, &LOCAL, 1, 4).await, Begun::InProgress));
+    finish(bed, dead, 200, b"late").await;
+    finish(bed, heir, 200, b"right").await;
+    assert_eq!(release("here").await.unwrap(), 0);
+    assert_eq!(replayed(bed, 5).await.1, b"right");
+    let next_day = first(bed, &LOCAL, DAY + 4).await;
+    assert!(!next_day.again);
+}
+
 async fn of_many_at_once_one_is_first(bed: &Bed) {
     let mut begins = JoinSet::new();
     for _ in 0..40 {
         let store = bed.store.clone();
         begins.spawn(async move {
             store
-                .begin_idempotent(&LOCAL, "k", [1; 32], at(0))
+                .begin_idempotent(&LOCAL, "k", [1; 32], "here", at(0))
                 .await
                 .unwrap()
         });

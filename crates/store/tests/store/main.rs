@@ -6,6 +6,7 @@
 )]
 
 mod bed;
+mod deletions;
 mod forks;
 mod idempotency;
 mod keys;

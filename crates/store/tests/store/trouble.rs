@@ -23,7 +23,7 @@ async fn a_newer_schema_is_refused(bed: &Bed) {
     raw.run(applied.into()).await.unwrap();
     raw.close().await;
     let error = Store::open(&bed.location).await.unwrap_err();
-    let (found, known) = (9999, 4);
+    let (found, known) = (9999, 5);
     assert!(
         matches!(error, StoreError::NewerSchema { found: f, known: k } if (f, k) == (found, known))
     );
@@ -125,6 +125,21 @@ async fn the_file_is_its_owners_alone() {
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", file.path().display());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_that_is_not_there() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let url = format!("postgres://me:s3cret@{address}/skerry");
+    let error = Store::open(&url.parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Open { .. }), "{error:?}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("refused"), "{cause}");
+    let told = skerry_types::Error::from(error);
+    assert!(told.message.contains("127.0.0.1") && !told.message.contains("s3cret"));
+    assert!(told.hint.unwrap().contains("start PostgreSQL"));
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     ForkFails,
     /// Nothing stops by itself.
     StopHangs,
+    /// Nothing can be removed.
+    DeleteFails,
     /// It cannot pause.
     NoPause,
 }
@@ -300,6 +302,9 @@ impl Sandboxes for FakeNode {
 
     async fn delete(&self, id: SandboxId) -> Result<()> {
         self.reach()?;
+        if self.has(Fault::DeleteFails) {
+            return Err(Error::internal("a mount is busy"));
+        }
         let _report = self.change(id, |r| r.state = SandboxState::Deleted);
         self.lose(id);
         Ok(())

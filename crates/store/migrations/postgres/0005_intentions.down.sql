@@ -1,0 +1,13 @@
+DROP TABLE IF EXISTS deletions;
+ALTER TABLE idempotency_keys DROP COLUMN IF EXISTS subject;
+ALTER TABLE idempotency_keys DROP COLUMN IF EXISTS owner;
+DROP INDEX IF EXISTS sandboxes_living;
+DROP INDEX IF EXISTS sandboxes_living_by_node;
+DROP INDEX IF EXISTS sandboxes_queued;
+DROP INDEX IF EXISTS sandboxes_by_parent;
+DROP INDEX IF EXISTS sandboxes_by_name;
+CREATE UNIQUE INDEX IF NOT EXISTS sandboxes_by_name ON sandboxes (org_id, name) WHERE (ended_at IS NULL);
+CREATE INDEX IF NOT EXISTS sandboxes_by_org_state ON sandboxes (org_id, state);
+CREATE INDEX IF NOT EXISTS sandboxes_by_node ON sandboxes (node_id, state);
+CREATE INDEX IF NOT EXISTS sandboxes_by_state ON sandboxes (state, queued_at, id);
+CREATE INDEX IF NOT EXISTS sandboxes_by_parent ON sandboxes (forked_from);
