@@ -58,8 +58,11 @@ pub(super) async fn ls(ctx: &Context, args: LsArgs) -> Outcome {
     let quiet = args.quiet;
     let found = ctx.client.list_all(args.query()).await?;
     if quiet {
-        for sandbox in found {
-            output::line(&sandbox.sandbox_id.to_string())?;
+        let ids: Vec<_> = found.iter().map(|sandbox| sandbox.sandbox_id).collect();
+        if ctx.out.json {
+            output::json(&ids)?;
+        } else {
+            ids.iter().try_for_each(|id| output::line(&id.to_string()))?;
         }
     } else if ctx.out.json {
         output::json(&found)?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-const KNOWN: &str = "{msg:<32!} {bar:30} {bytes:>10} of {total_bytes} {bytes_per_sec}";
-const UNKNOWN: &str = "{msg:<32!} {spinner} {bytes:>10} {bytes_per_sec}";
+const KNOWN: &str = "{msg:<24!} {wide_bar} {bytes:>10} of {total_bytes}  {bytes_per_sec}";
+const UNKNOWN: &str = "{msg:<24!} {spinner} {bytes:>10}  {bytes_per_sec}";
 const NOT_BYTES: &str = "{spinner} {wide_msg}";
 
 /// How far long work has come.
