@@ -2,13 +2,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Facts, Instance, Isolation, NetworkMode,
-    Privilege, Spec, Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, NetworkMode,
+    Privilege, Snapshot, Spec, Stats,
 };
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::duplex;
 use tokio::time::sleep;
 
@@ -37,7 +38,7 @@ impl SimDriver {
             rootless: true,
             pause: true,
             pause_to_disk: false,
-            file_snapshot: false,
+            file_snapshot: true,
             memory_snapshot: false,
             file_fork: true,
             constant_time_fork: false,
@@ -253,6 +254,45 @@ impl Driver for SimDriver {
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
         self.running(id)?.pause(false);
         Ok(())
+    }
+
+    async fn snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        if extent == Extent::Memory {
+            return Err(self.capabilities.unsupported("keep a snapshot with memory"));
+        }
+        let tree = self.running(id)?.tree().copy();
+        self.stage(Stage::Files).await?;
+        let bytes = tree.size();
+        self.world.snapshots.lock().insert(snapshot, tree);
+        Ok(Snapshot {
+            held: Duration::ZERO,
+            bytes,
+            steps: Vec::new(),
+        })
+    }
+
+    async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {
+        let copy = || {
+            let snapshots = self.world.snapshots.lock();
+            let tree = snapshots.get(&from).map(Tree::copy);
+            tree.ok_or(DriverError::NoSnapshot(from))
+        };
+        self.make(spec, copy).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+        self.removal().await?;
+        self.world.snapshots.lock().remove(&snapshot);
+        Ok(())
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {
+        Ok(self.world.snapshots())
     }
 
     async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use skerry_driver::Instance;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::runtime::Handle;
 
 use crate::agent::Agent;
@@ -17,6 +17,8 @@ use crate::tree::Tree;
 pub struct World {
     pub(crate) runtime: Handle,
     pub(crate) sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
+    /// The files of each snapshot.
+    pub(crate) snapshots: Mutex<BTreeMap<SnapshotId, Tree>>,
     script: Mutex<Script>,
 }
 
@@ -38,6 +40,7 @@ impl World {
         Arc::new(Self {
             runtime: Handle::current(),
             sandboxes: Mutex::default(),
+            snapshots: Mutex::default(),
             script: Mutex::default(),
         })
     }
@@ -64,6 +67,11 @@ impl World {
     /// Everything of which anything is on the machine.
     pub fn sandboxes(&self) -> Vec<SandboxId> {
         self.sandboxes.lock().keys().copied().collect()
+    }
+
+    /// Every snapshot of which anything is on the machine.
+    pub fn snapshots(&self) -> Vec<SnapshotId> {
+        self.snapshots.lock().keys().copied().collect()
     }
 
     /// The content of a file in a sandbox, if both are there.

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use skerry_types::{Error, ErrorCode, SandboxId};
+use skerry_types::{Error, ErrorCode, SandboxId, SnapshotId};
 
 /// Why a driver could not do it.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum DriverError {
     /// Nothing of this sandbox is here.
     #[error("sandbox {0} is not on this node")]
     NotFound(SandboxId),
+    /// Nothing of this snapshot is here.
+    #[error("snapshot {0} is not on this node")]
+    NoSnapshot(SnapshotId),
     /// A sandbox with this id is here already.
     #[error("sandbox {0} is on this node already")]
     Exists(SandboxId),
@@ -70,7 +73,7 @@ impl From<DriverError> for Error {
         let code = match &error {
             full if full.is_disk_full() => ErrorCode::DiskFull,
             DriverError::Unsupported(_) => ErrorCode::Unsupported,
-            DriverError::NotFound(_) => ErrorCode::NotFound,
+            DriverError::NotFound(_) | DriverError::NoSnapshot(_) => ErrorCode::NotFound,
             DriverError::Exists(_) => ErrorCode::Conflict,
             DriverError::NotRunning(_) => ErrorCode::SandboxNotRunning,
             DriverError::DiskFull(_) => ErrorCode::DiskFull,

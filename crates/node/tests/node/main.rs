@@ -14,3 +14,4 @@ mod links;
 mod ready;
 mod restart;
 mod sessions;
+mod snapshots;
