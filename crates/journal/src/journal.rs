@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::codec;
 use crate::index::Index;
+use crate::meter::Meter;
 use crate::reader::{ExecReader, Reader};
 use crate::record::Record;
 
@@ -77,15 +78,18 @@ pub struct Journal {
     pub(crate) index: RwLock<Index>,
     /// Taken for the length of one append, so that two can never interleave.
     writing: Mutex<BytesMut>,
+    meter: Meter,
     grown: watch::Sender<u64>,
 }
 
 impl Journal {
     /// Opens the journal at `path` for its one writer, or makes one. What a crash left half-written at its end is cut off.
-    pub fn open(path: &Path) -> Result<Arc<Self>, JournalError> {
+    ///
+    /// `meter` counts what is in it and what will be.
+    pub fn open(path: &Path, meter: &Meter) -> Result<Arc<Self>, JournalError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let journal = Self::open_with(path, &mut options)?;
+        let journal = Self::open_with(path, &mut options, meter)?;
         journal
             .file
             .set_len(journal.size())
@@ -93,15 +97,20 @@ impl Journal {
                 path: path.to_owned(),
                 source,
             })?;
+        meter.add(journal.size());
         Ok(journal)
     }
 
     /// Opens a journal that nobody writes any more, to read it; appending fails.
     pub fn open_ended(path: &Path) -> Result<Arc<Self>, JournalError> {
-        Self::open_with(path, &mut OpenOptions::new())
+        Self::open_with(path, &mut OpenOptions::new(), &Meter::default())
     }
 
-    fn open_with(path: &Path, options: &mut OpenOptions) -> Result<Arc<Self>, JournalError> {
+    fn open_with(
+        path: &Path,
+        options: &mut OpenOptions,
+        meter: &Meter,
+    ) -> Result<Arc<Self>, JournalError> {
         let file = options
             .read(true)
             .open(path)
@@ -119,6 +128,7 @@ impl Journal {
             grown: watch::Sender::new(index.last_seq),
             index: RwLock::new(index),
             writing: Mutex::new(BytesMut::new()),
+            meter: meter.clone(),
         }))
     }
 
@@ -143,6 +153,7 @@ impl Journal {
             });
         }
         let last_seq = self.publish(&buffer);
+        self.meter.add(buffer.len() as u64);
         if buffer.capacity() > 4 * codec::MAX_RECORD_BYTES {
             *buffer = BytesMut::new();
         }

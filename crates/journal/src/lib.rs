@@ -9,10 +9,12 @@
 mod codec;
 mod index;
 mod journal;
+mod meter;
 mod reader;
 mod record;
 
 pub use codec::MAX_RECORD_BYTES;
 pub use journal::{Appended, Journal, JournalError};
+pub use meter::Meter;
 pub use reader::{ExecReader, Reader};
 pub use record::{Entry, Record, Stream};

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
-use skerry_journal::{Entry, Journal, Record, Stream};
+use skerry_journal::{Entry, Journal, Meter, Record, Stream};
 use skerry_types::ExecId;
 
 fn exec(n: u8) -> ExecId {
@@ -38,7 +38,7 @@ fn read_all(mut next: impl FnMut() -> Vec<Entry>) -> Vec<Entry> {
 }
 
 fn everything(path: &Path) -> Vec<Entry> {
-    let mut reader = Journal::open(path).unwrap().reader(0);
+    let mut reader = Journal::open(path, &Meter::default()).unwrap().reader(0);
     read_all(|| reader.next_batch().unwrap())
 }
 
@@ -70,14 +70,14 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let journal = Journal::open(&path).unwrap();
+        let journal = Journal::open(&path, &Meter::default()).unwrap();
         let choices: Vec<_> = std::iter::repeat_n(choices, repeat).flatten().collect();
         let records = script(&choices);
         for batch in records.chunks(split) {
             journal.append(batch).unwrap();
         }
         drop(journal);
-        let journal = Journal::open(&path).unwrap();
+        let journal = Journal::open(&path, &Meter::default()).unwrap();
         prop_assert_eq!(journal.last_seq(), records.len() as u64);
 
         let mut reader = journal.reader(after);
@@ -109,7 +109,7 @@ proptest! {
         let path = dir.path().join("log");
         let mut ends = vec![0];
         {
-            let journal = Journal::open(&path).unwrap();
+            let journal = Journal::open(&path, &Meter::default()).unwrap();
             for (i, size) in sizes.iter().enumerate() {
                 journal.append(&[output(0, i as u64 + 1, vec![i as u8; *size])]).unwrap();
                 ends.push(journal.size());
@@ -125,7 +125,7 @@ proptest! {
         }
         let whole = ends.iter().filter(|e| **e <= at).count() - 1;
         prop_assert_eq!(everything(&path).len(), whole);
-        let journal = Journal::open(&path).unwrap();
+        let journal = Journal::open(&path, &Meter::default()).unwrap();
         prop_assert_eq!(journal.append(&[output(0, 99, vec![1])]).unwrap().last_seq, whole as u64 + 1);
         drop(journal);
         prop_assert_eq!(everything(&path).len(), whole + 1);
@@ -135,7 +135,7 @@ proptest! {
 #[tokio::test]
 async fn a_follower_sees_each_append_once() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&dir.path().join("log")).unwrap();
+    let journal = Journal::open(&dir.path().join("log"), &Meter::default()).unwrap();
     let mut grown = journal.subscribe();
     let mut reader = journal.exec_reader(exec(0), 0);
     let writer = {

@@ -18,6 +18,8 @@ pub(crate) const DATABASE_URL: &str = "SKERRY_DATABASE_URL";
 pub(crate) const EGRESS_ALLOW: &str = "SKERRY_EGRESS_ALLOW";
 /// Sandboxes that run at once.
 pub(crate) const SLOTS: &str = "SKERRY_SLOTS";
+/// What the records of all sandboxes may take of the disk, in MiB.
+pub(crate) const JOURNALS_MB: &str = "SKERRY_JOURNALS_MB";
 /// Host names that the server answers to, beside loopback names.
 pub(crate) const DOMAINS: &str = "SKERRY_DOMAINS";
 /// Origins whose pages may call the server.

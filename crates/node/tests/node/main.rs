@@ -7,6 +7,7 @@
 )]
 
 mod bed;
+mod budget;
 mod ends;
 mod files;
 mod life;

@@ -49,6 +49,9 @@ pub(crate) struct UpArgs {
     /// Sandboxes that run at once
     #[arg(long, env = env::SLOTS, hide_env_values = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
+    /// What the records of all sandboxes may take of the disk, in MiB; a tenth of it, 20 GiB at most, unless said
+    #[arg(long, env = env::JOURNALS_MB, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
+    journals_mb: Option<u64>,
     /// Host names to answer to, beside loopback names
     #[arg(long, env = env::DOMAINS, hide_env_values = true, value_name = "NAME", value_delimiter = ',', value_parser = parse::domain)]
     domains: Vec<String>,
@@ -103,6 +106,7 @@ async fn serve(
             each: 0,
             memory_mb: 0,
         },
+        journal_bytes: args.journals_mb.map(|mb| mb << 20),
         drivers: vec![machine.driver.clone()],
         images: Arc::clone(&machine.images),
     })

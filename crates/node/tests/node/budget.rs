@@ -1,0 +1,86 @@
+//! What the journals of all sandboxes may take together.
+
+use std::sync::Arc;
+
+use skerry_node::{Node, Options};
+use skerry_proto::node::{Events, Execs, Sandboxes};
+use skerry_types::{ErrorCode, ExecEnd, SandboxId};
+
+use crate::bed::{Bed, Island, patiently, request, sh};
+
+const BUDGET_BYTES: u64 = 300_000;
+/// Says a bit more than 100 000 bytes.
+const TALK: &str = "seq 1 20000";
+
+async fn node(bed: &Bed) -> Arc<Node> {
+    let options = Options {
+        journal_bytes: Some(BUDGET_BYTES),
+        ..bed.options()
+    };
+    Node::start(options).await.unwrap()
+}
+
+async fn island(node: &Arc<Node>) -> Island {
+    let id = SandboxId::new();
+    node.create(request(id)).await.unwrap();
+    let node = Arc::clone(node);
+    Island { node, id }
+}
+
+/// One that said its part and was deleted.
+async fn talked(node: &Arc<Node>) -> SandboxId {
+    let island = island(node).await;
+    island.ok(TALK).await;
+    node.delete(island.id).await.unwrap();
+    island.id
+}
+
+fn has_journal(bed: &Bed, id: SandboxId) -> bool {
+    bed.data_dir().join("node/sandboxes").join(id.label()).exists()
+}
+
+#[tokio::test]
+async fn the_oldest_journals_of_deleted_sandboxes_go_first() {
+    let bed = Bed::new().await;
+    let first = node(&bed).await;
+    let (one, two) = (talked(&first).await, talked(&first).await);
+    assert!(has_journal(&bed, one) && has_journal(&bed, two));
+    drop(first);
+    // Those of an earlier daemon count too.
+    let node = node(&bed).await;
+    let three = talked(&node).await;
+    patiently("the oldest is gone", || !has_journal(&bed, one)).await;
+    assert!(has_journal(&bed, two) && has_journal(&bed, three));
+    let answer = node.get(one).await;
+    assert_eq!(answer.unwrap_err().code, ErrorCode::NotFound);
+    assert!(node.events(two, 0, false).await.is_ok());
+}
+
+#[tokio::test]
+async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let (quiet, full) = (island(&node).await, island(&node).await);
+    let exec = full.start(sh("seq 1 200000; exit 3")).await;
+    full.until_out(exec, 200_000).await;
+    let is_full = async || {
+        let refused = node.start_exec(quiet.id, sh("true")).await;
+        refused.err().map(|error| error.code)
+    };
+    while is_full().await != Some(ErrorCode::DiskFull) {
+        tokio::task::yield_now().await;
+    }
+    let refused = node.create(request(SandboxId::new())).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
+    assert_eq!(full.exec(exec).await.end, None, "held up, not ended");
+    // Whatever it said until then is there, and the sandbox can be deleted, which makes room.
+    node.exec_signal(full.id, exec, 9).await.unwrap();
+    node.delete(full.id).await.unwrap();
+    let end = full.finish(exec).await.end;
+    assert!(
+        matches!(end, ExecEnd::SandboxDeleted | ExecEnd::Signaled { .. }),
+        "{end:?}"
+    );
+    island(&node).await;
+    quiet.ok("true").await;
+}
