@@ -22,6 +22,8 @@ test-all: ## Everything `test` does, then the long suites
 	@scripts/setup.sh test
 	cargo xtask check
 	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
+	@scripts/setup.sh guest
+	scripts/guest/run.sh
 
 bench: ## Measure, against other runtimes in the same run; writes bench/results
 	@scripts/setup.sh bench

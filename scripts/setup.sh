@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that what `run`, `test` or `bench` needs is there: installs it as root on Debian, and says what is missing elsewhere.
+# Makes sure that what `run`, `test`, `guest` or `bench` needs is there: installs it as root on Debian, and says what is missing elsewhere.
 set -eu
 
 purpose=${1:-run}
@@ -10,6 +10,7 @@ needed="cc:gcc make:make"
 wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstrap"
 case $purpose in
 test) wanted="$wanted setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman" ;;
+guest) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs strip:binutils" ;;
 bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac
 
