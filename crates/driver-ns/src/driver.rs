@@ -10,19 +10,21 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Facts, Instance, Isolation, Spec, Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, Snapshot,
+    Spec, Stats,
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_sys::idmap::Ids;
 use skerry_sys::memfd;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::options::Options;
 use crate::record::{Records, State};
+use crate::snapshots::{Marks, volume_of};
 use crate::spawner::Client;
 use crate::start::Source;
 
@@ -45,6 +47,7 @@ pub struct NsDriver {
     /// `None`: no limits here.
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) records: Records,
+    pub(crate) marks: Marks,
     pub(crate) client: Client,
     pub(crate) agent: OwnedFd,
     pub(crate) first_id: u32,
@@ -76,6 +79,8 @@ impl NsDriver {
             .facts()
             .map_err(DriverError::step("look at the storage"))?;
         let records = Records::open(&storage.path).map_err(DriverError::step("open records"))?;
+        let marks = options.storage.own_folder("snapshots");
+        let marks = Marks::new(marks.map_err(DriverError::step("open the snapshots"))?);
         let taken = ids_in_use(&records).map_err(DriverError::step("read records"))?;
         let mut notes = Vec::new();
         let cgroups = Cgroups::open(&options.cgroup_parent)
@@ -93,7 +98,7 @@ impl NsDriver {
             rootless: ids != Ids::All,
             pause: cgroups.is_some(),
             pause_to_disk: false,
-            file_snapshot: false,
+            file_snapshot: true,
             memory_snapshot: false,
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
@@ -111,6 +116,7 @@ impl NsDriver {
             network: options.network,
             cgroups,
             records,
+            marks,
             client: Client::start(options.spawner_command)
                 .map_err(DriverError::step("start the spawner"))?,
             agent: memfd::sealed_program("skerry-agent", options.agent)
@@ -139,6 +145,16 @@ impl NsDriver {
     /// The control group of a sandbox, where there are any.
     pub(crate) fn group(&self, id: SandboxId) -> Option<Group> {
         Some(self.cgroups.as_ref()?.group(&id.label()))
+    }
+
+    /// Nothing writes to its volume now. Fails if nothing here could read that.
+    fn stands_still(&self, id: SandboxId) -> Result<bool, DriverError> {
+        let state = self.state(id)?;
+        if state.first_id.is_some() != (self.ids != Ids::One) {
+            let text = "its files have owners of another range of ids than this server's";
+            return Err(DriverError::Unsupported(text.to_owned()));
+        }
+        Ok(state.paused || self.live(id).is_none())
     }
 
     fn state(&self, id: SandboxId) -> Result<State, DriverError> {
@@ -178,12 +194,7 @@ impl Driver for NsDriver {
     }
 
     async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
-        let state = self.state(parent)?;
-        if state.first_id.is_some() != (self.ids != Ids::One) {
-            let text = "its files have owners of another range of ids than this server's";
-            return Err(DriverError::Unsupported(text.to_owned()));
-        }
-        let paused = state.paused || self.live(parent).is_none();
+        let paused = self.stands_still(parent)?;
         self.start(spec, Source::Fork { parent, paused }).await
     }
 
@@ -268,6 +279,37 @@ impl Driver for NsDriver {
 
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
         self.set_paused(id, false).await
+    }
+
+    async fn snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        if extent == Extent::Memory {
+            return Err(self.capabilities.unsupported("keep a snapshot with memory"));
+        }
+        let paused = self.stands_still(id)?;
+        self.keep_files(id, snapshot, paused).await
+    }
+
+    async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {
+        let parent = volume_of(from);
+        if self.storage.get(parent).is_none() {
+            return Err(DriverError::NoSnapshot(from));
+        }
+        let paused = true;
+        self.start(spec, Source::Fork { parent, paused }).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+        self.remove_files(snapshot).await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {
+        let marks = self.marks.clone();
+        blocking("list snapshots", move || marks.list()).await
     }
 
     async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {

@@ -11,6 +11,7 @@ mod processes;
 mod record;
 mod remove;
 mod seccomp;
+mod snapshots;
 pub mod spawner;
 mod start;
 mod users;

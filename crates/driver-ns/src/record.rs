@@ -1,9 +1,10 @@
 //! What the driver remembers of a sandbox on disk, so that any later daemon can find, take up and remove all of it.
 //!
-//! The folder `run/<label>` is made before anything else of a sandbox and removed after everything else.
+//! The folder `run/<label>` is made before anything else of a sandbox and removed after everything else. It lies beside the volumes: what they
+//! are on makes small files cheaply, and nothing of a sandbox is on one file system that a crash of the machine took from the other.
 
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
@@ -15,7 +16,8 @@ use skerry_sys::pidfd;
 use skerry_types::SandboxId;
 
 const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
+/// What a state takes on disk, whatever it says.
+const STATE_BYTES: usize = 1024;
 const SOCKET: &str = "agent.sock";
 
 /// The first process of a sandbox.
@@ -53,9 +55,9 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Makes the folder in which the records are.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("run");
+    /// Makes the folder in which the records are, beside the volumes.
+    pub(crate) fn open(storage: &Path) -> io::Result<Self> {
+        let root = storage.join("run");
         match DirBuilder::new().mode(0o700).create(&root) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(Self { root }),
@@ -76,12 +78,17 @@ impl Records {
         self.folder(id).is_dir()
     }
 
-    /// Replaces what is remembered, whole or not at all.
+    /// Replaces what is remembered, whole or not at all: a daemon that is killed is killed before or after its one write.
     pub(crate) fn write(&self, id: SandboxId, state: &State) -> io::Result<()> {
-        let folder = self.folder(id);
-        let new = folder.join(STATE_NEW);
-        fs::write(&new, serde_json::to_vec(state)?)?;
-        fs::rename(new, folder.join(STATE))
+        let mut text = serde_json::to_vec(state)?;
+        if text.len() > STATE_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // Always of one length, so that nothing of an earlier state is left behind it.
+        text.resize(STATE_BYTES, b' ');
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        options.open(self.folder(id).join(STATE))?.write_all(&text)
     }
 
     /// What is remembered; `None` if that is nothing, or not whole because the machine itself went down.

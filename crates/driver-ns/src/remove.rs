@@ -13,6 +13,7 @@ use skerry_types::SandboxId;
 use crate::driver::{NsDriver, blocking};
 use crate::processes;
 use crate::record::Agent;
+use crate::snapshots::volume_of;
 
 /// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,47 +24,49 @@ impl NsDriver {
     pub(crate) async fn stop(&self, id: SandboxId) -> Result<(), DriverError> {
         self.kill_processes(id).await?;
         let group = self.group(id);
-        blocking("remove the control group", move || {
-            group.map_or(Ok(()), |group| until_done(|| removed(&group)))
-        })
-        .await?;
-        if let Some(network) = &self.network {
-            network
-                .release(id)
-                .await
-                .map_err(DriverError::step("give the network back"))?;
-        }
+        let gone = blocking("remove the control group", move || remove_group(group));
+        let (gone, released) = tokio::join!(gone, self.release_network(id));
+        gone.and(released)?;
         self.forget_agent(id)
     }
 
     /// Takes away everything, the record last.
     pub(crate) async fn remove(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.stop(id).await?;
-        let ids = self
-            .records
-            .read(id)
-            .ok()
-            .flatten()
-            .and_then(|state| state.first_id);
-        let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
-        blocking("remove volume and record", move || {
-            storage.destroy(id).map_err(io::Error::other)?;
-            records.remove(id)
-        })
-        .await?;
-        if let Some(first) = ids {
-            self.ids.lock().remove(&first);
+        self.kill_processes(id).await?;
+        let state = self.records.read(id).ok().flatten();
+        let (group, storage) = (self.group(id), Arc::clone(&self.storage));
+        let gone = blocking("remove control group and volume", move || {
+            remove_group(group)?;
+            storage.destroy(id).map_err(io::Error::other)
+        });
+        let (gone, released) = tokio::join!(gone, self.release_network(id));
+        gone.and(released)?;
+        self.records
+            .remove(id)
+            .map_err(DriverError::step("remove the record"))?;
+        if let Some(first) = state.and_then(|state| state.first_id) {
+            self.taken.lock().remove(&first);
         }
         Ok(())
+    }
+
+    async fn release_network(&self, id: SandboxId) -> Result<(), DriverError> {
+        let Some(network) = &self.network else {
+            return Ok(());
+        };
+        let released = network.release(id).await;
+        released.map_err(DriverError::step("give the network back"))
     }
 
     /// Every sandbox that has a record, a control group, a volume or a network.
     pub(crate) async fn everything(&self) -> Result<Vec<SandboxId>, DriverError> {
         let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
-        let cgroups = self.cgroups.clone();
+        let (cgroups, marks) = (self.cgroups.clone(), self.marks.clone());
         let mut ids = blocking("list what there is", move || {
             let mut ids = records.list()?;
-            ids.extend(storage.list().map_err(io::Error::other)?);
+            let snapshots: Vec<_> = marks.list()?.into_iter().map(volume_of).collect();
+            let volumes = storage.list().map_err(io::Error::other)?;
+            ids.extend(volumes.into_iter().filter(|id| !snapshots.contains(id)));
             let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
             let names = names.unwrap_or_default();
             ids.extend(
@@ -88,30 +91,23 @@ impl NsDriver {
 
     /// Ends every process of the sandbox, known or not, and waits until they are gone.
     pub(crate) async fn kill_processes(&self, id: SandboxId) -> Result<(), DriverError> {
-        let live = self.live.lock().remove(&id);
-        if let Some(live) = &live {
+        let (live, group) = (self.live.lock().remove(&id), self.group(id));
+        if let Some(live) = live {
+            // The first process takes all others with it. None is anywhere else: only it was let in.
             pidfd::kill(live.pidfd.get_ref()).map_err(DriverError::step("kill the agent"))?;
-            if let Some(group) = self.group(id) {
-                // A frozen process dies when it thaws.
-                group
-                    .kill()
-                    .map_err(DriverError::step("kill the control group"))?;
-            }
-            live.gone()
-                .await
-                .map_err(DriverError::step("wait for the agent"))?;
+            // A frozen process dies when it thaws.
+            let thawed = group.as_ref().map_or(Ok(()), Group::thaw);
+            thawed.map_err(DriverError::step("thaw the control group"))?;
+            let gone = live.gone().await;
+            return gone.map_err(DriverError::step("wait for the agent"));
         }
-        let known = live.is_some();
         let state = self
             .records
             .read(id)
             .map_err(DriverError::step("read the record"))?;
         let agent = state.and_then(|state| state.agent);
-        let group = self.group(id);
         blocking("kill its processes", move || {
-            if !known {
-                kill_agent(id, agent.map(Agent::identity), group.as_ref())?;
-            }
+            kill_agent(id, agent.map(Agent::identity), group.as_ref())?;
             group.map_or(Ok(()), |group| until_done(|| emptied(&group)))
         })
         .await
@@ -152,6 +148,10 @@ fn kill_agent(
 fn emptied(group: &Group) -> io::Result<bool> {
     group.kill()?;
     Ok(group.processes()?.is_empty())
+}
+
+fn remove_group(group: Option<Group>) -> io::Result<()> {
+    group.map_or(Ok(()), |group| until_done(|| removed(&group)))
 }
 
 fn removed(group: &Group) -> io::Result<bool> {

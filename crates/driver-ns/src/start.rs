@@ -210,18 +210,25 @@ impl NsDriver {
     async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
         let storage = Arc::clone(&self.storage);
         let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
-        // On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
-        let own = (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        );
-        let owner = self.ids.on_disk(0).map_or(own, |id| (id, id));
+        let owner = self.root_on_disk();
         let Source::Fork { parent, paused } = source else {
             let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
             return made
                 .map_err(DriverError::step("make the volume"))?
                 .map_err(storage_error("make the volume"));
         };
+        self.copy_volume(parent, paused, id, limit).await
+    }
+
+    /// A volume with what another holds at one instant.
+    pub(crate) async fn copy_volume(
+        &self,
+        parent: SandboxId,
+        paused: bool,
+        id: SandboxId,
+        limit: u64,
+    ) -> Result<Volume, DriverError> {
+        let (storage, owner) = (Arc::clone(&self.storage), self.root_on_disk());
         let group = self.group(parent).filter(|_| !paused);
         let live = self.live(parent);
         let forked = tokio::task::spawn_blocking(move || {
@@ -243,6 +250,15 @@ impl NsDriver {
                 .map_err(storage_error("fork the volume"))
         });
         forked.await.map_err(DriverError::step("fork the volume"))?
+    }
+
+    /// On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
+    fn root_on_disk(&self) -> (u32, u32) {
+        let own = (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        );
+        self.ids.on_disk(0).map_or(own, |id| (id, id))
     }
 
     async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
@@ -398,7 +414,7 @@ fn spawn_error(error: SpawnError) -> DriverError {
     }
 }
 
-fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
+pub(crate) fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
     move |error| match error {
         StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
         StorageError::PoolClosed { .. } => DriverError::Unavailable(error.to_string()),

@@ -188,6 +188,12 @@ impl Storage {
         settle().map_err(|source| StorageError::Settle { id, source })
     }
 
+    /// A folder for a driver's own files, made if it is missing, on the file system that holds the volumes: copies may share blocks.
+    pub fn own_folder(&self, name: &str) -> Result<PathBuf, StorageError> {
+        let path = self.chosen()?.layout.root.join(name);
+        layout::folder(&path).map(|_| path)
+    }
+
     /// The volume of `id`, if it has one.
     pub fn get(&self, id: SandboxId) -> Option<Volume> {
         let chosen = self.chosen().ok()?;
