@@ -90,12 +90,28 @@ pub fn make(single: &SingleThreaded) -> Result<OwnedFd, UsernsError> {
         .and_then(|()| map(GROUPS.1, pid, group, groups))
         .and_then(|()| {
             let made = File::open(format!("/proc/{pid}/ns/user"));
-            Ok(made.map_err(UsernsError::at("open the user namespace"))?.into())
+            Ok(made
+                .map_err(UsernsError::at("open the user namespace"))?
+                .into())
         });
     drop(ours);
     // Already reaped where children are forgotten.
     let _reaped = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
     made
+}
+
+/// Whether [`make`] would work, as far as looking tells: nothing is made.
+pub fn look() -> Result<(), UsernsError> {
+    for (file, program) in [USERS, GROUPS] {
+        set_aside(file)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let there = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+        if !there {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(UsernsError::Start { program, source });
+        }
+    }
+    Ok(())
 }
 
 /// Moves this process into it, as root there. The caller has one thread.

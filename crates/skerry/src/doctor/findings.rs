@@ -81,7 +81,7 @@ fn user(machine: &Machine) -> Finding {
         Finding::less(
             "user",
             format!("an ordinary user, Linux {}", machine.kernel),
-            "as root sandboxes also get limits, disk quotas, several users inside, and forks in constant time",
+            "as root sandboxes also get disk quotas, and forks in constant time",
         )
     }
 }
@@ -120,14 +120,13 @@ fn limits(machine: &Machine) -> Finding {
             );
         }
     };
-    if machine.cgroup_writable {
-        Finding::good("limits", format!("memory, CPU and processes, by {version}"))
-    } else {
-        Finding::less(
+    match &machine.no_cgroups {
+        None => Finding::good("limits", format!("memory, CPU and processes, by {version}")),
+        Some(why) => Finding::less(
             "limits",
-            format!("none: {version} is there, but this user may not make groups"),
-            "run as root, or have a group delegated to this user",
-        )
+            format!("none: {version} is there, but {why}"),
+            "systemd-run --user --scope -p Delegate=yes skerry up, or run as root",
+        ),
     }
 }
 
@@ -193,30 +192,26 @@ fn network(machine: &Machine) -> Finding {
 }
 
 fn ids(machine: &Machine) -> Finding {
-    match (
-        machine.is_root,
-        machine.sub_ids && has(machine, "newuidmap"),
-    ) {
+    match (machine.is_root, &machine.one_id) {
         (true, _) => Finding::good(
             "users inside",
             "65536 for each sandbox; levels restricted and root",
         ),
-        (false, true) => Finding::less(
+        (false, None) => Finding::good(
             "users inside",
-            "one, which is root inside without capabilities; the id range of this user is not used yet",
-            "run as root for several users and level root",
+            "65536 that all sandboxes share; levels restricted and root",
         ),
-        (false, false) => Finding::less(
+        (false, Some(why)) => Finding::less(
             "users inside",
-            "one, which is root inside without capabilities",
-            "run as root for several users and level root",
+            format!("one, which is root inside without capabilities: {why}"),
+            "install uidmap, and give this user a line in /etc/subuid and /etc/subgid: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
         ),
     }
 }
 
 fn base_image(machine: &Machine) -> Finding {
     let fakes = has(machine, "fakechroot") && has(machine, "fakeroot");
-    let ids = machine.is_root || (machine.sub_ids && has(machine, "newuidmap"));
+    let ids = machine.is_root || machine.one_id.is_none();
     let missing = match (has(machine, "mmdebstrap"), ids || fakes) {
         (true, true) => {
             return Finding::good("image base", "can be built here: skerry image build base");
@@ -278,7 +273,6 @@ mod tests {
             is_root: true,
             user_namespaces: true,
             cgroup_v2: names(&["cpu", "memory", "pids"]),
-            cgroup_writable: true,
             file_systems: names(&["overlay", "btrfs"]),
             data_fs: "ext4".to_owned(),
             free_bytes: 50 << 30,
@@ -300,12 +294,18 @@ mod tests {
     #[test]
     fn each_lack_is_said_with_what_helps() {
         type Break = fn(&mut Machine);
-        let cases: [(&str, Level, Break); 9] = [
+        let cases: [(&str, Level, Break); 10] = [
             ("user", Level::Less, |m| m.is_root = false),
             ("driver ns", Level::Bad, |m| m.user_namespaces = false),
             ("driver ns", Level::Bad, |m| m.file_systems.clear()),
             ("limits", Level::Less, |m| m.cgroup_v2.clear()),
-            ("limits", Level::Less, |m| m.cgroup_writable = false),
+            ("limits", Level::Less, |m| {
+                m.no_cgroups = Some("none is delegated".to_owned());
+            }),
+            ("users inside", Level::Less, |m| {
+                m.is_root = false;
+                m.one_id = Some("no range".to_owned());
+            }),
             ("storage", Level::Less, |m| m.programs.clear()),
             ("disk", Level::Less, |m| m.free_bytes = 1 << 30),
             ("network", Level::Less, |m| m.programs.clear()),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{statfs, statvfs};
+use skerry_sys::cgroup::Cgroups;
+use skerry_sys::userns;
 
 use crate::data_dir::DataDir;
 
@@ -23,14 +25,16 @@ pub(crate) struct Machine {
     /// Controllers that we could use: version and names.
     pub(crate) cgroup_v1: Vec<String>,
     pub(crate) cgroup_v2: Vec<String>,
-    pub(crate) cgroup_writable: bool,
+    /// Why no groups can be made here; `None` if they can.
+    pub(crate) no_cgroups: Option<String>,
     /// File systems that the kernel knows.
     pub(crate) file_systems: Vec<String>,
     pub(crate) data_dir: PathBuf,
     pub(crate) data_fs: String,
     pub(crate) free_bytes: u64,
     pub(crate) loop_devices: bool,
-    pub(crate) sub_ids: bool,
+    /// Why an ordinary user has one id only; `None` if there is a range.
+    pub(crate) one_id: Option<String>,
     pub(crate) kvm: bool,
     /// Programs that are there, of those that matter.
     pub(crate) programs: Vec<&'static str>,
@@ -39,10 +43,9 @@ pub(crate) struct Machine {
 }
 
 /// Programs that matter.
-const PROGRAMS: [&str; 9] = [
+const PROGRAMS: [&str; 8] = [
     "mkfs.btrfs",
     "nft",
-    "newuidmap",
     "mmdebstrap",
     "fakechroot",
     "fakeroot",
@@ -62,13 +65,13 @@ pub(crate) fn look(data_dir: &DataDir) -> Machine {
         cgroup_v2: words("/sys/fs/cgroup/cgroup.controllers")
             .or_else(|| words("/sys/fs/cgroup/unified/cgroup.controllers"))
             .unwrap_or_default(),
-        cgroup_writable: cgroup_writable(),
+        no_cgroups: Cgroups::look().err().map(|e| e.to_string()),
         file_systems: file_systems(),
         data_dir: data_dir.path().to_owned(),
         data_fs,
         free_bytes,
         loop_devices: Path::new("/dev/loop-control").exists(),
-        sub_ids: has_sub_ids(),
+        one_id: userns::look().err().map(|e| e.to_string()),
         kvm: fs::File::open("/dev/kvm").is_ok(),
         programs: PROGRAMS.into_iter().filter(|p| which(p)).collect(),
         server: DataDir::read(&data_dir.url_file()).ok().flatten(),
@@ -129,27 +132,12 @@ fn v1_controllers() -> Vec<String> {
         .collect()
 }
 
-fn cgroup_writable() -> bool {
-    let access = |p: &str| rustix::fs::access(p, rustix::fs::Access::WRITE_OK).is_ok();
-    access("/sys/fs/cgroup/memory") || access("/sys/fs/cgroup/cgroup.subtree_control")
-}
-
 fn file_systems() -> Vec<String> {
     let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     text.lines()
         .filter_map(|line| line.split_whitespace().last())
         .map(str::to_owned)
         .collect()
-}
-
-fn has_sub_ids() -> bool {
-    let uid = rustix::process::geteuid().as_raw();
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    let is_ours = |line: &str| {
-        let owner = line.split(':').next().unwrap_or_default();
-        owner == uid.to_string() || user.as_ref().is_some_and(|u| u.name == owner)
-    };
-    fs::read_to_string("/etc/subuid").is_ok_and(|text| text.lines().any(is_ours))
 }
 
 fn which(program: &str) -> bool {
