@@ -1,7 +1,7 @@
 //! Changes below a directory, as the kernel tells of them.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, ReadDir};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -20,6 +20,8 @@ use crate::outbox::Outbox;
 
 /// Directories under one watch; changes in more are lost, and said to be.
 const MAX_FOLDERS: usize = 8192;
+/// Bytes of their paths.
+const MAX_PATH_BYTES: usize = 2 * 1024 * 1024;
 
 const CREATED: u32 = 1;
 const WRITTEN: u32 = 2;
@@ -29,6 +31,9 @@ const RENAMED_HERE: u32 = 5;
 const ATTRIBUTES: u32 = 6;
 const LOST: u32 = 7;
 
+/// What happened, and where.
+type Change = (u32, PathBuf);
+
 /// A watch on one directory, and on those below it if wanted.
 pub(super) struct Watch {
     id: u64,
@@ -36,6 +41,7 @@ pub(super) struct Watch {
     root: PathBuf,
     recursive: bool,
     folders: HashMap<i32, PathBuf>,
+    path_bytes: usize,
 }
 
 impl Watch {
@@ -49,11 +55,12 @@ impl Watch {
             root: root.to_owned(),
             recursive,
             folders: HashMap::new(),
+            path_bytes: 0,
         };
         this.add(root).doing("watch", root)?;
         if recursive {
-            let mut events = Vec::new();
-            this.add_below(root, &mut events);
+            let mut walk = Walk::below(root);
+            while walk.next(&mut this).is_some() {}
         }
         Ok(this)
     }
@@ -67,18 +74,32 @@ impl Watch {
                 continue;
             };
             drop(ready);
-            let events = events?;
-            for event in events {
-                for (kind, path) in self.understand(&event) {
-                    outbox.has_room().await;
-                    outbox.send(Body::Watched(Watched {
-                        id: self.id,
-                        kind,
-                        path: Bytes::copy_from_slice(path.as_os_str().as_bytes()),
-                    }));
+            for event in events? {
+                let Some((kind, path)) = self.understand(&event) else {
+                    continue;
+                };
+                let walk = (self.recursive && event.flags.contains(ReadFlags::ISDIR))
+                    .then(|| self.follow(kind, &path))
+                    .flatten();
+                self.send(outbox, (kind, path)).await;
+                if let Some(mut walk) = walk {
+                    while let Some(change) = walk.next(&mut self) {
+                        self.send(outbox, change).await;
+                    }
                 }
             }
         }
+    }
+
+    /// Sends a change as soon as there is room, and lets others go on in between.
+    async fn send(&self, outbox: &Outbox, (kind, path): Change) {
+        outbox.has_room().await;
+        outbox.send(Body::Watched(Watched {
+            id: self.id,
+            kind,
+            path: Bytes::copy_from_slice(path.as_os_str().as_bytes()),
+        }));
+        tokio::task::consume_budget().await;
     }
 
     fn add(&mut self, folder: &Path) -> rustix::io::Result<()> {
@@ -91,91 +112,119 @@ impl Watch {
             | WatchFlags::ATTRIB
             | WatchFlags::ONLYDIR
             | WatchFlags::EXCL_UNLINK;
+        if self.folders.len() >= MAX_FOLDERS || self.path_bytes >= MAX_PATH_BYTES {
+            return Err(Errno::NOSPC);
+        }
         let number = inotify::add_watch(&self.kernel, folder, what)?;
-        self.folders.insert(number, folder.to_owned());
+        self.path_bytes += folder.as_os_str().len();
+        if let Some(before) = self.folders.insert(number, folder.to_owned()) {
+            self.path_bytes -= before.as_os_str().len();
+        }
         Ok(())
     }
 
-    /// Watches all directories below one; what is in them already is told of as created.
-    fn add_below(&mut self, folder: &Path, events: &mut Vec<(u32, PathBuf)>) {
-        let mut folders = vec![folder.to_owned()];
-        while let Some(folder) = folders.pop() {
-            let Ok(entries) = fs::read_dir(&folder) else {
-                continue;
-            };
-            for entry in entries.flatten() {
-                let path = entry.path();
-                events.push((CREATED, path.clone()));
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let full = self.folders.len() >= MAX_FOLDERS;
-                    match if full {
-                        Err(Errno::NOSPC)
-                    } else {
-                        self.add(&path)
-                    } {
-                        Ok(()) => folders.push(path),
-                        Err(Errno::NOENT | Errno::NOTDIR) => {}
-                        Err(_) => events.push((LOST, path)),
-                    }
-                }
-            }
+    fn forget(&mut self, number: i32) {
+        if let Some(folder) = self.folders.remove(&number) {
+            self.path_bytes -= folder.as_os_str().len();
         }
     }
 
-    fn understand(&mut self, event: &Event) -> Vec<(u32, PathBuf)> {
+    fn understand(&mut self, event: &Event) -> Option<Change> {
         let flags = event.flags;
         if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return vec![(LOST, self.root.clone())];
+            return Some((LOST, self.root.clone()));
         }
-        let Some(folder) = self.folders.get(&event.folder).cloned() else {
-            return Vec::new();
-        };
+        let folder = self.folders.get(&event.folder)?.clone();
         if flags.contains(ReadFlags::IGNORED) {
-            self.folders.remove(&event.folder);
-            return Vec::new();
+            self.forget(event.folder);
+            return None;
         }
         if flags.contains(ReadFlags::DELETE_SELF) {
-            let told_by_parent = folder != self.root;
-            return if told_by_parent {
-                Vec::new()
-            } else {
-                vec![(REMOVED, folder)]
-            };
+            // Of all others their parent tells.
+            return (folder == self.root).then_some((REMOVED, folder));
         }
         let path = match &event.name {
             Some(name) => folder.join(std::ffi::OsStr::from_bytes(name)),
             None if folder == self.root => folder,
             // The parent's watch tells the same.
-            None => return Vec::new(),
+            None => return None,
         };
-        let Some(kind) = kind(flags) else {
-            return Vec::new();
-        };
-        let mut events = vec![(kind, path.clone())];
-        if self.recursive && flags.contains(ReadFlags::ISDIR) {
-            self.follow(kind, &path, &mut events);
-        }
-        events
+        Some((kind(flags)?, path))
     }
 
-    /// Keeps the watches where the directories are.
-    fn follow(&mut self, kind: u32, path: &Path, events: &mut Vec<(u32, PathBuf)>) {
+    /// Keeps the watches where the directories are. What a new one holds already is for the caller to tell.
+    fn follow(&mut self, kind: u32, path: &Path) -> Option<Walk> {
         match kind {
             CREATED | RENAMED_HERE => match self.add(path) {
-                Ok(()) => self.add_below(path, events),
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                Err(_) => events.push((LOST, path.to_owned())),
+                Ok(()) => Some(Walk::below(path)),
+                Err(Errno::NOENT | Errno::NOTDIR) => None,
+                Err(_) => Some(Walk::lost(path)),
             },
             RENAMED_AWAY => {
-                let gone = self
-                    .folders
-                    .extract_if(|_, folder| folder.starts_with(path));
-                for (number, _) in gone.collect::<Vec<_>>() {
+                let inside = |folder: &&PathBuf| folder.starts_with(path);
+                let all = self.folders.iter().filter(|(_, folder)| inside(folder));
+                for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {
+                    self.forget(number);
                     // It may have ended by itself.
                     let _: rustix::io::Result<()> = inotify::remove_watch(&self.kernel, number);
                 }
+                None
             }
-            _ => {}
+            _ => None,
+        }
+    }
+}
+
+/// A tree that came at once: each directory is watched before it is read, and what it holds is told one by one, however much it is.
+#[derive(Default)]
+struct Walk {
+    /// All of them are watched, which bounds them.
+    folders: Vec<PathBuf>,
+    entries: Option<ReadDir>,
+    lost: Option<PathBuf>,
+}
+
+impl Walk {
+    fn below(folder: &Path) -> Self {
+        Self {
+            folders: vec![folder.to_owned()],
+            ..Self::default()
+        }
+    }
+
+    fn lost(folder: &Path) -> Self {
+        Self {
+            lost: Some(folder.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    fn next(&mut self, watch: &mut Watch) -> Option<Change> {
+        if let Some(lost) = self.lost.take() {
+            return Some((LOST, lost));
+        }
+        loop {
+            let Some(entries) = &mut self.entries else {
+                // Gone since, or closed to us: there is nothing to tell.
+                self.entries = fs::read_dir(self.folders.pop()?).ok();
+                continue;
+            };
+            let Some(entry) = entries.next() else {
+                self.entries = None;
+                continue;
+            };
+            let Ok(entry) = entry else {
+                continue;
+            };
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                match watch.add(&path) {
+                    Ok(()) => self.folders.push(path.clone()),
+                    Err(Errno::NOENT | Errno::NOTDIR) => {}
+                    Err(_) => self.lost = Some(path.clone()),
+                }
+            }
+            return Some((CREATED, path));
         }
     }
 }

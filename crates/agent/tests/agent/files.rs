@@ -309,6 +309,33 @@ fn changes_are_told_also_in_directories_made_later() {
 }
 
 #[test]
+fn a_tree_that_comes_at_once_is_told_whole_and_costs_no_memory() {
+    const FILES: usize = 50_000;
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let (dir, tree) = (agent.dir.path().join("watched"), agent.dir.path().join("t"));
+    fs::create_dir_all(&dir).unwrap();
+    for folder in 0..10 {
+        let folder = tree.join(format!("{folder}/{}", "long".repeat(50)));
+        fs::create_dir_all(&folder).unwrap();
+        for file in 0..FILES / 10 {
+            fs::write(folder.join(file.to_string()), "").unwrap();
+        }
+    }
+    let id = node.ask(Call::Watch(Watch {
+        path: at(&dir),
+        recursive: true,
+    }));
+    assert!(matches!(node.reply(id), Reply::Done(_)));
+    fs::rename(&tree, dir.join("t")).unwrap();
+    node.until("all", |node| node.watched.len() == FILES + 21);
+    let unique: std::collections::HashSet<_> = node.watched.iter().map(|w| &w.path).collect();
+    assert_eq!(unique.len(), FILES + 21);
+    let peak = agent.peak_memory();
+    assert!(peak < 8000, "{peak} kB");
+}
+
+#[test]
 fn processes_are_listed() {
     let agent = Agent::start();
     let mut node = agent.node();
@@ -347,7 +374,11 @@ fn what_a_program_swaps_meanwhile_leads_nowhere_else() {
         data: half,
         eof: false,
     }));
-    node.until("credit", |node| node.credit.contains_key(&id));
+    let limit = std::time::Instant::now() + PATIENCE;
+    while fs::read_dir(dir.join("home")).unwrap().count() == 0 {
+        assert!(std::time::Instant::now() < limit, "nothing is written");
+        std::thread::yield_now();
+    }
     fs::rename(dir.join("home"), dir.join("moved")).unwrap();
     symlink(dir.join("outside"), dir.join("home")).unwrap();
     node.send_body(id, b" whole");
