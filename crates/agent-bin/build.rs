@@ -1,4 +1,4 @@
-//! Builds `skerry-agent` static, in a target folder of its own, whatever profile and flags the outer build has.
+//! Builds `skerry-agent` and `skerry-guest` static, in a target folder of its own, whatever profile and flags the outer build has.
 
 use std::env;
 use std::error::Error;
@@ -6,14 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the agent is made of, from the workspace's root.
-const SOURCES: [&str; 8] = [
+/// What goes into sandboxes.
+const PROGRAMS: [&str; 2] = ["skerry-agent", "skerry-guest"];
+/// What they are made of, from the workspace's root.
+const SOURCES: [&str; 12] = [
     "Cargo.toml",
     "Cargo.lock",
     "crates/agent/Cargo.toml",
     "crates/agent/src",
+    "crates/guest/Cargo.toml",
+    "crates/guest/src",
     "crates/proto/Cargo.toml",
     "crates/proto/src",
+    "crates/sys/Cargo.toml",
+    "crates/sys/src",
     "crates/types/Cargo.toml",
     "crates/types/src",
 ];
@@ -36,13 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = out.join("target");
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo
-        .args([
-            "build",
-            "--package",
-            "skerry-agent",
-            "--bin",
-            "skerry-agent",
-        ])
+        .arg("build")
+        .args(PROGRAMS.iter().flat_map(|name| ["--package", name]))
+        .args(PROGRAMS.iter().flat_map(|name| ["--bin", name]))
         .args(["--profile", "agent", "--target", &target, "--target-dir"])
         .arg(&folder)
         .current_dir(&root);
@@ -54,10 +56,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
     let status = cargo.status()?;
     if !status.success() {
-        return Err(format!("building the agent failed: {status}").into());
+        return Err(format!("building {PROGRAMS:?} failed: {status}").into());
     }
-    let built = folder.join(target).join("agent/skerry-agent");
-    fs::copy(built, out.join("skerry-agent"))?;
+    for name in PROGRAMS {
+        let built = folder.join(&target).join("agent").join(name);
+        fs::copy(built, out.join(name))?;
+    }
     Ok(())
 }
 

@@ -8,10 +8,10 @@ const LEVELS: [&[&str]; 7] = [
     &["types", "proto"],
     &["api", "driver", "journal", "sys"],
     &["image", "net", "store", "storage", "client"],
-    &["driver-ns", "driver-sim"],
+    &["driver-ns", "driver-gvisor", "driver-sim", "driver-vm"],
     &["node", "control"],
     &["http"],
-    &["agent", "agent-bin", "skerry"],
+    &["agent", "agent-bin", "guest", "skerry"],
 ];
 /// Helpers of developers: nothing but tests may need them.
 const DEVELOPMENT: [&str; 3] = ["testkit", "xtask", "bench"];

@@ -3,8 +3,10 @@
 pub mod btrfs;
 pub mod cgroup;
 pub mod clone;
+pub mod entropy;
 pub mod exec;
 pub mod fdpass;
+pub mod fsfreeze;
 pub mod idmap;
 pub mod loopback;
 pub mod loopdev;
@@ -13,5 +15,6 @@ pub mod mount;
 pub mod netlink;
 pub mod pidfd;
 pub mod seccomp;
+pub mod tap;
 pub mod userns;
 pub mod watch;

@@ -104,6 +104,39 @@ impl Netlink {
         self.call(message).map(drop)
     }
 
+    /// Takes an IPv4 address from an interface.
+    pub fn remove_address(
+        &mut self,
+        interface: u32,
+        address: Ipv4Addr,
+        prefix: u8,
+    ) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_DELADDR, REQUEST | ACK);
+        message.bytes(&[libc::AF_INET as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE]);
+        message.bytes(&interface.to_ne_bytes());
+        message.attribute(libc::IFA_LOCAL, &address.octets());
+        self.call(message).map(drop)
+    }
+
+    /// Makes a bridge, down and without ports.
+    pub fn add_bridge(&mut self, name: &str) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, REQUEST | ACK | NEW);
+        message.interface(0, 0);
+        message.name(name);
+        message.nest(libc::IFLA_LINKINFO, |message| {
+            message.attribute(libc::IFLA_INFO_KIND, b"bridge\0");
+        });
+        self.call(message).map(drop)
+    }
+
+    /// Makes an interface a port of a bridge.
+    pub fn set_bridge(&mut self, interface: u32, bridge: u32) -> io::Result<()> {
+        let mut message = Message::new(libc::RTM_NEWLINK, REQUEST | ACK);
+        message.interface(interface, 0);
+        message.attribute(libc::IFLA_MASTER, &bridge.to_ne_bytes());
+        self.call(message).map(drop)
+    }
+
     /// Adds a route to the main table; `EEXIST` if there is one to the same target.
     pub fn add_route(&mut self, route: Route) -> io::Result<()> {
         let (to, prefix) = route.to;

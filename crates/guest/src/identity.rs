@@ -1,0 +1,125 @@
+//! What no two machines share: clock, random numbers, names, address.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::mount_bind;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::time::{ClockId, Timespec, clock_settime};
+use skerry_proto::guest::{Identity, Network};
+use skerry_sys::entropy;
+use skerry_sys::netlink::{Netlink, Route};
+
+use crate::failure::Failure;
+
+const NANOSECONDS: i64 = 1_000_000_000;
+const EVERYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
+/// The bytes of the entropy that the boot id is made of.
+const BOOT_ID: std::ops::Range<usize> = 16..32;
+
+/// Takes clock, random numbers and host name, which are the kernel's.
+pub(crate) fn take(identity: &Identity) -> Result<(), Failure> {
+    let time = Timespec {
+        tv_sec: identity.wall_clock_ns / NANOSECONDS,
+        tv_nsec: identity.wall_clock_ns % NANOSECONDS,
+    };
+    clock_settime(ClockId::Realtime, time).map_err(Failure::at("set the clock"))?;
+    entropy::add(&identity.entropy).map_err(Failure::at("feed the random pool"))?;
+    rustix::system::sethostname(identity.hostname.as_bytes())
+        .map_err(Failure::at("set the host name"))
+}
+
+/// Gives the network card its address, in place of the one it had.
+pub(crate) fn take_network(network: Network, earlier: Option<Network>) -> Result<(), Failure> {
+    let set = || -> io::Result<()> {
+        let mut netlink = Netlink::open()?;
+        let interface = netlink.index_of("eth0")?;
+        if let Some(earlier) = earlier {
+            // Its routes and connections go with it.
+            netlink.remove_address(interface, earlier.address.into(), 32)?;
+        }
+        netlink.add_address(interface, network.address.into(), 32)?;
+        netlink.set_up(interface)?;
+        netlink.add_route(Route {
+            to: EVERYWHERE,
+            via: Some(network.gateway.into()),
+            interface,
+        })
+    };
+    match set() {
+        // The route outlives an address that nothing but it used.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.map_err(Failure::at("set up the network")),
+    }
+}
+
+/// Writes names into the sandbox whose mounts `namespace` has, and a boot id.
+pub(crate) fn write(namespace: &fs::File, identity: &Identity) -> Result<(), Failure> {
+    let inside = || -> io::Result<()> {
+        unshare(CloneFlags::CLONE_FS)?;
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        write_boot_id(&identity.entropy)?;
+        for file in &identity.files {
+            replace(Path::new(&file.path), &file.content)?;
+        }
+        Ok(())
+    };
+    // Only a thread can be elsewhere than the others.
+    let done = thread::scope(|scope| scope.spawn(inside).join());
+    done.unwrap_or_else(|_| Err(io::Error::other("it broke off")))
+        .map_err(Failure::at("write the sandbox's names"))
+}
+
+/// Whatever was there before: a link too, which is replaced and not followed.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let new = path.with_extension("skerry-new");
+    fs::write(&new, content)?;
+    fs::rename(new, path)
+}
+
+/// The kernel's own cannot be written, so another file lies over it.
+fn write_boot_id(entropy: &[u8]) -> io::Result<()> {
+    let bytes = entropy.get(BOOT_ID).ok_or(io::ErrorKind::InvalidInput)?;
+    let own = Path::new("/dev/shm/.boot_id");
+    fs::write(own, format!("{}\n", uuid(bytes)))?;
+    mount_bind(own, "/proc/sys/kernel/random/boot_id")?;
+    // The mount keeps it.
+    fs::remove_file(own)
+}
+
+/// Sixteen bytes as a random UUID is written.
+fn uuid(bytes: &[u8]) -> String {
+    let text = bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _: std::fmt::Result = write!(text, "{byte:02x}");
+        text
+    });
+    format!(
+        "{}-{}-4{}-a{}-{}",
+        &text[..8],
+        &text[8..12],
+        &text[13..16],
+        &text[17..20],
+        &text[20..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_id_is_a_random_uuid() {
+        let text = uuid(&[0xfe; 16]);
+        assert_eq!(text, "fefefefe-fefe-4efe-aefe-fefefefefefe");
+    }
+}
