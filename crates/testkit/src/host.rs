@@ -122,6 +122,7 @@ impl Traces {
         let below = root.join(data.strip_prefix("/").unwrap_or(data));
         for folder in [
             "run",
+            "pool/run",
             "pool/volumes",
             "pool/staging",
             "pool/trash",

@@ -165,9 +165,18 @@ impl Server {
         })
     }
 
+    /// Where the driver keeps its records: beside the volumes, which are in the pool if there is one.
+    pub fn records(&self) -> PathBuf {
+        let in_pool = self.path("pool/run");
+        if in_pool.is_dir() {
+            return in_pool;
+        }
+        self.path("run")
+    }
+
     /// The first process of a sandbox, by its label, if the driver has one on record.
     pub fn agent(&self, label: &str) -> Option<u32> {
-        let record = fs::read(self.path("run").join(label).join("state.json")).ok()?;
+        let record = fs::read(self.records().join(label).join("state.json")).ok()?;
         let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
         u32::try_from(record["agent"]["pid"].as_u64()?).ok()
     }

@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -62,7 +62,10 @@ struct Prepared {
 /// Builds it and enters it.
 pub(super) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result<(), Failure> {
     mount::make_private().map_err(Failure::at("make mounts private"))?;
-    let root = overlay(request, trees)?;
+    stage(trees).map_err(Failure::at("lay out the layers"))?;
+    let is_written = write_ahead(request, trees).map_err(Failure::at("write into the volume"))?;
+    laps.lap("layout");
+    let root = overlay(request, trees).map_err(Failure::at("mount the overlay"))?;
     laps.lap("overlay");
     let prepared = prepare(request).map_err(Failure::at("make /dev, /proc and /sys"))?;
     laps.lap("dev, proc, sys");
@@ -76,35 +79,59 @@ pub(super) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result
         place(tree, &bind.target)
             .map_err(Failure::at(format!("bind {}", bind.target.display())))?;
     }
-    for (path, content) in &request.files {
-        write_file(Path::new(path), content).map_err(Failure::at(format!("write {path}")))?;
+    if !is_written {
+        for (path, content) in &request.files {
+            write_file(Path::new(path), content).map_err(Failure::at(format!("write {path}")))?;
+        }
     }
     laps.lap("binds, etc");
     Ok(())
 }
 
-/// Mounts layers and volume side by side in a nameless folder, where short names keep the options short, and overlays them.
+/// Mounts layers and volume side by side in a nameless folder, where short names keep the overlay's options short.
 ///
 /// The folder goes away with the host's root. It must not lie on that root itself: then only it would.
-fn overlay(request: &Request, trees: &Trees) -> Result<OwnedFd, Failure> {
-    let stage = || -> io::Result<()> {
-        let options = [("mode", Some("700")), ("size", Some("64k"))];
-        let stage = mount::new("tmpfs", &options, Attributes::NONE)?;
-        // Anywhere but over the root: a root that is covered is no longer the one that a pivot lets go of.
-        mount::attach(stage.as_fd(), Path::new("/sys"))?;
-        rustix::process::fchdir(&stage)?;
-        // The lowest of all is empty: an image may have no layer, an overlay must.
-        fs::create_dir("empty")?;
-        let names = (0..trees.layers.len()).map(|number| number.to_string());
-        for (name, tree) in names.zip(&trees.layers) {
-            fs::create_dir(&name)?;
-            mount::attach(tree.as_fd(), Path::new(&name))?;
-        }
-        fs::create_dir("volume")?;
-        mount::attach(trees.volume.as_fd(), Path::new("volume"))?;
-        fs::create_dir("root")
+fn stage(trees: &Trees) -> io::Result<()> {
+    let options = [("mode", Some("700")), ("size", Some("64k"))];
+    let stage = mount::new("tmpfs", &options, Attributes::NONE)?;
+    // Anywhere but over the root: a root that is covered is no longer the one that a pivot lets go of.
+    mount::attach(stage.as_fd(), Path::new("/sys"))?;
+    rustix::process::fchdir(&stage)?;
+    // The lowest of all is empty: an image may have no layer, an overlay must.
+    fs::create_dir("empty")?;
+    for (number, tree) in trees.layers.iter().enumerate() {
+        let name = number.to_string();
+        fs::create_dir(&name)?;
+        mount::attach(tree.as_fd(), Path::new(&name))?;
+    }
+    fs::create_dir("volume")?;
+    mount::attach(trees.volume.as_fd(), Path::new("volume"))?;
+    // Of a start that was broken off: no volatile overlay takes over the work of another.
+    match fs::remove_dir_all("volume/work/work") {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => fs::create_dir("root"),
+    }
+}
+
+/// Writes the system's files into a volume that is still empty and lies over nothing, so that nothing need be copied up first.
+///
+/// `false`: there is something in it, or the layers' `/etc` is not what a new folder would be.
+fn write_ahead(request: &Request, trees: &Trees) -> io::Result<bool> {
+    let upper = Path::new("volume/upper");
+    let is_plain = |number: usize| match fs::symlink_metadata(format!("{number}/etc")) {
+        Ok(etc) => etc.is_dir() && etc.mode() & 0o7777 == 0o755 && (etc.uid(), etc.gid()) == (0, 0),
+        Err(error) => error.kind() == ErrorKind::NotFound,
     };
-    stage().map_err(Failure::at("lay out the layers"))?;
+    if fs::read_dir(upper)?.next().is_some() || !(0..trees.layers.len()).all(is_plain) {
+        return Ok(false);
+    }
+    for (path, content) in &request.files {
+        write_file(&upper.join(path.trim_start_matches('/')), content)?;
+    }
+    Ok(true)
+}
+
+fn overlay(request: &Request, trees: &Trees) -> io::Result<OwnedFd> {
     let lower: Vec<String> = (0..trees.layers.len())
         .rev()
         .map(|n| n.to_string())
@@ -119,9 +146,10 @@ fn overlay(request: &Request, trees: &Trees) -> Result<OwnedFd, Failure> {
         ("upperdir", Some("volume/upper")),
         ("workdir", Some("volume/work")),
         ("userxattr", None),
+        // Nothing in a sandbox outlives the machine. Otherwise the end of each would write out everybody's files.
+        ("volatile", None),
     ];
     mount::new("overlay", &options, restrictions(request.privilege))
-        .map_err(Failure::at("mount the overlay"))
 }
 
 fn prepare(request: &Request) -> io::Result<Prepared> {

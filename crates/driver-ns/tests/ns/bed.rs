@@ -75,6 +75,11 @@ impl Bed {
         self.folder.join(name)
     }
 
+    /// Where the driver keeps its records.
+    pub(crate) fn records(&self) -> PathBuf {
+        self.storage.facts().unwrap().path.join("run")
+    }
+
     pub(crate) async fn driver(&self) -> NsDriver {
         self.driver_with(HELPER.as_ref(), None).await
     }
@@ -133,7 +138,7 @@ impl Bed {
     /// Nothing of any sandbox is left: no record, volume, control group or process.
     #[track_caller]
     pub(crate) fn assert_clean(&self) {
-        let records = fs::read_dir(self.data().join("run")).unwrap();
+        let records = fs::read_dir(self.records()).unwrap();
         assert_eq!(records.count(), 0, "a record is left");
         assert_eq!(self.storage.list().unwrap(), [], "a volume is left");
         assert_eq!(

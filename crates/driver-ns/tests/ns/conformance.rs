@@ -35,7 +35,7 @@ impl conformance::Bed for Host {
         let mut all = BTreeSet::new();
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         all.extend(mounts.lines().map(|line| format!("mount {line}")));
-        let records = fs::read_dir(self.bed.data().join("run")).unwrap();
+        let records = fs::read_dir(self.bed.records()).unwrap();
         all.extend(records.map(|entry| format!("record {}", entry.unwrap().file_name().display())));
         let volumes = self.bed.storage.list().unwrap();
         all.extend(volumes.iter().map(|id| format!("volume {id}")));

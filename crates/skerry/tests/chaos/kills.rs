@@ -195,7 +195,7 @@ impl Round {
 
     /// The first process of the sandbox that is being made.
     fn newborn(&self, world: &World) -> Option<u32> {
-        let labels = std::fs::read_dir(world.server.path("run")).unwrap();
+        let labels = std::fs::read_dir(world.server.records()).unwrap();
         let labels = labels.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         labels
             .filter(|label| *label != self.subject.id().label())

@@ -60,7 +60,7 @@ async fn places(world: &World, left: usize) -> Option<(Vec<SandboxId>, Option<Sa
     let running: Vec<_> = of(SandboxState::Running)
         .map(|record| record.sandbox_id)
         .collect();
-    let on_host = std::fs::read_dir(world.server.path("run")).unwrap().count();
+    let on_host = std::fs::read_dir(world.server.records()).unwrap().count();
     assert!(
         running.len() <= SLOTS && on_host <= SLOTS,
         "{} run, {on_host} are there",
