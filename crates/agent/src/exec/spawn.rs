@@ -1,14 +1,20 @@
-//! Starting a process: everything between fork and exec.
+//! Starting a process: everything between clone and exec.
+//!
+//! The child borrows the agent's memory until it executes, and the agent's thread rests meanwhile: no page is copied, and what
+//! goes wrong is left where the agent finds it. That memory is not dumpable, so nobody of the child's user reaches it through the child.
 #![expect(
     unsafe_code,
-    reason = "code between fork and exec has no safe interface"
+    reason = "code between clone and exec has no safe interface"
 )]
 
-use std::ffi::CStr;
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::ffi::{CString, OsString, c_char, c_int, c_void};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, setsid};
@@ -17,10 +23,15 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::exec::command::{Command, StartError};
 use crate::privilege::{Level, confine_child, may_set_groups};
 
-/// What went wrong between fork and exec.
+/// System calls only, one after the other: a fraction of this.
+const STACK_BYTES: usize = 64 * 1024;
+/// Runs what is a program to people and not to the kernel: text without an interpreter's name.
+const SHELL: &std::ffi::CStr = c"/bin/sh";
+
+/// What went wrong between clone and exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Step {
+    Clone,
     Exec,
     Session,
     Terminal,
@@ -30,19 +41,10 @@ pub(crate) enum Step {
     Privileges,
 }
 
-const STEPS: [Step; 7] = [
-    Step::Exec,
-    Step::Session,
-    Step::Terminal,
-    Step::Descriptors,
-    Step::User,
-    Step::Cwd,
-    Step::Privileges,
-];
-
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Clone => "no process",
             Self::Exec => "it does not execute",
             Self::Session => "no session",
             Self::Terminal => "no controlling terminal",
@@ -53,6 +55,10 @@ impl fmt::Display for Step {
         })
     }
 }
+
+/// The step and the kernel's number for what is wrong.
+#[derive(Debug, Clone, Copy)]
+struct Failure(Step, c_int);
 
 /// The descriptors a process starts with.
 #[derive(Debug)]
@@ -72,18 +78,9 @@ pub(crate) fn spawn(
     descriptors: Descriptors,
     level: Level,
 ) -> Result<u32, StartError> {
-    let mut process = std::process::Command::new(&command.program);
-    if let Some((arg0, args)) = command.argv.split_first() {
-        process.arg0(arg0).args(args);
-    }
-    process.env_clear().envs(&command.env);
-    process
-        .stdin(descriptors.stdin)
-        .stdout(descriptors.stdout)
-        .stderr(descriptors.stderr);
     let child = Child {
-        terminal: descriptors.terminal,
-        extra: descriptors.extra,
+        program: Program::new(command)?,
+        descriptors,
         groups: command
             .user
             .groups
@@ -96,51 +93,143 @@ pub(crate) fn spawn(
         change_groups: may_set_groups(),
         cwd: command.cwd.clone(),
         level,
+        failure: Cell::new(None),
     };
-    // SAFETY: `prepare` makes system calls on data made before the fork: it takes no lock and allocates nothing.
-    unsafe { process.pre_exec(move || child.prepare()) };
-    match process.spawn() {
-        Ok(started) => Ok(started.id()),
-        Err(error) => {
-            let (step, source) = decode(error);
-            let program = command.program.clone();
-            Err(StartError::Spawn {
-                program,
-                step,
-                source,
-            })
-        }
+    child
+        .start()
+        .map_err(|Failure(step, errno)| StartError::Spawn {
+            program: command.program.clone(),
+            step,
+            source: io::Error::from_raw_os_error(errno),
+        })
+}
+
+/// What `execve` takes: strings, and lists of pointers to them that end in null.
+struct Program {
+    path: CString,
+    args: Vec<*const c_char>,
+    /// The same for the shell that is to read it.
+    shell_args: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    _strings: [Vec<CString>; 2],
+}
+
+impl Program {
+    fn new(command: &Command) -> Result<Self, StartError> {
+        let c_string = |bytes: &[u8]| CString::new(bytes).map_err(|_| StartError::Nul);
+        let path = c_string(command.program.as_os_str().as_bytes())?;
+        let argv: Vec<CString> = (command.argv.iter())
+            .map(|arg| c_string(arg.as_bytes()))
+            .collect::<Result<_, _>>()?;
+        let assignment = |(name, value): (&OsString, &OsString)| {
+            c_string(&[name.as_bytes(), b"=", value.as_bytes()].concat())
+        };
+        let env: Vec<CString> = (command.env.iter())
+            .map(assignment)
+            .collect::<Result<_, _>>()?;
+        let script = [SHELL.as_ptr(), path.as_ptr()];
+        Ok(Self {
+            args: pointers(&[], &argv),
+            shell_args: pointers(&script, argv.get(1..).unwrap_or_default()),
+            env: pointers(&[], &env),
+            path,
+            _strings: [argv, env],
+        })
     }
+
+    /// Returns only if it cannot be executed, with the kernel's number for why.
+    fn execute(&self) -> c_int {
+        // SAFETY: all strings end in NUL and all lists in null, and `self` owns what they point at.
+        unsafe {
+            libc::execve(self.path.as_ptr(), self.args.as_ptr(), self.env.as_ptr());
+            if errno() == libc::ENOEXEC {
+                libc::execve(SHELL.as_ptr(), self.shell_args.as_ptr(), self.env.as_ptr());
+            }
+        }
+        errno()
+    }
+}
+
+fn pointers(first: &[*const c_char], rest: &[CString]) -> Vec<*const c_char> {
+    let rest = rest.iter().map(|string| string.as_ptr());
+    let first = first.iter().copied();
+    first.chain(rest).chain([ptr::null()]).collect()
 }
 
 /// All that the new process needs to make itself what was asked for.
 struct Child {
-    terminal: bool,
-    extra: Vec<(RawFd, OwnedFd)>,
+    program: Program,
+    descriptors: Descriptors,
     groups: Vec<Gid>,
     uid: Uid,
     gid: Gid,
     change_groups: bool,
-    cwd: std::ffi::CString,
+    cwd: CString,
     level: Level,
+    /// Left here by the new process if it does not become the program.
+    failure: Cell<Option<Failure>>,
 }
 
 impl Child {
-    fn prepare(&self) -> io::Result<()> {
-        at(Step::Session, setsid())?;
-        if self.terminal {
-            at(Step::Terminal, ioctl_tiocsctty(rustix::stdio::stdin()))?;
+    /// Returns once the child executes its program or has ended.
+    fn start(&self) -> Result<u32, Failure> {
+        let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+        let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+        let own: *const Self = self;
+        let _quiet = Quiet::begin();
+        // SAFETY: a child that shares this memory on a stack of its own, while this thread stands still until it is done with both.
+        // Other threads go on; the child takes no lock, allocates nothing, and no handler runs in it.
+        let pid = unsafe {
+            libc::clone(
+                child_main,
+                top.cast(),
+                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                own.cast_mut().cast(),
+            )
+        };
+        if pid < 0 {
+            return Err(Failure(Step::Clone, errno()));
         }
-        for (number, fd) in &self.extra {
-            // SAFETY: the low numbers hold nothing but fillers, so nobody's descriptor is closed by this.
-            if unsafe { libc::dup2(fd.as_raw_fd(), *number) } < 0 {
-                return Err(encode(Step::Descriptors, &io::Error::last_os_error()));
-            }
+        let Some(failure) = self.failure.get() else {
+            return Ok(pid.cast_unsigned());
+        };
+        // SAFETY: it is our child, it has ended, and nobody asks for how. The number stays its own until this returns.
+        while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0 && errno() == libc::EINTR {}
+        Err(failure)
+    }
+
+    fn become_program(&self) -> Result<Infallible, Failure> {
+        self.take_descriptors()?;
+        at(Step::Session, setsid())?;
+        if self.descriptors.terminal {
+            at(Step::Terminal, ioctl_tiocsctty(rustix::stdio::stdin()))?;
         }
         raise_oom_score();
         at(Step::User, self.become_user())?;
-        at(Step::Cwd, enter(&self.cwd))?;
-        confine_child(self.level).map_err(|error| encode(Step::Privileges, &error))
+        at(Step::Cwd, chdir(&self.cwd))?;
+        let confined = confine_child(self.level);
+        confined.map_err(|e| Failure(Step::Privileges, e.raw_os_error().unwrap_or(libc::EIO)))?;
+        hear_signals();
+        Err(Failure(Step::Exec, self.program.execute()))
+    }
+
+    fn take_descriptors(&self) -> Result<(), Failure> {
+        let Descriptors {
+            stdin,
+            stdout,
+            stderr,
+            extra,
+            ..
+        } = &self.descriptors;
+        let standard = [(0, stdin), (1, stdout), (2, stderr)];
+        let extra = extra.iter().map(|(number, fd)| (*number, fd));
+        for (number, fd) in standard.into_iter().chain(extra) {
+            // SAFETY: the low numbers hold nothing but fillers, so nobody's descriptor is closed by this; and the table is the child's own.
+            if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+                return Err(Failure(Step::Descriptors, errno()));
+            }
+        }
+        Ok(())
     }
 
     fn become_user(&self) -> rustix::io::Result<()> {
@@ -157,8 +246,45 @@ impl Child {
     }
 }
 
-fn enter(cwd: &CStr) -> rustix::io::Result<()> {
-    chdir(cwd)
+/// The new process. What it returns is its exit code, which nobody sees.
+extern "C" fn child_main(child: *mut c_void) -> c_int {
+    // SAFETY: `Child::start` gives its own `self`, and waits.
+    let child = unsafe { &*child.cast_const().cast::<Child>() };
+    let Err(failure) = child.become_program();
+    child.failure.set(Some(failure));
+    1
+}
+
+/// No signal reaches this thread as long as this lives.
+struct Quiet(libc::sigset_t);
+
+impl Quiet {
+    fn begin() -> Self {
+        // SAFETY: both sets live for the calls, which fill them.
+        unsafe {
+            let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by `begin`.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
+    }
+}
+
+/// Signals as a program expects them. What the agent handles is reset by the exec.
+fn hear_signals() {
+    // SAFETY: the default is no handler, an all-zero set is the empty set, and dispositions and mask are the child's own.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let none: libc::sigset_t = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+    }
 }
 
 /// When memory runs out, a child dies and not the agent. Where it is not allowed, the launcher's value stays.
@@ -169,25 +295,11 @@ fn raise_oom_score() {
     }
 }
 
-/// An error number has room for the step it belongs to, which is all that gets through from the child.
-fn encode(step: Step, error: &io::Error) -> io::Error {
-    let number = error.raw_os_error().unwrap_or(libc::EIO);
-    io::Error::from_raw_os_error(i32::from(step as u8) << 16 | number)
+fn at<T>(step: Step, result: rustix::io::Result<T>) -> Result<T, Failure> {
+    result.map_err(|error| Failure(step, error.raw_os_error()))
 }
 
-fn at<T>(step: Step, result: rustix::io::Result<T>) -> io::Result<T> {
-    result.map_err(|error| encode(step, &error.into()))
-}
-
-fn decode(error: io::Error) -> (Step, io::Error) {
-    let Some(number) = error.raw_os_error() else {
-        return (Step::Exec, error);
-    };
-    let step = usize::try_from(number >> 16)
-        .ok()
-        .and_then(|step| STEPS.get(step));
-    (
-        step.copied().unwrap_or(Step::Exec),
-        io::Error::from_raw_os_error(number & 0xffff),
-    )
+fn errno() -> c_int {
+    // SAFETY: it is there for every thread; a child uses that of the thread that waits for it.
+    unsafe { *libc::__errno_location() }
 }
