@@ -67,18 +67,25 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
         return background::detach(global, &data_dir);
     }
     log::start()?;
+    let why_one_id = skerry_driver_ns::enter_users(data_dir.path())
+        .err()
+        .map(|error| error.to_string());
     // While there is one thread: what a server mounts is its own, and is gone when it is.
     machine::enter_private_mounts()?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(run(data_dir, args))
+        .block_on(run(data_dir, args, why_one_id))
 }
 
-async fn run(data_dir: DataDir, args: UpArgs) -> anyhow::Result<()> {
+async fn run(
+    data_dir: DataDir,
+    args: UpArgs,
+    why_one_id: Option<String>,
+) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
-    let machine = Machine::open(&data_dir, &args.egress_allow).await?;
+    let machine = Machine::open(&data_dir, &args.egress_allow, why_one_id).await?;
     let served = serve(listener, &machine, &data_dir, args).await;
     // Also after a start that failed: what was started for it does not stay.
     machine.close().await;
