@@ -22,6 +22,7 @@ use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
+use crate::ids::Ranges;
 use crate::options::Options;
 use crate::record::{Records, State};
 use crate::snapshots::{Marks, volume_of};
@@ -50,11 +51,9 @@ pub struct NsDriver {
     pub(crate) marks: Marks,
     pub(crate) client: Client,
     pub(crate) agent: OwnedFd,
-    pub(crate) first_id: u32,
     /// What this process has to give.
     pub(crate) ids: Ids,
-    /// Id ranges in use, by their first id.
-    pub(crate) taken: Mutex<BTreeSet<u32>>,
+    pub(crate) ranges: Ranges,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
 }
 
@@ -121,9 +120,8 @@ impl NsDriver {
                 .map_err(DriverError::step("start the spawner"))?,
             agent: memfd::sealed_program("skerry-agent", options.agent)
                 .map_err(DriverError::step("load the agent"))?,
-            first_id: options.first_id,
             ids,
-            taken: Mutex::new(taken),
+            ranges: Ranges::new(options.first_id, taken),
             live: Mutex::default(),
         })
     }

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod driver;
+mod ids;
 mod options;
 mod processes;
 mod record;

@@ -22,7 +22,8 @@ pub struct Options {
     pub network: Option<Network>,
     /// A control group that belongs to this node alone, relative to the root of the tree.
     pub cgroup_parent: String,
-    /// The first of the host's ids that belong to sandboxes, 65 536 to each. Nobody else may have ids from here on. Only root has such ids.
+    /// The first of the host's ids that belong to sandboxes, 65 536 to each. Nobody but servers may have ids from here on; they divide them up. Only
+    /// root has such ids.
     pub first_id: u32,
     /// Why an ordinary user's sandboxes have one id only, if that was tried to be mended ([`crate::enter_users`]).
     pub why_one_id: Option<String>,

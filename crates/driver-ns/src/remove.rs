@@ -45,7 +45,7 @@ impl NsDriver {
             .remove(id)
             .map_err(DriverError::step("remove the record"))?;
         if let Some(first) = state.and_then(|state| state.first_id) {
-            self.taken.lock().remove(&first);
+            self.ranges.give_back(first);
         }
         Ok(())
     }

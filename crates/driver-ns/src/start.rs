@@ -11,7 +11,7 @@ use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Door, Group, Limits};
-use skerry_sys::idmap::{Ids, RANGE};
+use skerry_sys::idmap::Ids;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::SandboxId;
@@ -130,7 +130,7 @@ impl NsDriver {
         source: Source,
         steps: &mut Vec<Step>,
     ) -> Result<Ground, DriverError> {
-        let first_id = self.take_ids(spec)?;
+        let first_id = self.take_ids()?;
         // All three are waited for, so that none still makes something while a failure is cleaned up.
         let (grounds, volume, netns) = tokio::join!(
             timed("socket, cgroup", self.door(spec, first_id)),
@@ -162,19 +162,15 @@ impl NsDriver {
     }
 
     /// A range of ids that no other sandbox of this node has, where there is more than one; `None` if there is a single id.
-    fn take_ids(&self, spec: &Spec) -> Result<Option<u32>, DriverError> {
+    fn take_ids(&self) -> Result<Option<u32>, DriverError> {
         match self.ids {
-            Ids::One => return Ok(None),
-            Ids::Range { first } => return Ok(Some(first)),
-            Ids::All => {}
+            Ids::One => Ok(None),
+            Ids::Range { first } => Ok(Some(first)),
+            Ids::All => {
+                let taken = self.ranges.take();
+                taken.map(Some).map_err(DriverError::step("take ids"))
+            }
         }
-        let mut used = self.taken.lock();
-        let mut ranges = (self.first_id..=u32::MAX - RANGE).step_by(RANGE as usize);
-        let free = ranges.find(|first| !used.contains(first)).ok_or_else(|| {
-            DriverError::Unsupported(format!("sandbox {}: no id range is left", spec.id))
-        })?;
-        used.insert(free);
-        Ok(Some(free))
     }
 
     /// The agent's socket and the way into the control group. Writes down the ids first: they are taken until the record ends.
