@@ -141,10 +141,13 @@ impl Nodes {
             .flat_map(|m| &m.facts.offers)
             .map(|o| format!("{} (isolation {})", o.driver, o.isolation))
             .collect();
-        let driver = wish.driver.as_deref().unwrap_or("any");
-        let isolation = wish.isolation.as_deref().unwrap_or("any");
+        let driver = wish.driver.iter().map(|d| format!("driver {d}"));
+        let isolation = wish.isolation.iter();
+        let isolation = isolation.map(|i| format!("isolation {i} or stronger"));
+        let wanted: Vec<_> = driver.chain(isolation).collect();
         Error::unsupported(format!(
-            "no node here offers driver {driver} with isolation {isolation} or stronger; there is: {}",
+            "no node here offers {}; there is: {}",
+            wanted.join(" with "),
             join(there.iter().map(String::as_str))
         ))
         .with_hint("leave out driver and isolation to take what there is; `skerry doctor` says what would add more")

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::cache::Cache;
 use crate::keys::Known;
 use crate::live::Live;
+use crate::rate::Rates;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
 
 /// For what control does by itself, on behalf of no request.
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) live: Live,
     pub(crate) keys: Cache<[u8; 32], Known>,
     pub(crate) quotas: Cache<OrgId, Quotas>,
+    pub(crate) rates: Rates,
     /// Held while a sandbox gets its place or its place in the queue, so that memory and store agree on the order.
     pub(crate) placing: tokio::sync::Mutex<()>,
     /// Nodes that do not answer, and since when.
@@ -77,6 +79,7 @@ impl Control {
             live: Live::default(),
             keys: Cache::default(),
             quotas: Cache::default(),
+            rates: Rates::default(),
             placing: tokio::sync::Mutex::default(),
             silent: Mutex::default(),
             wake: Notify::new(),

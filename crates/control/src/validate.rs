@@ -27,8 +27,13 @@ pub(crate) fn within(field: &str, value: u64, min: u32, max: u32) -> Result<u32>
 
 /// Seconds to live: at least one, at most what the org may have.
 pub(crate) fn ttl(value: u64, max: u32) -> Result<u32> {
-    within("ttl_seconds", value, 1, max)
-        .map_err(|e| e.with_hint("ask for less, or have the organisation's quota raised"))
+    within("ttl_seconds", value, 1, max).map_err(|error| {
+        error.with_hint(if value == 0 {
+            "every sandbox has an age limit; leave ttl_seconds out for the usual one"
+        } else {
+            "ask for less, or have the organisation's quota raised"
+        })
+    })
 }
 
 /// Seconds without use; 0 means never.

@@ -14,6 +14,15 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::App;
 
+/// What holds for every operation and has no place of its own in the document.
+const ABOUT: &str = "Isolated Linux computers for software agents.
+
+Every answer that is no success has the body `ErrorBody`. The only exceptions are what cannot be read as an HTTP/1.1 request (400) and heads of \
+more than 64 KiB or 64 headers (431): those have no body.
+
+Where the organisation has limits, each answer says how many requests of its kind (creates, execs, others) it may make in a minute, \
+how many are left, and the Unix time at which they are counted anew: `X-RateLimit-Limit`, `X-RateLimit-Remaining`, `X-RateLimit-Reset`.";
+
 const LLMS: &str = include_str!("llms.txt");
 
 /// What the document starts with.
@@ -21,7 +30,7 @@ pub(crate) fn head() -> OpenApi {
     let info = InfoBuilder::new()
         .title("Skerry")
         .version("1")
-        .description(Some("Isolated Linux computers for software agents."))
+        .description(Some(ABOUT))
         .build();
     OpenApiBuilder::new().info(info).build()
 }

@@ -8,6 +8,7 @@ use axum::http::{HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use skerry_control::Standing;
 use skerry_types::{Error, ErrorCode, SandboxId};
 use uuid::Uuid;
 
@@ -21,7 +22,8 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
     let began = Instant::now();
     let id = new_request_id();
     let line = Line::of(&request);
-    let mut response = AssertUnwindSafe(answer(&app, request, next))
+    let mut standing = None;
+    let mut response = AssertUnwindSafe(answer(&app, request, next, &mut standing))
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Failure(Error::internal("something broke in here")).into_response());
@@ -32,12 +34,20 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
         response = envelope(failure, &id);
     }
     finish(&app, &mut response, &id);
+    if let Some(standing) = standing {
+        say(standing, &mut response);
+    }
     line.log(&id, &response, began);
     response
 }
 
-async fn answer(app: &App, mut request: Request, next: Next) -> Response {
-    if let Err(error) = guard::admit(app, &mut request).await {
+async fn answer(
+    app: &App,
+    mut request: Request,
+    next: Next,
+    standing: &mut Option<Standing>,
+) -> Response {
+    if let Err(error) = guard::admit(app, &mut request, standing).await {
         return Failure(error).into_response();
     }
     if app.draining.is_cancelled() && !is_safe(request.method()) {
@@ -64,6 +74,21 @@ fn finish(app: &App, response: &mut Response, id: &str) {
     );
     if draining {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Says where the org stands within its limit of requests.
+fn say(standing: Standing, response: &mut Response) {
+    let reset = standing.reset.as_second().unsigned_abs();
+    for (name, value) in [
+        ("x-ratelimit-limit", standing.limit.into()),
+        ("x-ratelimit-remaining", standing.remaining.into()),
+        ("x-ratelimit-reset", reset),
+    ] {
+        let name = HeaderName::from_static(name);
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from(value));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Method, header};
+use skerry_control::{Kind, Standing};
 use skerry_types::{Error, ErrorCode, Result};
 
 use crate::{App, Settings};
@@ -21,8 +22,12 @@ const OPEN: [&str; 9] = [
     "/docs/openapi.json",
 ];
 
-/// Lets a request in, with its caller put where handlers find it, or says why not.
-pub(crate) async fn admit(app: &App, request: &mut Request) -> Result<()> {
+/// Lets a request in, with its caller put where handlers find it, or says why not. Where the org has limits, `standing` is where it stands.
+pub(crate) async fn admit(
+    app: &App,
+    request: &mut Request,
+    standing: &mut Option<Standing>,
+) -> Result<()> {
     let host = host(request).ok_or_else(misdirected)?;
     if !is_ours(&app.settings, name_of(&host)) {
         return Err(misdirected());
@@ -37,8 +42,23 @@ pub(crate) async fn admit(app: &App, request: &mut Request) -> Result<()> {
             .with_hint("send it as `Authorization: Bearer …` or `X-API-Key: …`")
     })?;
     let caller = app.control.authenticate(key).await?;
+    *standing = app.control.count(&caller, kind(request)).await?;
+    if let Some(standing) = standing {
+        standing.admit()?;
+    }
     request.extensions_mut().insert(caller);
     Ok(())
+}
+
+/// What a request counts as.
+fn kind(request: &Request) -> Kind {
+    let route = request.extensions().get::<MatchedPath>();
+    let end = route.and_then(|route| route.as_str().rsplit('/').next());
+    match (request.method(), end) {
+        (&Method::POST, Some("sandboxes" | "fork")) => Kind::Create,
+        (&Method::POST, Some("exec" | "pty" | "sessions")) => Kind::Exec,
+        _ => Kind::Other,
+    }
 }
 
 fn misdirected() -> Error {

@@ -16,6 +16,7 @@ mod extract;
 mod guard;
 mod images;
 mod json;
+mod linger;
 mod once;
 mod routes;
 mod serve;

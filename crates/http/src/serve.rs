@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::serve::{Listener, ListenerExt};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::App;
+use crate::linger::{Lingering, Unread};
 
 /// The head of a request may be this large.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -89,15 +89,21 @@ async fn connection<I>(io: I, router: Router, patience: Duration, ending: Cancel
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service =
-        router.map_request(|request: hyper::Request<hyper::body::Incoming>| request.map(Body::new));
+    let unread = Unread::default();
+    let (seen, told) = (unread.clone(), unread.clone());
+    let service = router
+        .map_request(move |request| seen.watch(request))
+        .map_response(move |response| told.say(response));
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(patience)
             .max_buf_size(HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
+            .serve_connection(
+                TokioIo::new(Lingering::new(io, unread)),
+                TowerToHyperService::new(service)
+            )
             .with_upgrades()
     );
     let ended = tokio::select! {

@@ -140,3 +140,57 @@ async fn keys_come_in_two_headers_and_in_no_other_way() {
     // Not even whether a route is there is told.
     assert_eq!(send(world.bare("GET", "/v1/nothing")).await.status, 401);
 }
+
+#[tokio::test]
+async fn limits_count_by_kind_and_org_and_say_where_one_stands() {
+    let world = World::new().await;
+    let ask = async |method: &str, path: &str| {
+        let request = world.bare(method, path).bearer_auth(&world.limited);
+        let body = json!({"cmd": "echo hello"});
+        let answer = send(if path.ends_with("exec") {
+            request.json(&body)
+        } else {
+            request
+        });
+        let answer = answer.await;
+        let left = answer.header("x-ratelimit-remaining").to_owned();
+        (answer, left)
+    };
+    let (made, left) = ask("POST", "/v1/sandboxes").await;
+    assert_eq!((made.status, left.as_str()), (201, "1"));
+    assert_eq!(made.header("x-ratelimit-limit"), "2");
+    let now = jiff::Timestamp::now().as_second();
+    let reset: i64 = made.header("x-ratelimit-reset").parse().unwrap();
+    assert!((now..=now + 60).contains(&reset), "{reset} {now}");
+    let sandbox = made.json()["sandbox_id"].as_str().unwrap().to_owned();
+    let exec = format!("/v1/sandboxes/{sandbox}/exec");
+    let one = format!("/v1/sandboxes/{sandbox}");
+    for (method, path, status, left) in [
+        ("POST", "/v1/sandboxes", 201, "0"),
+        ("POST", "/v1/sandboxes", 429, "0"),
+        ("POST", &format!("{one}/fork"), 429, "0"),
+        ("POST", &exec, 200, "0"),
+        ("POST", &exec, 429, "0"),
+        ("GET", &one, 200, "2"),
+        ("GET", "/v1/nothing", 404, "1"),
+        ("DELETE", &one, 200, "0"),
+        ("GET", &one, 429, "0"),
+    ] {
+        let (answer, remaining) = ask(method, path).await;
+        assert_eq!(
+            (answer.status, remaining.as_str()),
+            (status, left),
+            "{path}"
+        );
+        if status == 429 {
+            assert_eq!(answer.code(), "rate_limited");
+            let wait: u64 = answer.header("retry-after").parse().unwrap();
+            assert!((1..=60).contains(&wait), "{wait}");
+        }
+    }
+    let others = world.get("/v1/sandboxes").await;
+    assert_eq!(
+        (others.status, others.header("x-ratelimit-limit")),
+        (200, "")
+    );
+}

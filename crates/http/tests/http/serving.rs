@@ -84,6 +84,32 @@ async fn clients_that_dawdle_are_let_go() {
 }
 
 #[tokio::test]
+async fn an_answer_before_the_end_of_a_body_reaches_its_sender() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let mut stream = TcpStream::connect(&world.address).await.unwrap();
+    let head = format!(
+        "PUT {s}/files?path=/x HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\nContent-Length: {}\r\n\r\n",
+        world.key,
+        1_u64 << 40
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // Much more than the buffers between here and there hold, from a client that looks for an answer only afterwards.
+    let piece = vec![0; 1024 * 1024];
+    for _ in 0..12 {
+        stream.write_all(&piece).await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(
+        answer.to_lowercase().contains("connection: close"),
+        "{answer}"
+    );
+    assert!(answer.contains("too_large"), "{answer}");
+}
+
+#[tokio::test]
 async fn the_end_lets_work_finish_and_takes_no_more() {
     let world = World::new().await;
     let s = world.sandbox().await;

@@ -29,6 +29,8 @@ pub struct World {
     pub key: String,
     /// Counts for everything in another org.
     pub other: String,
+    /// Counts for everything in an org that may make two sandboxes, start one exec and ask three times else in a minute.
+    pub limited: String,
     /// Counts in the first org for a scope that no route asks for.
     pub idle: String,
     pub shutdown: CancellationToken,
@@ -83,7 +85,14 @@ impl World {
         let store = Store::open(&Location::Sqlite(folder.path().join("db")))
             .await
             .unwrap();
-        let other = second_org(&store).await;
+        let other = add_org(&store, "other", Quotas::LOCAL).await;
+        let few = Quotas {
+            creates_per_minute: 2,
+            execs_per_minute: 1,
+            reads_per_minute: 3,
+            ..Quotas::LOCAL
+        };
+        let limited = add_org(&store, "limited", few).await;
         let idle = add_key(&store, OrgId::LOCAL, "sk_idle", &["artifact:write"]).await;
         let node = FakeNode::new();
         node.script(
@@ -133,6 +142,7 @@ impl World {
             node,
             key,
             other,
+            limited,
             idle,
             shutdown,
             server,
@@ -191,18 +201,18 @@ pub async fn send(request: RequestBuilder) -> Answer {
     }
 }
 
-async fn second_org(store: &Store) -> String {
+async fn add_org(store: &Store, name: &str, quotas: Quotas) -> String {
     let org = Org {
         id: OrgId::new(),
-        name: "other".into(),
-        slug: "other".into(),
+        name: name.into(),
+        slug: name.into(),
         created_at: Timestamp::now(),
     };
     store
-        .create_org(&System::on_its_own_behalf(), &org, Quotas::LOCAL)
+        .create_org(&System::on_its_own_behalf(), &org, quotas)
         .await
         .unwrap();
-    add_key(store, org.id, "sk_other", &[]).await
+    add_key(store, org.id, &format!("sk_{name}"), &[]).await
 }
 
 async fn add_key(store: &Store, org: OrgId, secret: &str, scopes: &[&str]) -> String {
