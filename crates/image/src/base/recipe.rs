@@ -34,6 +34,9 @@ const STEPS: &[&str] = &[
     "touch \"$1/etc/resolv.conf\"; chmod 0644 \"$1/etc/hosts\" \"$1/etc/resolv.conf\"",
 ];
 
+/// With one id there is nobody to whom the package manager could leave its downloads.
+const ONE_ID: &str = "printf 'APT::Sandbox::User \"root\";\n' >\"$1/etc/apt/apt.conf.d/90-one-id\"";
+
 /// Everything that decides what the image holds.
 pub(super) struct Recipe {
     pub(super) release: String,
@@ -77,7 +80,7 @@ impl Recipe {
             &self.sources.stanzas,
             &PACKAGES.join(" "),
             &STEPS.join("\n"),
-            if self.as_root { "root" } else { "user" },
+            if self.as_root { "" } else { ONE_ID },
         ];
         format!("sha256:{}", hex_of(parts.join("\0").as_bytes()))
     }
@@ -93,7 +96,9 @@ impl Recipe {
             "--format=tar".to_owned(),
             format!("--include={}", PACKAGES.join(",")),
         ];
-        arguments.extend(STEPS.iter().map(|step| format!("--customize-hook={step}")));
+        let one_id = (!self.as_root).then_some(&ONE_ID);
+        let steps = STEPS.iter().chain(one_id);
+        arguments.extend(steps.map(|step| format!("--customize-hook={step}")));
         arguments.extend(proxies.iter().map(|line| format!("--aptopt={line}")));
         arguments.extend([self.release.clone(), "-".to_owned()]);
         arguments.extend(sources.iter().map(|path| path.display().to_string()));

@@ -20,6 +20,7 @@ const START: Duration = Duration::from_secs(30);
 const LOGINS: &str = "me:$2y$05$TMB0hPlMe6ziI4xHcgUPL.2fuUPmybgHfoFSygcSZRgG08.Cm8WLq\n";
 
 /// Whether a test can run here; says loudly when it cannot.
+#[expect(clippy::print_stderr, reason = "a test left out must be seen")]
 fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |name: &&&str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
