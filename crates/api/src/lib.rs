@@ -14,6 +14,7 @@ mod page;
 mod sandbox;
 mod schema;
 mod session;
+mod snapshot;
 
 /// Names and values.
 pub type Map = std::collections::BTreeMap<String, String>;
@@ -35,3 +36,4 @@ pub use sandbox::{
     Sandbox, SandboxPage, SetTimeout, StoppedSandbox,
 };
 pub use session::{OpenSession, RunInSession, Session, SessionInput, SessionList};
+pub use snapshot::{MemoryWish, RollBack, Snapshot, SnapshotPage, TakeSnapshot};

@@ -11,7 +11,7 @@ use crate::Map;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateSandbox {
-    /// What it starts from.
+    /// What it starts from: an image, or the id or name of a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// A named image with defaults, instead of `image`.
@@ -236,6 +236,8 @@ pub struct ForkSandbox {
     pub name: Option<String>,
     /// Goes over the parent's notes.
     pub metadata: Map,
+    /// Whether the child goes on with the parent's memory and processes; `facts.fork` of the child says what was done.
+    pub memory: crate::MemoryWish,
 }
 
 /// A family of forks.

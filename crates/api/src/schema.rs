@@ -33,6 +33,10 @@ pub(crate) fn image_id() -> Object {
     id(skerry_types::ImageId::PREFIX)
 }
 
+pub(crate) fn snapshot_id() -> Object {
+    id(skerry_types::SnapshotId::PREFIX)
+}
+
 pub(crate) fn node_id() -> Object {
     id(skerry_types::NodeId::PREFIX)
 }

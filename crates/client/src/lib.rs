@@ -36,6 +36,7 @@ mod retry;
 mod sandbox;
 mod send;
 mod sessions;
+mod snapshots;
 mod sse;
 mod terminal;
 

@@ -27,10 +27,10 @@ struct Until {
 }
 
 #[derive(Serialize)]
-struct PageQuery<'a> {
+pub(crate) struct PageQuery<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    cursor: Option<&'a str>,
-    limit: u32,
+    pub(crate) cursor: Option<&'a str>,
+    pub(crate) limit: u32,
 }
 
 impl Sandbox {

@@ -57,6 +57,9 @@ impl Control {
         if let Err(error) = compared {
             tracing::warn!(node = member.facts.name, %error, "store and node could not be compared");
         }
+        if let Err(error) = self.agree_on_snapshots(member).await {
+            tracing::warn!(node = member.facts.name, %error, "snapshots could not be compared");
+        }
         if let Err(error) = self.finish_deletions().await {
             tracing::warn!(%error, "open deletions could not be looked up");
         }

@@ -83,3 +83,56 @@ impl<K: Eq + Hash, V> Known<K, V> {
 fn is_fresh(asked_at: Timestamp, now: Timestamp) -> bool {
     asked_at <= now && now.duration_since(asked_at) < TRUSTED_FOR
 }
+
+#[cfg(test)]
+mod tests {
+    use skerry_types::Error;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_000_000 + seconds)
+    }
+
+    async fn ask(
+        cache: &Cache<u32, &'static str>,
+        seconds: i64,
+        new: &'static str,
+    ) -> &'static str {
+        cache.get(1, at(seconds), async { Ok(new) }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_trusted_for_a_while_and_not_when_the_clock_goes_back() {
+        let cache = Cache::default();
+        assert_eq!(ask(&cache, 0, "a").await, "a");
+        assert_eq!(ask(&cache, 4, "b").await, "a");
+        assert_eq!(ask(&cache, 5, "c").await, "c");
+        assert_eq!(ask(&cache, 4, "d").await, "d");
+        cache.forget();
+        assert_eq!(ask(&cache, 4, "e").await, "e");
+        let refused = async { Err(Error::conflict("no")) };
+        assert!(cache.get(2, at(4), refused).await.is_err());
+        assert!(cache.get(2, at(4), async { Ok("f") }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_before_all_was_forgotten_is_not_kept() {
+        let cache = Cache::default();
+        let revoked_meanwhile = async {
+            cache.forget();
+            Ok("old")
+        };
+        cache.get(1, at(0), revoked_meanwhile).await.unwrap();
+        assert_eq!(ask(&cache, 0, "new").await, "new");
+    }
+
+    #[tokio::test]
+    async fn it_does_not_grow_without_end() {
+        let cache = Cache::default();
+        for key in 0..3 * MOST {
+            cache.get(key, at(0), async { Ok(()) }).await.unwrap();
+        }
+        assert!(cache.0.lock().answers.len() <= MOST);
+    }
+}

@@ -7,6 +7,7 @@ use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, limi
 use crate::live::Making;
 use crate::make::Recipe;
 use crate::nodes::{Wish, join};
+use crate::snapshots::of_snapshot;
 use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 
@@ -15,6 +16,7 @@ impl Control {
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<Sandbox> {
         self.takes_work()?;
         validate::create(&request)?;
+        let (request, image) = self.source(caller, request).await?;
         let region = request.region.clone();
         let wish = Wish {
             driver: request.driver.clone(),
@@ -22,7 +24,6 @@ impl Control {
             region: region.unwrap_or_else(|| self.0.settings.region.clone()),
         };
         let node = self.choose(&wish)?;
-        let image = self.image(request.image.as_deref()).await?;
         let quotas = self.quotas(caller).await?;
         let (env, id) = (request.env.clone(), request.id);
         let new = self.new_sandbox(request, wish, image, quotas)?;
@@ -41,6 +42,22 @@ impl Control {
             .filter(|m| !silent.contains_key(&m.facts.id))
             .max_by_key(|m| room(m.facts.slots, m.facts.id));
         Ok(best.map(|m| m.facts.id))
+    }
+
+    /// What it is made from, for the record: a snapshot's id, which also fixes some of the request, or an image's name.
+    async fn source(
+        &self,
+        caller: &Caller,
+        request: CreateRequest,
+    ) -> Result<(CreateRequest, String)> {
+        if let Some(asked) = request.image.as_deref()
+            && let Some(snapshot) = self.find_snapshot(&caller.tenant, asked).await?
+        {
+            let request = of_snapshot(request, &snapshot)?;
+            return Ok((request, snapshot.id.to_string()));
+        }
+        let image = self.image(request.image.as_deref()).await?;
+        Ok((request, image))
     }
 
     /// The image's name for the record.

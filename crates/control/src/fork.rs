@@ -35,7 +35,7 @@ impl Control {
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move {
             control
-                .place_fork(&tenant, id, fork, (request.id, request.env))
+                .place_fork(&tenant, id, fork, (request.id, request.env, request.memory))
                 .await
         })
         .await
@@ -46,7 +46,7 @@ impl Control {
         tenant: &Tenant,
         parent: SandboxId,
         mut fork: NewFork,
-        (child, env): (Option<SandboxId>, Map),
+        (child, env, memory): (Option<SandboxId>, Map, MemoryWish),
     ) -> Result<Sandbox> {
         let placed = {
             let _one_at_a_time = self.0.placing.lock().await;
@@ -63,7 +63,7 @@ impl Control {
             id: row.id,
             env,
             name: row.name.clone(),
-            memory: MemoryWish::Auto,
+            memory,
         });
         let made = self.make(row, recipe, making).await?;
         Ok(self.view(made))

@@ -27,6 +27,7 @@ mod request;
 mod sandbox;
 mod service;
 mod settings;
+mod snapshots;
 mod steer;
 mod validate;
 
@@ -40,4 +41,5 @@ pub use request::{CreateRequest, ForkRequest, ListQuery, Need, Reply, TimeoutReq
 pub use sandbox::{Page, Readiness, Sandbox, Tree, TreeMember};
 pub use service::Control;
 pub use settings::{OnDrain, Settings};
-pub use skerry_store::{OnTimeout, Quotas};
+pub use skerry_store::{OnTimeout, Quotas, Snapshot};
+pub use snapshots::{SnapshotPage, SnapshotQuery, SnapshotRequest};

@@ -20,7 +20,7 @@ impl Control {
     /// Plans and executes until control ends.
     pub(crate) async fn reconcile(self) {
         loop {
-            let Plan { actions, wake_at } = plan(&self.snapshot(), self.now());
+            let Plan { actions, wake_at } = plan(&self.as_it_is(), self.now());
             for action in actions {
                 self.take(action).await;
             }
@@ -38,7 +38,8 @@ impl Control {
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// What planning looks at.
+    fn as_it_is(&self) -> Snapshot {
         let settings = &self.0.settings;
         let silent = self.0.silent.lock();
         let nodes = self.0.nodes.all().iter().map(|member| SeenNode {

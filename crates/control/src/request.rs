@@ -1,6 +1,6 @@
 //! What callers ask for.
 
-use skerry_proto::node::Map;
+use skerry_proto::node::{Map, MemoryWish};
 use skerry_store::OnTimeout;
 use skerry_types::{SandboxId, SandboxState};
 
@@ -64,6 +64,8 @@ pub struct ForkRequest {
     pub name: Option<String>,
     /// Goes over the parent's metadata.
     pub metadata: Map,
+    /// Whether the child goes on with the parent's processes.
+    pub memory: MemoryWish,
 }
 
 /// New times for a sandbox, counted from now. `None` leaves one as it is; at least one is given.

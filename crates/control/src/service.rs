@@ -1,6 +1,6 @@
 //! Control itself: what it holds, and how it starts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_proto::node::Map;
 use skerry_store::{Change, Node, NodeState, Store, System, Tenant};
-use skerry_types::{Action, Error, ErrorCode, FailureReason, NodeId, OrgId, Result};
+use skerry_types::{Action, Error, ErrorCode, FailureReason, NodeId, OrgId, Result, SnapshotId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) rates: Rates,
     /// Held while a sandbox gets its place or its place in the queue, so that memory and store agree on the order.
     pub(crate) placing: tokio::sync::Mutex<()>,
+    /// Snapshots that are being taken here.
+    pub(crate) snapshotting: Mutex<HashSet<SnapshotId>>,
     /// Nodes that do not answer, and since when.
     pub(crate) silent: Mutex<HashMap<NodeId, Timestamp>>,
     pub(crate) clean_at: Mutex<Timestamp>,
@@ -81,6 +83,7 @@ impl Control {
             quotas: Cache::default(),
             rates: Rates::default(),
             placing: tokio::sync::Mutex::default(),
+            snapshotting: Mutex::default(),
             silent: Mutex::default(),
             wake: Notify::new(),
             answered: Notify::new(),

@@ -105,7 +105,7 @@ impl Control {
         .await
     }
 
-    async fn follow_report(&self, row: Row, report: &SandboxReport) -> Result<Sandbox> {
+    pub(crate) async fn follow_report(&self, row: Row, report: &SandboxReport) -> Result<Sandbox> {
         let now = self.apply(report).await?;
         Ok(self.view(now.unwrap_or(row)))
     }

@@ -12,6 +12,39 @@ pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkReq
         ttl_seconds: request.ttl_seconds,
         name: request.name,
         metadata: request.metadata,
+        memory: memory(request.memory),
+    }
+}
+
+pub(crate) fn memory(wish: api::MemoryWish) -> node::MemoryWish {
+    match wish {
+        api::MemoryWish::Auto => node::MemoryWish::Auto,
+        api::MemoryWish::Required => node::MemoryWish::Required,
+        api::MemoryWish::None => node::MemoryWish::None,
+    }
+}
+
+pub(crate) fn snapshot(snapshot: control::Snapshot) -> api::Snapshot {
+    api::Snapshot {
+        snapshot_id: snapshot.id,
+        name: snapshot.name,
+        sandbox_id: snapshot.sandbox_id,
+        image: snapshot.image,
+        driver: snapshot.driver,
+        privilege: snapshot.privilege.as_str().to_owned(),
+        vcpus: snapshot.resources.vcpus,
+        memory_mb: snapshot.resources.memory_mb,
+        disk_mb: snapshot.resources.disk_mb,
+        pids: snapshot.resources.pids,
+        kind: if snapshot.memory {
+            "files+memory"
+        } else {
+            "files"
+        }
+        .to_owned(),
+        bytes: snapshot.bytes,
+        held_us: snapshot.held_us,
+        created_at: snapshot.created_at,
     }
 }
 

@@ -75,6 +75,15 @@ pub enum StoreError {
     /// A living sandbox of this org has this name.
     #[error("another sandbox is called {0}")]
     NameTaken(String),
+    /// A snapshot of this org has this name.
+    #[error("another snapshot is called {0}")]
+    SnapshotNameTaken(String),
+    /// The org has as many snapshots as it may have.
+    #[error("the organisation has {limit} snapshots, which is all it may have")]
+    SnapshotLimit {
+        /// How many there may be.
+        limit: u32,
+    },
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -177,6 +186,8 @@ impl StoreError {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
+            Self::SnapshotNameTaken(_) => "take another name, or overwrite it",
+            Self::SnapshotLimit { .. } => "remove some that nobody needs",
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
             Self::NotRunning(_) => "create another one, or take one that runs",
             Self::DiskFull(_) => "free some space where the database lies",
@@ -201,8 +212,10 @@ impl StoreError {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound(_) => ErrorCode::NotFound,
-            Self::Exists(_) | Self::Contended | Self::NameTaken(_) => ErrorCode::Conflict,
-            Self::Quota { .. } => ErrorCode::QuotaExceeded,
+            Self::Exists(_) | Self::Contended | Self::NameTaken(_) | Self::SnapshotNameTaken(_) => {
+                ErrorCode::Conflict
+            }
+            Self::Quota { .. } | Self::SnapshotLimit { .. } => ErrorCode::QuotaExceeded,
             Self::NoCapacity => ErrorCode::NoCapacity,
             Self::NotRunning(_) => ErrorCode::SandboxNotRunning,
             Self::ForkDepth { .. } => ErrorCode::ForkDepthExceeded,

@@ -20,6 +20,7 @@ mod queue;
 mod sandbox;
 mod sandboxes;
 mod seed;
+mod snapshots;
 mod sql;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use orgs::{Org, Quotas};
 pub use page::{Cursor, Page};
 pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox, Wanted};
 pub use sandboxes::Filter;
+pub use snapshots::{Snapshot, TakenSnapshot};
 
 /// An open store. Cheap to clone: clones share its connections.
 #[derive(Debug, Clone)]

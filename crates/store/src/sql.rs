@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use skerry_types::{FailureReason, KeyId, NodeId, OrgId, Profile, SandboxId, SandboxState};
+use skerry_types::{
+    FailureReason, KeyId, NodeId, OrgId, Profile, SandboxId, SandboxState, SnapshotId,
+};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Postgres, Row as _, Sqlite, Type};
@@ -44,6 +46,7 @@ values! {
     KeyId => Id, id => id.uuid();
     NodeId => Id, id => id.uuid();
     SandboxId => Id, id => id.uuid();
+    SnapshotId => Id, id => id.uuid();
     i64 => Int, n => n;
     u32 => Int, n => i64::from(n);
     uuid::Uuid => Id, id => id;

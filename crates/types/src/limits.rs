@@ -30,6 +30,8 @@ pub const MAX_RUNNING_EXECS: usize = 256;
 pub const MAX_FORK_DEPTH: u32 = 5;
 /// Children of one sandbox.
 pub const MAX_FORKS: u32 = 10;
+/// Snapshots of one org.
+pub const MAX_SNAPSHOTS: u32 = 1000;
 /// One uploaded file.
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// One uploaded archive.

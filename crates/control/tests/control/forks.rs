@@ -37,6 +37,7 @@ async fn a_child_has_its_own_environment_time_and_name() {
         metadata: env(&[("step", "2")]),
         ttl_seconds: Some(70),
         name: Some("child".into()),
+        ..ForkRequest::default()
     };
     let child = world
         .control

@@ -14,4 +14,5 @@ mod keys;
 mod once;
 mod races;
 mod recovery;
+mod snapshots;
 mod world;

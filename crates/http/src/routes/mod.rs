@@ -10,6 +10,7 @@ mod lifecycle;
 mod pty;
 mod sandboxes;
 mod sessions;
+mod snapshots;
 mod transfer;
 
 use axum::Router;
@@ -27,6 +28,7 @@ fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(docs::head())
         .merge(sandboxes::routes())
         .merge(lifecycle::routes())
+        .merge(snapshots::routes())
         .merge(execs::routes())
         .merge(exec_io::routes())
         .merge(sessions::routes())

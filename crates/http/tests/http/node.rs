@@ -39,6 +39,7 @@ pub struct FakeNode {
     execs: Mutex<HashMap<ExecId, Running>>,
     /// Output of commands by their text; without an end they go on until a signal.
     scripts: Mutex<HashMap<String, Script>>,
+    snapshots: Mutex<BTreeMap<SnapshotId, SnapshotReport>>,
     /// The next stat panics.
     pub panics: std::sync::atomic::AtomicBool,
 }
@@ -55,6 +56,7 @@ impl FakeNode {
             inside: Mutex::default(),
             execs: Mutex::default(),
             scripts: Mutex::default(),
+            snapshots: Mutex::default(),
             panics: false.into(),
         })
     }
@@ -201,6 +203,35 @@ impl Sandboxes for FakeNode {
     }
     async fn warn_ttl(&self, _: SandboxId, _: u64) -> Result<()> {
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Snapshots for FakeNode {
+    async fn take_snapshot(&self, request: TakeSnapshot) -> Result<SnapshotReport> {
+        let report = SnapshotReport {
+            id: request.id,
+            sandbox: request.sandbox,
+            image: "host".to_owned(),
+            driver: "sim".to_owned(),
+            resources: Resources::FREE_FORM,
+            memory: request.memory == MemoryWish::Required,
+            bytes: 4096,
+            held_us: 10,
+            created_at: Timestamp::now(),
+        };
+        self.snapshots.lock().insert(request.id, report.clone());
+        Ok(report)
+    }
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>> {
+        Ok(self.snapshots.lock().values().cloned().collect())
+    }
+    async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.snapshots.lock().remove(&id);
+        Ok(())
+    }
+    async fn roll_back(&self, sandbox: SandboxId, _: SnapshotId) -> Result<SandboxReport> {
+        self.change(sandbox, SandboxState::Running)
     }
 }
 

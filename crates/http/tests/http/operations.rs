@@ -30,6 +30,7 @@ struct Things {
     ended: String,
     terminal: String,
     session: String,
+    snapshot: String,
 }
 
 impl Things {
@@ -44,6 +45,8 @@ impl Things {
         let terminal = id(opened.json(), "exec_id");
         let opened = world.post(&format!("{sandbox}/sessions"), json!({})).await;
         let session = id(opened.json(), "session_id");
+        let taken = world.post(&format!("{sandbox}/snapshots"), json!({})).await;
+        let snapshot = id(taken.json(), "snapshot_id");
         let file = world.request("PUT", &format!("{sandbox}/files?path=/a"));
         assert_eq!(file.body("a").send().await.unwrap().status(), 200);
         Self {
@@ -52,6 +55,7 @@ impl Things {
             ended,
             terminal,
             session,
+            snapshot,
         }
     }
 }
@@ -63,6 +67,7 @@ fn example(operation: &str, things: &Things) -> Example {
         ended,
         terminal,
         session,
+        snapshot,
     } = things;
     let (path, body, status) = match operation {
         "GET /health" | "GET /healthz" | "GET /readyz" => {
@@ -165,6 +170,20 @@ fn example(operation: &str, things: &Things) -> Example {
             200,
         ),
         "POST /v1/sandboxes/{id}/files/write" => (format!("{s}/files/write"), Body::Form, 204),
+        "POST /v1/sandboxes/{id}/snapshots" => {
+            (format!("{s}/snapshots"), Body::Json(json!({})), 201)
+        }
+        "GET /v1/sandboxes/{id}/snapshots" => (format!("{s}/snapshots"), Body::None, 200),
+        "POST /v1/sandboxes/{id}/rollback" => (
+            format!("{s}/rollback"),
+            Body::Json(json!({"snapshot": snapshot})),
+            200,
+        ),
+        "GET /v1/snapshots" => ("/v1/snapshots".into(), Body::None, 200),
+        "GET /v1/snapshots/{reference}" => (format!("/v1/snapshots/{snapshot}"), Body::None, 200),
+        "DELETE /v1/snapshots/{reference}" => {
+            (format!("/v1/snapshots/{snapshot}"), Body::None, 204)
+        }
         "GET /v1/images" => ("/v1/images".into(), Body::None, 200),
         "GET /v1/images/{reference}" => ("/v1/images/a%2Fb:1".into(), Body::None, 200),
         "DELETE /v1/images/{reference}" => ("/v1/images/old".into(), Body::None, 204),
@@ -235,7 +254,7 @@ async fn every_operation_asks_who_it_is() {
         } else {
             assert_eq!(ask(None).await, 200, "{operation} is open");
         }
-        if operation.contains("{id}") {
+        if operation.contains("{id}") || operation.contains("/snapshots/{reference}") {
             assert_eq!(
                 ask(Some(&world.other)).await,
                 404,

@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use skerry_api::{ForkMember, ForkSandbox, ForkTree};
 use skerry_types::SandboxId;
 
+use super::snapshot::Memory;
 use super::{Context, Outcome, output, parse};
 
 /// Fork a running sandbox with all its files, and print the ids of the forks
@@ -34,6 +35,9 @@ pub(crate) struct ForkArgs {
     /// A note on it, to find it by
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
     label: Vec<(String, String)>,
+    /// Whether the fork goes on with the parent's memory and processes
+    #[arg(long, value_enum, default_value_t = Memory::Auto)]
+    memory: Memory,
 }
 
 impl ForkArgs {
@@ -47,6 +51,7 @@ impl ForkArgs {
             ttl_seconds: self.ttl,
             name,
             metadata: parse::map(&self.label),
+            memory: self.memory.into(),
         }
     }
 }

@@ -23,6 +23,7 @@ mod resolve;
 mod run;
 mod session;
 mod sh;
+mod snapshot;
 mod stats;
 mod terminal;
 mod transfer;
@@ -55,6 +56,8 @@ pub(crate) enum CliCommand {
     Session(session::SessionArgs),
     Fork(fork::ForkArgs),
     Tree(fork::TreeArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Rollback(snapshot::RollbackArgs),
     Timeout(lifecycle::TimeoutArgs),
     Pause(lifecycle::PauseArgs),
     Resume(lifecycle::ResumeArgs),
@@ -126,6 +129,8 @@ async fn run(command: CliCommand, global: &Global) -> Outcome {
         CliCommand::Session(args) => session::session(&ctx, args).await,
         CliCommand::Fork(args) => fork::fork(&ctx, args).await,
         CliCommand::Tree(args) => fork::tree(&ctx, args).await,
+        CliCommand::Snapshot(args) => snapshot::snapshot(&ctx, args).await,
+        CliCommand::Rollback(args) => snapshot::rollback(&ctx, args).await,
         CliCommand::Timeout(args) => lifecycle::timeout(&ctx, args).await,
         CliCommand::Pause(args) => lifecycle::pause(&ctx, args).await,
         CliCommand::Resume(args) => lifecycle::resume(&ctx, args).await,

@@ -15,6 +15,7 @@ mod model;
 mod queue;
 mod races;
 mod schema;
+mod snapshots;
 mod states;
 mod tenancy;
 mod trouble;

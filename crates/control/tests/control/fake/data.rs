@@ -5,34 +5,14 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use skerry_proto::node::{
     ByteStream, ExecEvent, ExecFilter, ExecRecord, Execs, FileChange, FileEntry, Files,
-    OpenSession, ProcessInfo, SandboxReport, SessionEvent, SessionRecord, Sessions, SnapshotReport,
-    Snapshots, StartExec, TakeSnapshot, TtySize,
+    OpenSession, ProcessInfo, SessionEvent, SessionRecord, Sessions, StartExec, TtySize,
 };
-use skerry_types::{Error, ExecId, Result, SandboxId, SessionId, SnapshotId};
+use skerry_types::{Error, ExecId, Result, SandboxId, SessionId};
 
 use super::FakeNode;
 
 fn none<T>() -> Result<T> {
     Err(Error::unsupported("the fake node holds no data"))
-}
-
-#[async_trait]
-impl Snapshots for FakeNode {
-    async fn take_snapshot(&self, _request: TakeSnapshot) -> Result<SnapshotReport> {
-        Err(Error::unsupported("this fake keeps no snapshots"))
-    }
-
-    async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>> {
-        Ok(Vec::new())
-    }
-
-    async fn remove_snapshot(&self, _id: SnapshotId) -> Result<()> {
-        Ok(())
-    }
-
-    async fn roll_back(&self, _sandbox: SandboxId, _to: SnapshotId) -> Result<SandboxReport> {
-        Err(Error::unsupported("this fake keeps no snapshots"))
-    }
 }
 
 #[async_trait]

@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 use skerry_control::{Clock, ManualClock};
 use skerry_proto::node::{
     CreateSandbox, Events, ForkSandbox, JournalEvent, Map, SandboxFacts, SandboxReport,
-    SandboxStats, Sandboxes,
+    SandboxStats, Sandboxes, SnapshotReport,
 };
-use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState, SnapshotId};
 use tokio::sync::{broadcast, watch};
 
 mod data;
+mod snapshots;
 
 /// What breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +54,7 @@ struct World {
     boxes: BTreeMap<SandboxId, SandboxReport>,
     envs: BTreeMap<SandboxId, Map>,
     orders: BTreeMap<SandboxId, CreateSandbox>,
+    snapshots: BTreeMap<SnapshotId, SnapshotReport>,
     started: Vec<SandboxId>,
     warnings: Vec<(SandboxId, u64)>,
     stops: Vec<(SandboxId, Option<FailureReason>)>,
@@ -123,6 +125,16 @@ impl FakeNode {
 
     pub(crate) fn env(&self, id: SandboxId) -> Option<Map> {
         self.world.lock().envs.get(&id).cloned()
+    }
+
+    /// Every snapshot that it has.
+    pub(crate) fn snapshot_ids(&self) -> Vec<SnapshotId> {
+        self.world.lock().snapshots.keys().copied().collect()
+    }
+
+    /// Takes one away without telling anyone.
+    pub(crate) fn lose_snapshot(&self, id: SnapshotId) {
+        self.world.lock().snapshots.remove(&id);
     }
 
     /// What it was told to make.
