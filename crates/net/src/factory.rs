@@ -48,6 +48,8 @@ pub(crate) enum MakeError {
     /// An earlier sandbox with this address is still being taken down by the kernel.
     #[error("the address {0} is still in use")]
     Taken(Ipv4Addr),
+    #[error("confine it to what it needs: {0}")]
+    Confine(#[source] io::Error),
     #[error("the thread that makes namespaces is gone")]
     Gone,
 }
@@ -80,15 +82,19 @@ struct Job {
     done: oneshot::Sender<Result<OwnedFd, MakeError>>,
 }
 
-/// Starts the factory; the second part says why there is no way out, if there is none.
-pub(crate) fn start(site: Site) -> Result<(Factory, Result<Sockets, String>), MakeError> {
+/// Starts the factory, whose thread confines itself once it has what it needs; the second part says why there is no way out, if there is none.
+pub(crate) fn start(
+    site: Site,
+    confine: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> Result<(Factory, Result<Sockets, String>), MakeError> {
     let (jobs, queue) = mpsc::channel();
     let (ready, started) = mpsc::channel();
     let run = move || match Yard::new(site) {
         Err(error) => drop(ready.send(Err(error))),
         Ok(mut yard) => {
             let sockets = yard.open_gateway();
-            if ready.send(Ok(sockets)).is_ok() {
+            let confined = confine().map_err(MakeError::Confine);
+            if ready.send(confined.map(|()| sockets)).is_ok() {
                 yard.work(&queue);
             }
         }

@@ -18,6 +18,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::confine;
 use crate::control::{self, Gateway};
 use crate::factory::{self, MakeError, Site, Sockets};
 use crate::options::Config;
@@ -67,6 +68,9 @@ pub enum GatewayError {
     /// No network namespace could be made.
     #[error("cannot make network namespaces: {0}")]
     Factory(String),
+    /// What it needs not could not be put out of its reach.
+    #[error("cannot confine the gateway")]
+    Confine(#[source] io::Error),
     /// The asynchronous runtime could not be started.
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
@@ -93,8 +97,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
         gateway: address.unwrap_or(Ipv4Addr::UNSPECIFIED),
         tracked_per_sandbox: launch.config.connections_per_sandbox + TRACKED_LOOKUPS,
     };
-    let (factory, sockets) = factory::start(site)
+    let folder = launch.socket.parent().unwrap_or(Path::new("/")).to_owned();
+    let resolv_conf = launch.config.resolv_conf.clone();
+    let confine = move || confine::confine(&folder, &resolv_conf).map_err(io::Error::other);
+    let (factory, sockets) = factory::start(site, confine.clone())
         .map_err(|error: MakeError| GatewayError::Factory(error.to_string()))?;
+    confine().map_err(GatewayError::Confine)?;
     drop_capabilities().map_err(GatewayError::Detach)?;
     let (sockets, nat_unavailable) = match sockets {
         Ok(sockets) => (Some(sockets), None),

@@ -9,6 +9,7 @@
 //! The daemon's side is [`Network`].
 
 mod client;
+mod confine;
 mod control;
 mod dns;
 mod error;
