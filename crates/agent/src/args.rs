@@ -23,12 +23,14 @@ pub(crate) enum Source {
 pub(crate) struct Args {
     pub(crate) source: Source,
     pub(crate) level: Level,
+    /// A file of the launcher's that has served its purpose.
+    pub(crate) forget: Option<PathBuf>,
 }
 
 /// Why the arguments mean nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
-    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --level restricted|root")]
+    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --forget PATH, --level restricted|root")]
     Unknown(OsString),
     #[error("{0} needs a value")]
     Incomplete(&'static str),
@@ -39,6 +41,7 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Ar
     let mut parsed = Args {
         source: Source::Inherited,
         level: Level::Restricted,
+        forget: None,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -51,6 +54,10 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, Ar
             Some("--dial") => {
                 let path = args.next().ok_or(ArgsError::Incomplete("--dial"))?;
                 parsed.source = Source::Dial(path.into());
+            }
+            Some("--forget") => {
+                let path = args.next().ok_or(ArgsError::Incomplete("--forget"))?;
+                parsed.forget = Some(path.into());
             }
             Some("--level") => {
                 let level = args.next().ok_or(ArgsError::Incomplete("--level"))?;
@@ -79,6 +86,7 @@ mod tests {
         let want = Args {
             source: Source::Inherited,
             level: Level::Restricted,
+            forget: None,
         };
         assert_eq!(parsed(&[]), Ok(want));
     }

@@ -54,6 +54,9 @@ fn start() -> Result<(), Box<dyn Error>> {
     let args = args::parse(std::env::args_os().skip(1))?;
     let links = Links::open(&args.source)?;
     boot::prepare()?;
+    if let Some(file) = &args.forget {
+        std::fs::remove_file(file)?;
+    }
     privilege::confine_agent(args.level)?;
     let runtime = Builder::new_current_thread()
         .enable_all()

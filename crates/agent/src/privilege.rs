@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
     clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
@@ -57,7 +58,7 @@ fn empty_bounding_set() -> io::Result<()> {
 
 /// Leaves a child only what its level and user allow. Runs between fork and exec: system calls only.
 pub(crate) fn confine_child(level: Level) -> io::Result<()> {
-    clear_ambient_capability_set()?;
+    clear_ambient()?;
     match level {
         Level::Restricted => {
             set_no_new_privs(true)?;
@@ -75,6 +76,14 @@ pub(crate) fn confine_child(level: Level) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A kernel that knows no ambient capabilities gives none.
+fn clear_ambient() -> io::Result<()> {
+    match clear_ambient_capability_set() {
+        Err(Errno::INVAL) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 /// May this process change users?

@@ -1,0 +1,106 @@
+//! What `runsc` is told of a sandbox: a description in the form of the Open Container Initiative.
+
+use serde_json::{Value, json};
+use skerry_driver::{Bind, Privilege, Spec};
+use skerry_sys::idmap::RANGE;
+
+use crate::etc::KEEP_TMP;
+use crate::launch::stage;
+use crate::link::SOCKET;
+
+/// Where the sandbox sees the agent's program and its socket. Nobody but the agent may look into it.
+const AGENT_FOLDER: &str = "/.skerry";
+/// The agent's program in there.
+pub(crate) const PROGRAM: &str = "agent";
+
+/// To become users, to signal them and to keep their files; and to give up all else.
+const RESTRICTED: [&str; 8] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+];
+/// What uid 0 inside can do at level root.
+const ROOT: [&str; 12] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_AUDIT_WRITE",
+    "CAP_SETFCAP",
+];
+
+/// The description of one sandbox.
+pub(crate) fn describe(spec: &Spec, first_id: u32, has_netns: bool) -> Value {
+    let map = json!([{ "containerID": 0, "hostID": first_id, "size": RANGE }]);
+    let mut namespaces = vec!["pid", "ipc", "uts", "mount", "user"];
+    if !has_netns {
+        namespaces.push("network");
+    }
+    let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
+    json!({
+        "ociVersion": "1.0.2",
+        "hostname": spec.hostname,
+        "root": { "path": stage::root() },
+        "process": process(spec.privilege),
+        "mounts": mounts(spec),
+        "linux": { "namespaces": namespaces, "uidMappings": map, "gidMappings": map },
+    })
+}
+
+fn process(privilege: Privilege) -> Value {
+    let (level, capabilities) = match privilege {
+        Privilege::Restricted => ("restricted", &RESTRICTED[..]),
+        Privilege::Root => ("root", &ROOT[..]),
+    };
+    json!({
+        "user": { "uid": 0, "gid": 0 },
+        "cwd": "/",
+        "args": [
+            format!("{AGENT_FOLDER}/{PROGRAM}"),
+            "--level", level,
+            "--dial", format!("{AGENT_FOLDER}/{SOCKET}"),
+            "--forget", format!("/tmp/{KEEP_TMP}"),
+        ],
+        "env": [],
+        "capabilities": {
+            "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+        },
+        "noNewPrivileges": false,
+    })
+}
+
+fn mounts(spec: &Spec) -> Vec<Value> {
+    let shm_kib = u64::from(spec.resources.memory_mb) * 1024 / 2;
+    let mut mounts = vec![
+        json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }),
+        json!({
+            "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+            "options": ["mode=1777", format!("size={shm_kib}k"), "nosuid", "nodev"],
+        }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"] }),
+    ];
+    let shown = |number: usize, bind: &Bind| {
+        json!({
+            "destination": bind.target, "type": "bind", "source": stage::bind(number),
+            "options": ["ro", "rbind", "nosuid", "nodev"],
+        })
+    };
+    mounts.extend(spec.rootfs.binds.iter().enumerate().map(|(number, bind)| shown(number, bind)));
+    mounts.push(json!({
+        "destination": AGENT_FOLDER, "type": "bind", "source": stage::inside(),
+        "options": ["ro", "rbind", "nosuid", "nodev"],
+    }));
+    mounts
+}

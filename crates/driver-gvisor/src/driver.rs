@@ -1,0 +1,321 @@
+//! The driver: what it holds, and how the trait's methods find their sandbox.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use skerry_driver::{AgentLink, Capabilities, Driver, DriverError, Instance, Isolation, Spec, Stats};
+use skerry_net::Network;
+use skerry_storage::Storage;
+use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::idmap::Ids;
+use skerry_types::SandboxId;
+use tokio::io::unix::AsyncFd;
+
+use crate::link::Exchange;
+use crate::options::Options;
+use crate::record::{Records, State};
+use crate::start::Source;
+use crate::tool::Tool;
+
+const NOTES: [&str; 2] = [
+    "a sandbox that needs more memory than its limit ends as a whole: its kernel is one process of the host",
+    "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
+];
+/// The state of `runsc` has a socket in it, whose address has room for so much.
+const MAX_DATA_DIR_BYTES: usize = 50;
+
+/// The gvisor driver.
+#[derive(Debug)]
+pub struct GvisorDriver {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) tool: Tool,
+    pub(crate) launcher_command: Vec<OsString>,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) storage_name: String,
+    pub(crate) network: Option<Network>,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) cgroup_parent: String,
+    pub(crate) records: Records,
+    /// The agent's program, once for all sandboxes.
+    pub(crate) agent: PathBuf,
+    pub(crate) first_id: u32,
+    /// Id ranges in use, by their first id.
+    pub(crate) taken: Mutex<BTreeSet<u32>>,
+    pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
+}
+
+/// A sandbox that runs, as far as we know.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Readable once the sentry is gone.
+    pub(crate) pidfd: AsyncFd<OwnedFd>,
+    pub(crate) exchange: Exchange,
+    /// Held by whoever freezes it or thaws it again: two at once would undo each other.
+    pub(crate) freezing: Mutex<()>,
+}
+
+impl GvisorDriver {
+    /// Looks at the machine and reads what earlier daemons left in the records.
+    ///
+    /// [`DriverError::Unsupported`] says what is missing here: it needs root and control groups.
+    pub async fn new(options: Options) -> Result<Self, DriverError> {
+        if Ids::own().map_err(DriverError::step("look at its own ids"))? != Ids::All {
+            return Err(missing("needs the machine's root, to map users and enter networks"));
+        }
+        if options.data_dir.as_os_str().len() > MAX_DATA_DIR_BYTES {
+            let text = format!("needs a data folder whose path is no longer than {MAX_DATA_DIR_BYTES} bytes");
+            return Err(missing(&text));
+        }
+        let cgroups = Cgroups::open(&options.cgroup_parent)
+            .map_err(|error| missing(&format!("needs control groups: {error}")))?;
+        // Files of sandboxes lie below with owners and set-uid bits as they are inside.
+        fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
+            .map_err(DriverError::step("close the data folder to others"))?;
+        let records =
+            Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
+        let taken = ids_in_use(&records).map_err(DriverError::step("read records"))?;
+        let agent = records
+            .keep_agent(options.agent)
+            .map_err(DriverError::step("keep the agent"))?;
+        let storage = options
+            .storage
+            .facts()
+            .map_err(DriverError::step("look at the storage"))?;
+        let mut notes: Vec<String> = NOTES.map(str::to_owned).into();
+        notes.push(format!("runsc {} on {}", options.tool.version(), options.tool.platform()));
+        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        notes.extend(storage.why_not_better.clone());
+        let capabilities = Capabilities {
+            driver: "gvisor".to_owned(),
+            isolation: Isolation::ApplicationKernel,
+            rootless: false,
+            pause: true,
+            pause_to_disk: false,
+            file_snapshot: false,
+            memory_snapshot: false,
+            file_fork: true,
+            constant_time_fork: storage.constant_time_fork,
+            limits: true,
+            disk_quota: storage.disk_quota,
+            level_root: true,
+            users: true,
+            nat,
+            notes,
+        };
+        Ok(Self {
+            capabilities,
+            tool: options.tool,
+            launcher_command: options.launcher_command,
+            storage: options.storage,
+            storage_name: storage.tier.as_str().to_owned(),
+            network: options.network,
+            cgroups,
+            cgroup_parent: options.cgroup_parent,
+            records,
+            agent,
+            first_id: options.first_id,
+            taken: Mutex::new(taken),
+            live: Mutex::default(),
+        })
+    }
+
+    /// Gives back what it holds on the host beside sandboxes: nothing of it stays while there are none. `false`: there are some.
+    pub async fn release(&self) -> Result<bool, DriverError> {
+        if !self.list().await?.is_empty() {
+            return Ok(false);
+        }
+        let closed = self.cgroups.clone().close();
+        closed.map_err(DriverError::step("remove the driver's control group"))?;
+        Ok(true)
+    }
+
+    pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
+        self.live.lock().get(&id).cloned()
+    }
+
+    /// The control group of a sandbox.
+    pub(crate) fn group(&self, id: SandboxId) -> Group {
+        self.cgroups.group(&id.label())
+    }
+
+    pub(crate) fn state(&self, id: SandboxId) -> Result<State, DriverError> {
+        self.records
+            .read(id)
+            .map_err(DriverError::step("read the record"))?
+            .ok_or(DriverError::NotFound(id))
+    }
+
+    /// Freezes or thaws, and remembers which.
+    async fn set_paused(&self, id: SandboxId, paused: bool) -> Result<(), DriverError> {
+        let mut state = self.state(id)?;
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let group = self.group(id);
+        state.paused = paused;
+        let records = self.records.clone();
+        blocking("freeze or thaw the control group", move || {
+            let _only_one = live.freezing.lock();
+            // In this order a crash in between leaves one that the next adoption brings in line.
+            records.write(id, &state)?;
+            crate::start::freeze(&group, paused)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Driver for GvisorDriver {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {
+        self.start(spec, Source::New).await
+    }
+
+    async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
+        let state = self.state(parent)?;
+        let paused = state.paused || self.live(parent).is_none();
+        self.start(spec, Source::Fork { parent, paused }).await
+    }
+
+    async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
+        let state = self.records.read(id);
+        let Some(state) = state.map_err(DriverError::step("read the record"))? else {
+            return Ok(None);
+        };
+        let Some(sentry) = state.sentry else {
+            return Ok(None);
+        };
+        let found = sentry.identity().open();
+        let Some(pidfd) = found.map_err(DriverError::step("find the sentry"))? else {
+            return Ok(None);
+        };
+        if !state.paused {
+            // A daemon that died while it forked this one left it frozen.
+            self.group(id)
+                .set_frozen(false)
+                .map_err(DriverError::step("thaw the control group"))?;
+        }
+        if self.live(id).is_none() {
+            self.listen(id, state.first_id)
+                .and_then(|exchange| self.remember(id, pidfd, exchange))?;
+        }
+        Ok(Some(Instance {
+            facts: state.facts,
+            steps: Vec::new(),
+        }))
+    }
+
+    async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let link = tokio::select! {
+            link = live.exchange.connect() => link,
+            _gone = live.gone() => return Err(DriverError::NotRunning(id)),
+        };
+        Ok(Box::new(link.map_err(DriverError::step("wait for the agent to dial"))?))
+    }
+
+    async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
+        match self.live(id) {
+            Some(live) => live
+                .gone()
+                .await
+                .map_err(DriverError::step("wait for the sentry")),
+            None if self.records.exists(id) => Ok(()),
+            None => Err(DriverError::NotFound(id)),
+        }
+    }
+
+    async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError> {
+        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let storage = Arc::clone(&self.storage);
+        let group = self.group(id);
+        blocking("read what it uses", move || {
+            let used = group.usage()?;
+            Ok(Stats {
+                cpu_us: used.cpu_us,
+                memory_bytes: used.memory_bytes,
+                memory_peak_bytes: used.memory_peak_bytes,
+                pids: used.pids,
+                disk_bytes: storage.usage(id).map_err(io::Error::other)?,
+                oom_kills: used.oom_kills,
+            })
+        })
+        .await
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.set_paused(id, true).await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.set_paused(id, false).await
+    }
+
+    async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {
+        if !self.records.exists(id) {
+            return Err(DriverError::NotFound(id));
+        }
+        self.stop(id).await
+    }
+
+    async fn destroy(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.remove(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
+        let records = self.records.clone();
+        blocking("list what there is", move || records.list()).await
+    }
+}
+
+impl Live {
+    /// Returns once the sentry, and with it every process of the sandbox, is gone.
+    pub(crate) async fn gone(&self) -> io::Result<()> {
+        self.pidfd.readable().await.map(drop)
+    }
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, DriverError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(DriverError::step(step))?
+        .map_err(DriverError::step(step))
+}
+
+fn missing(what: &str) -> DriverError {
+    DriverError::Unsupported(format!("driver gvisor {what}"))
+}
+
+fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
+    let mut used = BTreeSet::new();
+    for id in records.list()? {
+        used.extend(records.read(id)?.map(|state| state.first_id));
+    }
+    Ok(used)
+}
+
+async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
+    let Some(network) = network else {
+        return Ok(false);
+    };
+    let facts = network.facts().await;
+    let facts = facts.map_err(DriverError::step("ask the network gateway"))?;
+    let missing = facts
+        .nat_unavailable
+        .map(|why| format!("no network `nat`: {why}"));
+    let available = missing.is_none();
+    notes.extend(missing);
+    Ok(available)
+}

@@ -1,0 +1,398 @@
+//! Making a sandbox: its record, group, volume and network, then the launcher, which becomes `runsc`.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{fs, process};
+
+use parking_lot::Mutex;
+use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec, Step};
+use skerry_net::{Netns, NetworkKind};
+use skerry_storage::{StorageError, Volume};
+use skerry_sys::cgroup::{Group, Limits};
+use skerry_sys::idmap::RANGE;
+use skerry_sys::pidfd::Identity;
+use skerry_sys::watch;
+use skerry_types::SandboxId;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::bundle::{self, PROGRAM};
+use crate::driver::{GvisorDriver, Live, blocking};
+use crate::etc;
+use crate::launch::{MAX_TREES, Request, Way};
+use crate::link::Exchange;
+use crate::record::{Folder, Sentry, State};
+
+const MIB: u64 = 1024 * 1024;
+/// What the sentry and the gofer need beside what the sandbox has.
+const KERNEL_BYTES: u64 = 96 * MIB;
+/// Threads of the host for each of the sandbox's, and those of the sentry and the gofer themselves.
+const THREADS_EACH: u64 = 4;
+const KERNEL_THREADS: u64 = 256;
+/// `runsc` needs a fraction of a second; on a busy machine more.
+const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
+const MAX_SAID: u64 = 4096;
+/// Freezing takes as long as the longest system call that cannot be interrupted.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
+const FREEZE_POLL: Duration = Duration::from_micros(200);
+/// The sandbox's name for `runsc`, which knows no other in its folder.
+pub(crate) const NAME: &str = "s";
+
+/// What the files of a new sandbox are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// None.
+    New,
+    /// Those of another.
+    Fork {
+        parent: SandboxId,
+        /// It does not run, or not now: there is nothing to freeze.
+        paused: bool,
+    },
+}
+
+impl GvisorDriver {
+    /// Makes a sandbox with its agent started; takes everything away again if that fails.
+    pub(crate) async fn start(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        self.check(spec)?;
+        let begun = self.records.begin(spec.id);
+        begun.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => DriverError::Exists(spec.id),
+            _ => DriverError::step("begin the record")(error),
+        })?;
+        let made = self.make(spec, source).await;
+        if made.is_err()
+            && let Err(error) = self.remove(spec.id).await
+        {
+            tracing::warn!(id = %spec.id, %error, "a sandbox that could not be made left something; it is listed");
+        }
+        made
+    }
+
+    fn check(&self, spec: &Spec) -> Result<(), DriverError> {
+        if spec.network == NetworkMode::Nat && !self.capabilities.nat {
+            return Err(self.capabilities.unsupported("give network nat"));
+        }
+        if spec.rootfs.layers.len() + spec.rootfs.binds.len() > MAX_TREES {
+            let text = format!("an image may have {MAX_TREES} layers and binds, not more");
+            return Err(DriverError::Unsupported(text));
+        }
+        Ok(())
+    }
+
+    async fn make(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        let mut laps = Laps::start();
+        let mut state = State {
+            sentry: None,
+            first_id: self.take_ids(spec)?,
+            paused: false,
+            network: spec.network,
+            facts: self.facts(spec, None),
+        };
+        self.record(spec.id, &state)?;
+        let volume = self.volume(spec, source).await?;
+        laps.lap("volume");
+        let netns = self.netns(spec).await?;
+        laps.lap("netns");
+        state.facts = self.facts(spec, netns.as_ref().and_then(|netns| netns.address));
+        let exchange = self.lay_out(spec, &state, &volume, netns.as_ref()).await?;
+        laps.lap("files, cgroup");
+        self.launch(spec, &state, &volume, netns.as_ref()).await?;
+        laps.lap("runsc");
+        let pidfd = self.find_sentry(spec.id, &mut state)?;
+        self.record(spec.id, &state)?;
+        let live = self.remember(spec.id, pidfd, exchange)?;
+        tokio::select! {
+            dialled = live.exchange.dialled() => dialled.map_err(DriverError::step("wait for the agent to dial"))?,
+            _gone = live.gone() => return Err(DriverError::NotRunning(spec.id)),
+        }
+        laps.lap("agent");
+        Ok(Instance {
+            facts: state.facts,
+            steps: laps.end(),
+        })
+    }
+
+    fn facts(&self, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {
+        Facts {
+            driver: self.capabilities.driver.clone(),
+            isolation: self.capabilities.isolation,
+            privilege: spec.privilege,
+            storage: self.storage_name.clone(),
+            disk_quota: self.capabilities.disk_quota,
+            limits: self.capabilities.limits,
+            address,
+        }
+    }
+
+    pub(crate) fn record(&self, id: SandboxId, state: &State) -> Result<(), DriverError> {
+        let written = self.records.write(id, state);
+        written.map_err(DriverError::step("write the record"))
+    }
+
+    /// A range of ids that no other sandbox of this node has.
+    fn take_ids(&self, spec: &Spec) -> Result<u32, DriverError> {
+        let mut used = self.taken.lock();
+        let mut ranges = (self.first_id..=u32::MAX - RANGE).step_by(RANGE as usize);
+        let free = ranges.find(|first| !used.contains(first)).ok_or_else(|| {
+            DriverError::Unsupported(format!("sandbox {}: no id range is left", spec.id))
+        })?;
+        used.insert(free);
+        Ok(free)
+    }
+
+    async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
+        let storage = Arc::clone(&self.storage);
+        let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
+        // On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
+        let owner = (0, 0);
+        let Source::Fork { parent, paused } = source else {
+            let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
+            return made
+                .map_err(DriverError::step("make the volume"))?
+                .map_err(storage_error("make the volume"));
+        };
+        let group = (!paused).then(|| self.group(parent));
+        let live = self.live(parent);
+        let forked = tokio::task::spawn_blocking(move || {
+            let _only_one = live.as_ref().map(|live| live.freezing.lock());
+            // One that is paused by now stays so.
+            let running = group.filter(|group| !group.is_frozen().is_ok_and(|frozen| frozen));
+            let frozen = running.map(Frozen::new).transpose();
+            let _thaw = frozen.map_err(DriverError::step("freeze the parent"))?;
+            storage
+                .fork(parent, id, limit, owner)
+                .map_err(storage_error("fork the volume"))
+        });
+        forked.await.map_err(DriverError::step("fork the volume"))?
+    }
+
+    async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
+        // Without a network `runsc` makes one that is empty.
+        let Some(network) = (self.network.as_ref()).filter(|_| spec.network == NetworkMode::Nat) else {
+            return Ok(None);
+        };
+        let netns = network.acquire(NetworkKind::Nat, spec.id).await;
+        netns.map(Some).map_err(DriverError::step("get a network"))
+    }
+
+    /// Everything that `runsc` will look for.
+    async fn lay_out(
+        &self,
+        spec: &Spec,
+        state: &State,
+        volume: &Volume,
+        netns: Option<&Netns>,
+    ) -> Result<Exchange, DriverError> {
+        let wrote = etc::write(volume, spec, netns);
+        wrote.map_err(DriverError::step("write the sandbox's own files"))?;
+        let text = bundle::describe(spec, state.first_id, netns.is_some()).to_string();
+        let (folder, agent, group) = (self.records.folder(spec.id), self.agent.clone(), self.group(spec.id));
+        let limits = Limits {
+            memory_bytes: u64::from(spec.resources.memory_mb) * MIB + KERNEL_BYTES,
+            cpu_milli: u64::from(spec.resources.vcpus) * 1000,
+            pids: u64::from(spec.resources.pids) * THREADS_EACH + KERNEL_THREADS,
+        };
+        // Nobody inside has the range's last id, and only the agent may look into folders of others.
+        let keeper = Some(state.first_id + RANGE - 1);
+        blocking("lay out what runsc needs", move || {
+            for made in [folder.bundle(), folder.root(), folder.inside()] {
+                fs::create_dir_all(made)?;
+            }
+            fs::write(folder.bundle().join("config.json"), text)?;
+            fs::hard_link(agent, folder.inside().join(PROGRAM))?;
+            fs::set_permissions(folder.inside(), fs::Permissions::from_mode(0o700))?;
+            chown(folder.inside(), keeper, keeper)?;
+            group.create(limits)
+        })
+        .await?;
+        self.listen(spec.id, state.first_id)
+    }
+
+    pub(crate) fn listen(&self, id: SandboxId, first_id: u32) -> Result<Exchange, DriverError> {
+        let inside = self.records.folder(id).inside();
+        Exchange::open(&inside, first_id).map_err(DriverError::step("listen for the agent"))
+    }
+
+    async fn launch(
+        &self,
+        spec: &Spec,
+        state: &State,
+        volume: &Volume,
+        netns: Option<&Netns>,
+    ) -> Result<(), DriverError> {
+        let folder = self.records.folder(spec.id);
+        let request = Request {
+            group: (self.cgroup_parent.clone(), spec.id.label()),
+            first_id: state.first_id,
+            privilege: spec.privilege,
+            layers: spec.rootfs.layers.clone(),
+            volume: volume.path().to_owned(),
+            binds: spec.rootfs.binds.clone(),
+            inside: folder.inside(),
+            network: netns.and_then(way),
+            runsc: self.tool.path().to_owned(),
+            args: self.run_args(&folder, netns.is_some()),
+        };
+        let text = serde_json::to_string(&request).map_err(DriverError::step("write the request"))?;
+        self.run_launcher(&folder, text)
+            .await
+            .map_err(DriverError::step("start the sandbox"))
+    }
+
+    fn run_args(&self, folder: &Folder, has_network: bool) -> Vec<String> {
+        let path = |path: PathBuf| path.display().to_string();
+        let mut args = self.tool.flags(&folder.root());
+        args.push(format!("--log={}", path(folder.log())));
+        args.push(format!("--network={}", if has_network { "sandbox" } else { "none" }));
+        let call = ["run", "-detach"].map(str::to_owned);
+        args.extend(call);
+        args.push(format!("-bundle={}", path(folder.bundle())));
+        args.push(format!("-pid-file={}", path(folder.pid_file())));
+        args.push(NAME.to_owned());
+        args
+    }
+
+    async fn run_launcher(&self, folder: &Folder, request: String) -> io::Result<()> {
+        let (program, args) = self.launcher_command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut child = Command::new(program)
+            .args(args)
+            .arg(request)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stderr = child.stderr.take();
+        let ending = async {
+            let mut said = String::new();
+            if let Some(stderr) = stderr {
+                stderr.take(MAX_SAID).read_to_string(&mut said).await?;
+            }
+            Ok::<_, io::Error>((child.wait().await?, said))
+        };
+        let (status, said) = timeout(LAUNCH_PATIENCE, ending).await??;
+        if status.success() {
+            return Ok(());
+        }
+        // What `runsc` says is in its log; a line is enough.
+        let log = fs::read_to_string(folder.log()).unwrap_or_default();
+        let last = log.lines().next_back().unwrap_or_default();
+        let reason: String = said.lines().chain([last]).collect::<Vec<_>>().join(" ");
+        Err(io::Error::other(format!("{status}: {}", reason.trim())))
+    }
+
+    fn find_sentry(&self, id: SandboxId, state: &mut State) -> Result<OwnedFd, DriverError> {
+        let failed = || DriverError::step("find the sentry");
+        let text = fs::read_to_string(self.records.folder(id).pid_file()).map_err(failed())?;
+        let pid = text.trim().parse().map_err(DriverError::step("find the sentry"))?;
+        let identity = Identity::of(pid).map_err(failed())?;
+        state.sentry = Some(Sentry {
+            pid,
+            started: identity.started,
+        });
+        let pidfd = identity.open().map_err(failed())?;
+        pidfd.ok_or(DriverError::NotRunning(id))
+    }
+
+    pub(crate) fn remember(
+        &self,
+        id: SandboxId,
+        pidfd: OwnedFd,
+        exchange: Exchange,
+    ) -> Result<Arc<Live>, DriverError> {
+        let pidfd = watch::readable(pidfd).map_err(DriverError::step("watch the sentry"))?;
+        let live = Arc::new(Live {
+            pidfd,
+            exchange,
+            freezing: Mutex::default(),
+        });
+        self.live.lock().insert(id, Arc::clone(&live));
+        Ok(live)
+    }
+}
+
+/// Keeps a group frozen as long as it lives.
+pub(crate) struct Frozen(Group);
+
+impl Frozen {
+    pub(crate) fn new(group: Group) -> io::Result<Self> {
+        let frozen = Self(group);
+        freeze(&frozen.0, true)?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.set_frozen(false) {
+            tracing::error!(%error, "a sandbox could not be thawed after it was forked");
+        }
+    }
+}
+
+/// Freezes or thaws, and waits until that is done.
+pub(crate) fn freeze(group: &Group, frozen: bool) -> io::Result<()> {
+    group.set_frozen(frozen)?;
+    let began = Instant::now();
+    while group.is_frozen()? != frozen {
+        if began.elapsed() > FREEZE_TIMEOUT {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        // The older control groups tell nobody when it is done.
+        sleep(FREEZE_POLL);
+    }
+    Ok(())
+}
+
+fn way(netns: &Netns) -> Option<Way> {
+    Some(Way {
+        netns: format!("/proc/{}/fd/{}", process::id(), netns.fd.as_raw_fd()).into(),
+        address: netns.address?,
+        gateway: netns.gateway,
+    })
+}
+
+pub(crate) fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
+    move |error| match error {
+        StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
+        StorageError::Missing(id) => DriverError::NotFound(id),
+        error => DriverError::step(step)(error),
+    }
+}
+
+/// Where the time of a start goes.
+struct Laps {
+    began: Instant,
+    last: Instant,
+    done: Vec<Step>,
+}
+
+impl Laps {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { began: now, last: now, done: Vec::new() }
+    }
+
+    fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        self.push(name, now - self.last);
+        self.last = now;
+    }
+
+    fn push(&mut self, name: &str, took: Duration) {
+        self.done.push(Step { name: name.to_owned(), took });
+    }
+
+    fn end(mut self) -> Vec<Step> {
+        self.push("total", self.began.elapsed());
+        self.done
+    }
+}
