@@ -21,6 +21,7 @@ mod once;
 mod routes;
 mod serve;
 mod sse;
+mod stall;
 mod ws;
 
 pub use app::{App, Settings};

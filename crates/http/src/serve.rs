@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::App;
 use crate::linger::{Lingering, Unread};
+use crate::stall::Stalling;
 
 /// The head of a request may be this large.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -89,6 +90,7 @@ async fn connection<I>(io: I, router: Router, patience: Duration, ending: Cancel
 where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    let io = Stalling::new(io, ending.clone());
     let unread = Unread::default();
     let (seen, told) = (unread.clone(), unread.clone());
     let service = router

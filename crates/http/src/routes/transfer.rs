@@ -57,7 +57,7 @@ struct Reading {
     depth: Option<u32>,
     /// Of a listing: `next_cursor` of the page before.
     cursor: Option<String>,
-    /// Of an archive: patterns to leave out, with commas between them.
+    /// Of an archive: shell patterns of what to leave out, with commas between them: `*.log` at any depth, `/src/**/*.o` from its top.
     exclude: Option<String>,
 }
 

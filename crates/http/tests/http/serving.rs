@@ -154,6 +154,31 @@ async fn the_end_lets_work_finish_and_takes_no_more() {
 }
 
 #[tokio::test]
+async fn nobody_holds_the_end_up_by_not_reading() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let exec = world.start(&s, "hold").await;
+    let request = format!(
+        "GET {s}/exec/{exec}/stream HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\n\r\n",
+        world.key
+    );
+    let mut stream = TcpStream::connect(&world.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_ne!(stream.read(&mut [0; 16]).await.unwrap(), 0);
+    // More than the buffers between here and there hold.
+    for _ in 0..64 {
+        world
+            .node
+            .writes(exec.parse().unwrap(), &[b'x'; 256 * 1024]);
+    }
+    world.shutdown.cancel();
+    // The longest that the end may take is half a minute.
+    let ended = tokio::time::timeout(Duration::from_secs(20), world.server);
+    ended.await.expect("it waits for a reader").unwrap();
+    drop(stream);
+}
+
+#[tokio::test]
 async fn a_unix_socket_serves_the_same() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
