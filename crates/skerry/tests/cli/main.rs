@@ -8,4 +8,5 @@ mod execs;
 mod help;
 mod life;
 mod rest;
+mod snapshots;
 mod terminal;
