@@ -169,7 +169,7 @@ async fn nobody_holds_the_end_up_by_not_reading() {
     for _ in 0..64 {
         world
             .node
-            .writes(exec.parse().unwrap(), &[b'x'; 256 * 1024]);
+            .writes(exec.parse().unwrap(), &vec![b'x'; 256 * 1024]);
     }
     world.shutdown.cancel();
     // The longest that the end may take is half a minute.

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use skerry_client::{ClientError, HttpError};
+use skerry_store::StoreError;
 use skerry_types::ErrorCode;
 
 use super::output::printable;
@@ -134,6 +135,9 @@ fn plain(text: String) -> String {
 fn hint(error: &anyhow::Error) -> Option<String> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.hint.clone();
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return error.hint().map(str::to_owned);
     }
     let error = error.downcast_ref::<ClientError>()?;
     match error {
