@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use serde_json::json;
 use skerry_client::api::CreateSandbox;
 use skerry_client::{Sandbox, shell};
+use skerry_testkit::server::Launch;
 use skerry_types::{ErrorCode, ExecEnd, ExecId};
 
 use crate::api::{Answer, Call};
@@ -13,8 +14,11 @@ use crate::output::Transcript;
 use crate::world::{NOBODY, World, launch};
 
 const FILL: &str = "head -c 300M /dev/zero > fill; echo code $?; ls -s fill | cut -d' ' -f1";
-/// A data folder of its own of this size, which nobody else sees.
-const SMALL: &str = "mount -t tmpfs -o size=400m,mode=700,uid=65534,gid=65534 none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
+/// A data folder of its own, which nobody else sees.
+const SMALL: &str = "mount -t tmpfs -o size=1g,mode=700,uid=$(stat -c %u \"$SKERRY_DATA_DIR\") none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
+/// Writes until nothing fits any more, and looks whether it still has what it wrote first.
+const GREEDY: &str = "head -c 20M /dev/urandom > kept; sha256sum kept > sums; \
+                      while head -c 1M /dev/zero >> fill; do :; done; sha256sum -c sums";
 /// Writes as fast as it can until it may end.
 const PRODUCER: &str = "until [ -e end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
 
@@ -53,13 +57,27 @@ async fn a_full_sandbox_hurts_only_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_node_refuses_and_forgets_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        return; // Only root can give it a small disk of its own.
+    if rustix::process::geteuid().is_root() {
+        a_full_node(small()).await;
     }
-    // As an ordinary user, so that files of sandboxes lie in the folder itself.
-    let small = launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"]);
-    let world = World::launch(small.uid(NOBODY)).await;
-    let sandbox = world.sandbox().await;
+}
+
+/// As an ordinary user, whose sandboxes keep their files in the folder itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_node_without_privilege_refuses_and_forgets_nothing() {
+    if rustix::process::geteuid().is_root() {
+        a_full_node(small().uid(NOBODY)).await;
+    }
+}
+
+/// On a small disk of its own, which only root can make.
+fn small() -> Launch {
+    launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"])
+}
+
+async fn a_full_node(launch: Launch) {
+    let world = World::launch(launch).await;
+    let (sandbox, greedy) = (world.sandbox().await, world.sandbox().await);
     let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
     let mut heard = Transcript::default();
     let mut events = sandbox.follow(exec, 0);
@@ -67,6 +85,7 @@ async fn a_full_node_refuses_and_forgets_nothing() {
         heard.take(events.next().await.unwrap().unwrap());
     }
     drop(events);
+    let filling = greedy.start(&shell(GREEDY)).await.unwrap().exec_id;
     let ballast = world.server.path("ballast");
     fill(&ballast);
     world
@@ -75,11 +94,7 @@ async fn a_full_node_refuses_and_forgets_nothing() {
             (refused.text("error") == ErrorCode::DiskFull.as_str()).then_some(())
         })
         .await;
-    let refused = world
-        .api
-        .call(&Call::post("sandboxes", json!({})))
-        .await
-        .unwrap();
+    let refused = create(&world).await;
     assert_eq!(
         refused.text("error"),
         ErrorCode::DiskFull.as_str(),
@@ -94,8 +109,26 @@ async fn a_full_node_refuses_and_forgets_nothing() {
         })
         .await;
     check(&sandbox, exec, &mut heard).await;
-    world.sandbox().await;
+    let filled = Transcript::read(&greedy, filling).await;
+    assert_eq!(
+        String::from_utf8_lossy(&filled.stdout),
+        "kept: OK\n",
+        "{}",
+        String::from_utf8_lossy(&filled.stderr)
+    );
+    greedy.delete().await.unwrap();
+    world
+        .eventually("sandboxes can be made again", async || {
+            create(&world).await.is_success().then_some(())
+        })
+        .await;
     world.end().await;
+}
+
+/// Asks for a sandbox like any other.
+async fn create(world: &World) -> Answer {
+    let call = Call::post("sandboxes", json!({}));
+    world.api.call(&call).await.unwrap()
 }
 
 /// Lets the producer end.
