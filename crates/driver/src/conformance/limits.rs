@@ -20,6 +20,8 @@ pub(super) const CHECKS: &[Check] = checks! {
     "limits: a full disk is an error inside, and a neighbour still writes", |c| c.disk_quota => disk;
 };
 
+/// How often processor time is measured, until it is as it should be.
+const TRIES: usize = 5;
 /// Takes memory until there is none.
 const HOG: &str = "
 blocks = []
@@ -97,7 +99,19 @@ async fn processor(ground: Ground<'_>) -> Verdict {
     let mut spec = ground.spec();
     spec.resources.vcpus = 1;
     let mut agent = ground.create(&spec).await?;
-    let said = agent.python(BUSY).await?;
+    let mut said = String::new();
+    // A machine with others on it can be late to stop a process; one without a quota never stops it.
+    for _ in 0..TRIES {
+        said = agent.python(BUSY).await?;
+        if is_rationed(&said)? {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format!("seconds used and gone by: {said}")))
+}
+
+/// Without the quota four processes would use as much on each processor.
+fn is_rationed(said: &str) -> Result<bool, Failure> {
     let numbers: Vec<f64> = said
         .split_whitespace()
         .filter_map(|n| n.parse().ok())
@@ -105,10 +119,7 @@ async fn processor(ground: Ground<'_>) -> Verdict {
     let [used, wall] = numbers[..] else {
         return Err(Failure::new(format!("said {said:?}")));
     };
-    // Without the quota they would use as much on each processor.
-    let rationed = used <= wall * 1.6;
-    ensure!(rationed, "{used} s used in {wall} s");
-    Ok(())
+    Ok(used <= wall * 1.6)
 }
 
 async fn stats(ground: Ground<'_>) -> Verdict {
