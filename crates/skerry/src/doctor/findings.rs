@@ -125,7 +125,11 @@ fn limits(machine: &Machine) -> Finding {
         Some(why) => Finding::less(
             "limits",
             format!("none: {version} is there, but {why}"),
-            "systemd-run --user --scope -p Delegate=yes skerry up, or run as root",
+            if version == "cgroup v2" {
+                "start it by `systemd-run --user --scope -p Delegate=yes skerry up`, or as root"
+            } else {
+                "run as root"
+            },
         ),
     }
 }

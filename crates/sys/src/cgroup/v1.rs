@@ -34,7 +34,10 @@ pub(super) fn parents(mounts: &[Tree], parent: &str) -> io::Result<Vec<PathBuf>>
 pub(super) fn look(mounts: &[Tree]) -> io::Result<()> {
     CONTROLLERS.into_iter().try_for_each(|controller| {
         let root = &tree(mounts, controller)?.at;
-        Ok(rustix::fs::access(root, Access::WRITE_OK)?)
+        rustix::fs::access(root, Access::WRITE_OK).map_err(|_| {
+            let text = format!("this user may not make groups in {}", root.display());
+            io::Error::new(io::ErrorKind::PermissionDenied, text)
+        })
     })
 }
 

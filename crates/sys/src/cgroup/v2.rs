@@ -18,7 +18,7 @@ const WEIGHT_OF_A_CPU: u64 = 100;
 const MAX_WEIGHT: u64 = 10_000;
 /// Where processes go that stand where groups are to be made.
 const REST: &str = "skerry-rest";
-const NOT_DELEGATED: &str = "no control group is delegated to this user; start it by `systemd-run --user --scope -p Delegate=yes`";
+const NOT_DELEGATED: &str = "no control group is delegated to this user (systemd-run --user --scope -p Delegate=yes starts a program in one)";
 
 /// The parent in the v2 tree; `None` if the tree is not there or its controllers sit on version 1.
 pub(super) fn parent(mounts: &[Tree], parent: &str) -> io::Result<Option<PathBuf>> {
