@@ -29,7 +29,7 @@ base=$cache/$codename
 if [ ! -d "$base" ]; then
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/new.XXXXXX")
-    mmdebstrap --quiet --variant=minbase --format=directory --include=python3,uidmap,kmod,nftables,btrfs-progs,procps \
+    mmdebstrap --quiet --variant=minbase --format=directory --include=python3,uidmap,kmod,nftables,btrfs-progs,iproute2,procps \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         "$codename" "$new/root" || { rm -rf "$new"; leave_out "no Debian packages"; }
     mv -T "$new/root" "$base" 2>/dev/null || [ -d "$base" ]
