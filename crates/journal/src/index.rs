@@ -8,8 +8,11 @@ use crate::codec::Header;
 
 /// Neighbouring records are found together: a mark stands for about this many bytes.
 const STRIDE: u64 = 256 * 1024;
+/// For each extent that there is, so many bytes of other execs between two records are passed over rather than left out: execs that
+/// write byte by byte in turn would otherwise make the index as large as the journal.
+const BRIDGE: u64 = 64;
 
-/// A run of bytes that holds records of one exec and no others.
+/// A run of bytes that holds records of one exec, and now and then a few of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) start: u64,
@@ -24,6 +27,8 @@ pub(crate) struct Index {
     /// Seq and offset of the first record of each stride.
     marks: Vec<(u64, u64)>,
     execs: HashMap<ExecId, Vec<Extent>>,
+    /// How many extents they have together.
+    extents: u64,
     /// Bytes and records so far.
     pub(crate) end: u64,
     pub(crate) last_seq: u64,
@@ -45,16 +50,20 @@ impl Index {
 
     fn extend(&mut self, exec: ExecId, start: u64, exec_seq: u64) {
         let extents = self.execs.entry(exec).or_default();
+        let bridge = BRIDGE * self.extents;
         match extents.last_mut() {
-            Some(last) if last.end == start && start - last.start < STRIDE => {
+            Some(last) if start - last.end <= bridge && start - last.start < STRIDE + bridge => {
                 last.end = self.end;
                 last.last_exec_seq = last.last_exec_seq.max(exec_seq);
             }
-            _ => extents.push(Extent {
-                start,
-                end: self.end,
-                last_exec_seq: exec_seq,
-            }),
+            _ => {
+                self.extents += 1;
+                extents.push(Extent {
+                    start,
+                    end: self.end,
+                    last_exec_seq: exec_seq,
+                });
+            }
         }
     }
 
@@ -74,5 +83,33 @@ impl Index {
             .enumerate()
             .find(|(i, e)| e.last_exec_seq > exec_seq || first + i + 1 == extents.len())
             .map(|(_, e)| *e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{Bytes, BytesMut};
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::codec;
+    use crate::record::{Record, Stream};
+
+    #[test]
+    fn many_execs_that_write_in_turn_byte_by_byte_do_not_fill_memory() {
+        const RECORDS: u64 = 1_000_000;
+        let mut index = Index::default();
+        for seq in 1..=RECORDS {
+            let record = Record::Output {
+                exec: ExecId::from_slice(&[(seq % 100) as u8 + 1; 16]).unwrap(),
+                exec_seq: seq / 100 + 1,
+                stream: Stream::Stdout,
+                data: Bytes::from_static(b"x"),
+            };
+            let mut bytes = BytesMut::new();
+            codec::encode(seq, Timestamp::UNIX_EPOCH, &record, &mut bytes);
+            index.push(&codec::header(&bytes).unwrap());
+        }
+        assert!(index.extents < RECORDS / 20, "{} extents", index.extents);
     }
 }

@@ -85,6 +85,7 @@ impl ExecReader {
             self.offset = from + used;
             let fresh: Vec<Entry> = entries
                 .into_iter()
+                .filter(|e| e.record.exec() == Some(self.exec))
                 .filter(|e| match &e.record {
                     Record::Output { exec_seq, .. } => *exec_seq > self.after_exec_seq,
                     Record::Event { .. } => true,
