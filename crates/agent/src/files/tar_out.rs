@@ -59,9 +59,10 @@ impl Packer {
                 if exclude.matches(&name.to_string_lossy()) {
                     continue;
                 }
-                // Gone since: no part of the archive.
-                let Ok(found) = fs::symlink_metadata(&path) else {
-                    continue;
+                let found = match fs::symlink_metadata(&path) {
+                    // Gone since: no part of the archive.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    found => found.doing("pack", &path)?,
                 };
                 self.add(&path, &name, &found)?;
                 if found.is_dir() {

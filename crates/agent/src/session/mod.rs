@@ -28,6 +28,9 @@ use crate::session::shell::{Job, Shell};
 /// Ended sessions that are remembered, so that opening one again is not answered with a shell that has lost its state.
 const MAX_REMEMBERED: usize = 64;
 
+/// Sessions that close at once.
+const MAX_CLOSING: usize = 64;
+
 /// A shell as the rest of the agent sees it.
 #[derive(Debug)]
 struct Session {
@@ -57,7 +60,7 @@ impl Sessions {
             None
         } else if self.ended.borrow().contains(&id) {
             Some("this session has ended".to_owned())
-        } else if self.open.borrow().len() >= MAX_SESSIONS {
+        } else if !self.has_place() {
             Some(format!(
                 "{MAX_SESSIONS} sessions are open, the most there may be"
             ))
@@ -71,6 +74,14 @@ impl Sessions {
             error.is_none(),
             error.unwrap_or_default(),
         );
+    }
+
+    /// One that is closing is over for the node already, but what ran in it may take a while to go.
+    fn has_place(&self) -> bool {
+        let open = self.open.borrow();
+        let closing = open.values().filter(|session| session.closing.get());
+        let closing = closing.count();
+        open.len() - closing < MAX_SESSIONS && closing < MAX_CLOSING
     }
 
     fn start(&self, agent: &Rc<Agent>, id: Id, request: &SessionOpen) -> Result<(), StartError> {

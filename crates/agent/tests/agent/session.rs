@@ -207,4 +207,16 @@ fn its_end_is_told_and_remembered_and_takes_all_with_it() {
     assert!(opened.iter().all(|id| node.sessions[id].open));
     let sixth = open(&mut node, "");
     assert!(!node.sessions[&sixth].open);
+    // For the node it is over once it is told to close, however long what runs in it takes to go.
+    let stubborn = node.start(script(
+        &opened[0],
+        "trap '' HUP; echo on; while :; do sleep 1; done",
+    ));
+    node.until_out(&stubborn, "on");
+    node.send(To::SessionClose(SessionClose {
+        session_id: opened[0].clone(),
+        kill_grace_ms: 60_000,
+    }));
+    let next = open(&mut node, "");
+    assert!(node.sessions[&next].open, "{:?}", node.sessions[&next]);
 }
