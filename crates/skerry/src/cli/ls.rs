@@ -62,7 +62,8 @@ pub(super) async fn ls(ctx: &Context, args: LsArgs) -> Outcome {
         if ctx.out.json {
             output::json(&ids)?;
         } else {
-            ids.iter().try_for_each(|id| output::line(&id.to_string()))?;
+            ids.iter()
+                .try_for_each(|id| output::line(&id.to_string()))?;
         }
     } else if ctx.out.json {
         output::json(&found)?;

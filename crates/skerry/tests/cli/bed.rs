@@ -28,8 +28,12 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) fn new() -> Self {
+        Self::with(Launch::new(SKERRY))
+    }
+
+    pub(crate) fn with(launch: Launch) -> Self {
         Self {
-            server: Launch::new(SKERRY).start().unwrap(),
+            server: launch.start().unwrap(),
             home: TempDir::new().unwrap(),
         }
     }

@@ -5,9 +5,16 @@ use std::io::{BufRead, BufReader};
 
 use serde_json::Value;
 use skerry_testkit::host;
+use skerry_testkit::server::Launch;
 use tempfile::TempDir;
 
-use crate::bed::{Bed, Ran, assert_screen, skerry};
+use crate::bed::{Bed, Ran, SKERRY, assert_screen, skerry};
+
+/// An ordinary user, who has no ids but their own.
+const NOBODY: u32 = 65534;
+/// Gives that user a range of ids, where only the command sees it.
+const RANGE: &str = "echo nobody:200000:65536 >\"$SKERRY_DATA_DIR/ids\"; \
+    for file in /etc/subuid /etc/subgid; do mount --bind \"$SKERRY_DATA_DIR/ids\" $file; done; exec \"$@\"";
 
 #[test]
 fn what_is_paused_stands_still_and_goes_on_where_it_was() {
@@ -86,6 +93,46 @@ fn images_come_and_go() {
         &["image", "inspect", "app"],
     ]);
     assert_screen("images", &screen);
+}
+
+/// Takes a minute or two each, and a network.
+#[test]
+fn ordinary_users_build_base_and_use_it() {
+    if std::env::var_os("SKERRY_TEST_ALL").is_none() || !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: it needs SKERRY_TEST_ALL=1 and root");
+    }
+    let launch = || Launch::new(SKERRY).uid(NOBODY);
+    let use_it = |bed: &Bed, who: &str, script: &str| {
+        let built = bed.run(&["image", "build", "base"]);
+        assert_eq!(built.code, 0, "{}", built.stderr);
+        assert!(built.stderr.contains("building base"), "{}", built.stderr);
+        let run = [
+            "run",
+            "--image",
+            "base",
+            "--privilege",
+            who,
+            "--",
+            "sh",
+            "-c",
+        ];
+        bed.ok(&[&run[..], &[script]].concat())
+    };
+    let one = Bed::with(launch());
+    let said = use_it(
+        &one,
+        "restricted",
+        "id -un; python3 -c 'print(6*7)'; git init -q && echo ok",
+    );
+    assert_eq!(said, "root\n42\nok");
+    drop(one);
+    let range = Bed::with(launch().wrapper(["unshare", "-m", "sh", "-c", RANGE, "sh"]));
+    let said = use_it(
+        &range,
+        "root",
+        "id -un; sudo id -un; stat -c %U /home/user /usr/bin/sudo",
+    );
+    assert_eq!(said, "user\nroot\nuser\nroot");
 }
 
 #[test]
