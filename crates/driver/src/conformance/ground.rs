@@ -3,26 +3,29 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use skerry_types::{Resources, SandboxId};
+use skerry_types::{Resources, SandboxId, SnapshotId};
 
 use super::Bed;
 use super::agent::Agent;
 use super::failure::{Failure, Verdict};
 use crate::{Capabilities, Driver, DriverError, NetworkMode, Privilege, Spec};
 
+/// What a check may have made.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Made {
+    pub(crate) sandboxes: Vec<SandboxId>,
+    pub(crate) snapshots: Vec<SnapshotId>,
+}
+
 /// What a check stands on.
 pub(crate) struct Ground<'a> {
     bed: &'a dyn Bed,
     driver: Arc<dyn Driver>,
-    made: Arc<Mutex<Vec<SandboxId>>>,
+    made: Arc<Mutex<Made>>,
 }
 
 impl<'a> Ground<'a> {
-    pub(crate) fn new(
-        bed: &'a dyn Bed,
-        driver: Arc<dyn Driver>,
-        made: Arc<Mutex<Vec<SandboxId>>>,
-    ) -> Self {
+    pub(crate) fn new(bed: &'a dyn Bed, driver: Arc<dyn Driver>, made: Arc<Mutex<Made>>) -> Self {
         Self { bed, driver, made }
     }
 
@@ -49,7 +52,7 @@ impl<'a> Ground<'a> {
     /// A small restricted sandbox without network, not made yet.
     pub(crate) fn spec(&self) -> Spec {
         let id = SandboxId::new();
-        self.made.lock().push(id);
+        self.made.lock().sandboxes.push(id);
         Spec {
             id,
             resources: Resources::FREE_FORM,
@@ -58,6 +61,13 @@ impl<'a> Ground<'a> {
             network: NetworkMode::None,
             hostname: format!("island-{}", &id.label()[20..]),
         }
+    }
+
+    /// The name of a snapshot, not taken yet.
+    pub(crate) fn snapshot_id(&self) -> SnapshotId {
+        let id = SnapshotId::new();
+        self.made.lock().snapshots.push(id);
+        id
     }
 
     /// The levels that can be had.

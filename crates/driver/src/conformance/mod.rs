@@ -15,9 +15,11 @@ mod ground;
 mod isolation;
 mod life;
 mod limits;
+mod memory;
 mod network;
 mod pause;
 mod report;
+mod snapshot;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -35,7 +37,7 @@ use tokio::time::{Instant, timeout};
 use crate::{Capabilities, Driver, Rootfs};
 
 use failure::{Failure, Verdict, ensure};
-use ground::Ground;
+use ground::{Ground, Made};
 
 pub use report::{Checked, Outcome, Report};
 
@@ -95,6 +97,8 @@ const AREAS: &[&[Check]] = &[
     network::CHECKS,
     pause::CHECKS,
     fork::CHECKS,
+    snapshot::CHECKS,
+    memory::CHECKS,
     adopt::CHECKS,
 ];
 
@@ -134,7 +138,7 @@ fn outcome(verdict: Verdict) -> Outcome {
 async fn try_out(bed: &dyn Bed, check: &Check) -> Verdict {
     let driver = bed.driver().await;
     let before = bed.snapshot(&[]).await;
-    let made: Arc<Mutex<Vec<SandboxId>>> = Arc::default();
+    let made: Arc<Mutex<Made>> = Arc::default();
     let ground = Ground::new(bed, driver, Arc::clone(&made));
     let verdict = match timeout(PATIENCE, (check.run)(ground)).await {
         Ok(verdict) => verdict,
@@ -144,17 +148,25 @@ async fn try_out(bed: &dyn Bed, check: &Check) -> Verdict {
     verdict.and(clean_up(bed, &made, &before).await)
 }
 
-async fn clean_up(bed: &dyn Bed, made: &[SandboxId], before: &BTreeSet<String>) -> Verdict {
+async fn clean_up(bed: &dyn Bed, made: &Made, before: &BTreeSet<String>) -> Verdict {
     let driver = bed.driver().await;
-    for id in made {
+    for id in &made.sandboxes {
         driver.destroy(*id).await?;
+    }
+    for id in &made.snapshots {
+        driver.remove_snapshot(*id).await?;
     }
     let left = driver.list().await?;
     ensure!(
-        !made.iter().any(|id| left.contains(id)),
+        !made.sandboxes.iter().any(|id| left.contains(id)),
         "still listed after it was destroyed: {left:?}"
     );
-    let after = bed.snapshot(made).await;
+    let left = driver.list_snapshots().await?;
+    ensure!(
+        !made.snapshots.iter().any(|id| left.contains(id)),
+        "still listed after it was removed: {left:?}"
+    );
+    let after = bed.snapshot(&made.sandboxes).await;
     let leaked: Vec<&String> = after.difference(before).collect();
     ensure!(leaked.is_empty(), "left on the host: {leaked:#?}");
     Ok(())

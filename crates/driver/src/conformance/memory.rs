@@ -1,0 +1,354 @@
+//! Snapshots with memory: every copy wakes up where the sandbox was, held, and is its own from its first step.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use skerry_proto::agent::{Call, Hold, Release, Renew, Reply};
+use skerry_types::{SandboxId, SnapshotId};
+use tokio::task::JoinSet;
+
+use super::agent::{Agent, Seen, python, sh};
+use super::failure::{Failure, Verdict, ensure, same};
+use super::ground::Ground;
+use super::{Check, checks};
+use crate::{Capabilities, Extent, Isolation, Spec};
+
+fn declared(capabilities: &Capabilities) -> bool {
+    capabilities.memory_snapshot
+}
+
+pub(super) const CHECKS: &[Check] = checks! {
+    "memory: a program counts on from the same number in each copy, and in what was copied", declared => counts_on;
+    "memory: an exec goes on in a copy with no byte lost or doubled", declared => stream;
+    "memory: writes to memory and files stay where they were made", declared => apart;
+    "memory: a copy has its own random numbers and names, and the right time", declared => own;
+    "memory: a copy runs nothing before it is released", declared => held;
+    "memory: a snapshot outlives its sandbox and the daemon", declared => outlives;
+    "memory: four copies at once", declared => many;
+    "memory: a copy of a copy", declared => generations;
+};
+
+/// How far the time in a copy may be off.
+const CLOCK: Duration = Duration::from_secs(1);
+
+/// Counts in memory, a line for each line of input.
+const COUNTER: &str = "
+import sys
+count = 0
+for line in sys.stdin:
+    count += 1
+    print(count, flush=True)
+";
+
+async fn done(agent: &mut Agent, call: Call) -> Verdict {
+    match agent.call(call).await? {
+        Reply::Done(_) => Ok(()),
+        other => Err(Failure::new(format!("not done but {other:?}"))),
+    }
+}
+
+/// Keeps a snapshot of a sandbox that stands still, and lets it go on. Its link may have been replaced over that.
+async fn keep(
+    ground: &Ground<'_>,
+    sandbox: SandboxId,
+    mut agent: Agent,
+) -> Verdict<(SnapshotId, Agent)> {
+    done(&mut agent, Call::Hold(Hold {})).await?;
+    let id = ground.snapshot_id();
+    let memory = Extent::Memory;
+    let taken = ground.driver().snapshot(sandbox, id, memory).await;
+    let link = ground.driver().connect(sandbox).await?;
+    let mut agent = agent.relink(link).await?;
+    done(&mut agent, Call::Release(Release { renew: None })).await?;
+    taken?;
+    Ok((id, agent))
+}
+
+/// What must be new in a copy that has this name.
+fn renewal(ground: &Ground<'_>, spec: &Spec) -> Renew {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = now.unwrap_or_default().as_nanos() as i64;
+    let is_vm = ground.capabilities().isolation == Isolation::Vm;
+    // Ids are random for the most part, and no two are the same.
+    let entropy = [spec.id.bytes(), SandboxId::new().bytes()].concat();
+    Renew {
+        wall_clock_ns: if is_vm { now } else { 0 },
+        entropy: Bytes::from(entropy),
+        hostname: spec.hostname.clone(),
+    }
+}
+
+async fn release(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent) -> Verdict {
+    let renew = Some(renewal(ground, spec));
+    done(agent, Call::Release(Release { renew })).await
+}
+
+/// A copy that runs.
+async fn copy(ground: &Ground<'_>, from: SnapshotId) -> Verdict<(Spec, Agent)> {
+    let spec = ground.spec();
+    ground.driver().restore(from, &spec).await?;
+    let mut agent = ground.connect(spec.id).await?;
+    release(ground, &spec, &mut agent).await?;
+    Ok((spec, agent))
+}
+
+/// Gives the counter a line, and takes its answer.
+async fn count(agent: &mut Agent, id: &Bytes) -> Verdict<u32> {
+    let seen = agent.seen(id);
+    let before = seen.stdout.len();
+    agent.stdin(id, seen.stdin_taken, b"\n", false).await?;
+    agent.until_out(id, before + 2).await?;
+    let said = agent.seen(id).out();
+    let last = said.lines().next_back().unwrap_or_default();
+    last.parse()
+        .map_err(|_| Failure::new(format!("the counter said {said:?}")))
+}
+
+async fn counter(agent: &mut Agent) -> Verdict<Bytes> {
+    let mut start = python(COUNTER);
+    start.stdin = true;
+    agent.start(start).await
+}
+
+/// What was heard of an exec goes with the link.
+async fn go_on(agent: &mut Agent, id: &Bytes, heard: Seen) -> Verdict {
+    agent.execs.insert(id.clone(), heard);
+    agent.attach(id).await
+}
+
+async fn counts_on(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let id = counter(&mut agent).await?;
+    for number in 1..=3 {
+        same("number", count(&mut agent, &id).await?, number)?;
+    }
+    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
+    let (_, mut one) = copy(&ground, snapshot).await?;
+    let (_, mut other) = copy(&ground, snapshot).await?;
+    go_on(&mut one, &id, agent.seen(&id)).await?;
+    go_on(&mut other, &id, agent.seen(&id)).await?;
+    agent.attach(&id).await?;
+    same("in one copy", count(&mut one, &id).await?, 4)?;
+    same("again", count(&mut one, &id).await?, 5)?;
+    same("in the other", count(&mut other, &id).await?, 4)?;
+    same("in what was copied", count(&mut agent, &id).await?, 4)?;
+    let (_, mut late) = copy(&ground, snapshot).await?;
+    let heard = heard_before(other.seen(&id), 3);
+    go_on(&mut late, &id, heard).await?;
+    same("in a later one", count(&mut late, &id).await?, 4)
+}
+
+/// What had been heard when there were so many lines.
+fn heard_before(mut seen: Seen, lines: u64) -> Seen {
+    seen.stdout = (1..=lines)
+        .fold(String::new(), |all, n| all + &format!("{n}\n"))
+        .into();
+    (seen.last, seen.stdin_taken) = (lines, lines);
+    seen
+}
+
+/// Longer than any window, and never done while it is copied.
+const LINES: u32 = 60_000;
+
+async fn stream(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    // Without acknowledgement it waits half-way, and so is under way whenever it is copied.
+    agent.acks = false;
+    let script = format!("seq 1 {LINES}; exit 7");
+    let id = agent.start(sh(&script)).await?;
+    agent.until_out(&id, 70_000).await?;
+    let heard = agent.seen(&id);
+    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
+    let wanted = super::exec::counted(LINES);
+    for round in 0..2 {
+        let (_, mut copy) = copy(&ground, snapshot).await?;
+        go_on(&mut copy, &id, heard.clone()).await?;
+        let seen = copy.finish(&id).await?;
+        let is_whole = seen.out() == wanted;
+        ensure!(is_whole, "copy {round}: {} other bytes", seen.stdout.len());
+        same(
+            "its end",
+            seen.end,
+            Some(skerry_proto::agent::Ended::Code(7)),
+        )?;
+    }
+    agent.acks = true;
+    agent.attach(&id).await?;
+    let seen = agent.finish(&id).await?;
+    ensure!(seen.out() == wanted, "{} other bytes", seen.stdout.len());
+    Ok(())
+}
+
+/// A number in memory, and files: each written to when told.
+const NOTES: &str = "
+import sys
+notes = ['both']
+print('ready', flush=True)
+for line in sys.stdin:
+    notes.append(line.strip())
+    open('/tmp/notes', 'a').write(line)
+    print(*notes, '|', *open('/tmp/notes').read().split(), flush=True)
+";
+
+async fn note(agent: &mut Agent, id: &Bytes, word: &str) -> Verdict<String> {
+    let seen = agent.seen(id);
+    let line = format!("{word}\n");
+    agent
+        .stdin(id, seen.stdin_taken, line.as_bytes(), false)
+        .await?;
+    agent.until_out(id, seen.stdout.len() + 1).await?;
+    let said = agent.seen(id).out();
+    Ok(said.lines().next_back().unwrap_or_default().to_owned())
+}
+
+async fn apart(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let mut start = python(NOTES);
+    start.stdin = true;
+    let id = agent.start(start).await?;
+    agent.until_out(&id, 6).await?;
+    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
+    let (_, mut one) = copy(&ground, snapshot).await?;
+    let (_, mut other) = copy(&ground, snapshot).await?;
+    go_on(&mut one, &id, agent.seen(&id)).await?;
+    go_on(&mut other, &id, agent.seen(&id)).await?;
+    agent.attach(&id).await?;
+    let said = note(&mut agent, &id, "first").await?;
+    same("in what was copied", said, "both first | first")?;
+    same(
+        "in one",
+        note(&mut one, &id, "one").await?,
+        "both one | one",
+    )?;
+    let said = note(&mut other, &id, "other").await?;
+    same("in the other", said, "both other | other")
+}
+
+/// All that two sandboxes must not share, a line for each.
+const NAMES: &str = "
+import os, random, socket, uuid
+def read(path):
+    try:
+        return open(path).read().strip()
+    except OSError:
+        return None
+print(socket.gethostname())
+print(read('/etc/machine-id'))
+print(os.urandom(16).hex())
+print(os.getrandom(16).hex())
+print(uuid.uuid4())
+print(random.SystemRandom().random())
+print(read('/proc/sys/kernel/random/uuid'))
+";
+const TIME: &str = "import time; print(time.time_ns())";
+
+async fn own(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let before = agent.python(NAMES).await?;
+    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
+    // A clock that stood still would be behind by that.
+    tokio::time::sleep(CLOCK * 2).await;
+    let mut all = vec![before, agent.python(NAMES).await?];
+    let hostnames = |text: &str| text.lines().next().map(str::to_owned);
+    same(
+        "what was copied keeps its name",
+        hostnames(&all[0]),
+        hostnames(&all[1]),
+    )?;
+    all.remove(0);
+    for _ in 0..2 {
+        let (spec, mut copy) = copy(&ground, snapshot).await?;
+        let names = copy.python(NAMES).await?;
+        same("host name", hostnames(&names), Some(spec.hostname))?;
+        all.push(names);
+        let time: u128 = copy.python(TIME).await?.trim().parse()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+        let off = now.abs_diff(time);
+        ensure!(off < CLOCK.as_nanos(), "its clock is off by {off} ns");
+    }
+    for (number, one) in all.iter().enumerate() {
+        for other in &all[number + 1..] {
+            let both: Vec<_> = one.lines().zip(other.lines()).collect();
+            let shared = both.iter().find(|(a, b)| a == b && *a != "None");
+            ensure!(shared.is_none(), "shared: {shared:?}");
+        }
+    }
+    Ok(())
+}
+
+async fn held(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let ticks = "while true; do echo tick; sleep 0.01; done";
+    let id = agent.start(sh(ticks)).await?;
+    agent.until_out(&id, 20).await?;
+    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
+    agent.attach(&id).await?;
+    let on = agent.seen(&id).stdout.len() + 50;
+    let spec = ground.spec();
+    ground.driver().restore(snapshot, &spec).await?;
+    let mut copy = ground.connect(spec.id).await?;
+    go_on(&mut copy, &id, agent.seen(&id)).await?;
+    // What was under way when it was copied comes at once.
+    let pause = || tokio::time::sleep(Duration::from_millis(200));
+    copy.listen(pause()).await?;
+    let stood = copy.seen(&id).stdout.len();
+    copy.listen(pause()).await?;
+    same("while it is held", copy.seen(&id).stdout.len(), stood)?;
+    release(&ground, &spec, &mut copy).await?;
+    copy.until_out(&id, stood + 50).await?;
+    agent.until_out(&id, on).await
+}
+
+async fn outlives(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let id = counter(&mut agent).await?;
+    same("number", count(&mut agent, &id).await?, 1)?;
+    let (snapshot, agent) = keep(&ground, sandbox, agent).await?;
+    ground.driver().destroy(sandbox).await?;
+    let ground = ground.after_restart().await;
+    let listed = ground.driver().list_snapshots().await?;
+    ensure!(listed.contains(&snapshot), "not listed: {listed:?}");
+    let (_, mut copy) = copy(&ground, snapshot).await?;
+    ground.driver().remove_snapshot(snapshot).await?;
+    go_on(&mut copy, &id, agent.seen(&id)).await?;
+    same("number", count(&mut copy, &id).await?, 2)
+}
+
+async fn many(ground: Ground<'_>) -> Verdict {
+    let (sandbox, mut agent) = ground.sandbox().await?;
+    let id = counter(&mut agent).await?;
+    same("number", count(&mut agent, &id).await?, 1)?;
+    let (snapshot, agent) = keep(&ground, sandbox, agent).await?;
+    let specs: Vec<Spec> = (0..4).map(|_| ground.spec()).collect();
+    let mut making = JoinSet::new();
+    for spec in specs.clone() {
+        let driver = ground.driver().clone();
+        making.spawn(async move { driver.restore(snapshot, &spec).await });
+    }
+    while let Some(made) = making.join_next().await {
+        made??;
+    }
+    for spec in &specs {
+        let mut copy = ground.connect(spec.id).await?;
+        release(&ground, spec, &mut copy).await?;
+        go_on(&mut copy, &id, agent.seen(&id)).await?;
+        same("number", count(&mut copy, &id).await?, 2)?;
+    }
+    Ok(())
+}
+
+async fn generations(ground: Ground<'_>) -> Verdict {
+    let (first, mut agent) = ground.sandbox().await?;
+    let id = counter(&mut agent).await?;
+    same("number", count(&mut agent, &id).await?, 1)?;
+    let (snapshot, agent) = keep(&ground, first, agent).await?;
+    let (second, mut child) = copy(&ground, snapshot).await?;
+    ground.driver().destroy(first).await?;
+    go_on(&mut child, &id, agent.seen(&id)).await?;
+    same("in the child", count(&mut child, &id).await?, 2)?;
+    let (snapshot, child) = keep(&ground, second.id, child).await?;
+    let (_, mut grandchild) = copy(&ground, snapshot).await?;
+    ground.driver().destroy(second.id).await?;
+    go_on(&mut grandchild, &id, child.seen(&id)).await?;
+    same("in its child", count(&mut grandchild, &id).await?, 3)
+}
