@@ -146,3 +146,38 @@ async fn lists_narrow_by_what_they_are_asked() {
         (&json!(a), &json!([child]))
     );
 }
+
+#[tokio::test]
+async fn a_sandbox_is_paused_measured_and_resumed() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    for (step, status) in [("pause", "paused"), ("resume", "running")] {
+        // Again: fine.
+        for _ in 0..2 {
+            let answer = world.post(&format!("{s}/{step}"), json!({})).await;
+            assert_eq!(
+                (answer.status, &answer.json()["status"]),
+                (200, &json!(status))
+            );
+        }
+        assert_eq!(world.get(&s).await.json()["status"], status);
+        if step == "pause" {
+            let refused = world
+                .post(&format!("{s}/exec"), json!({"cmd": "true"}))
+                .await;
+            assert_eq!(refused.status, 409);
+        }
+    }
+    let metrics = world.get(&format!("{s}/metrics")).await;
+    assert_eq!(metrics.status, 200);
+    for number in [
+        "cpu_us",
+        "memory_bytes",
+        "memory_peak_bytes",
+        "pids",
+        "disk_bytes",
+        "oom_kills",
+    ] {
+        assert!(metrics.json()[number].is_u64(), "{number}");
+    }
+}
