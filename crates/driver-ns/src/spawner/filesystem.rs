@@ -108,7 +108,7 @@ fn stage(trees: &Trees) -> io::Result<()> {
     mount::attach(trees.volume.as_fd(), Path::new("volume"))?;
     // Of a start that was broken off: no volatile overlay takes over the work of another.
     match fs::remove_dir_all("volume/work/work") {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => fs::create_dir("root"),
     }
 }
