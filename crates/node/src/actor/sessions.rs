@@ -10,6 +10,9 @@ use super::{Actor, Reply};
 use crate::agent::{bytes, env};
 use crate::event::Event;
 
+/// Sessions one sandbox may have had; the record of all is kept in memory while it lives.
+const MAX_SESSIONS_EVER: usize = 10_000;
+
 impl Actor {
     /// Answered when the agent says that it is open.
     pub(super) fn open_session(&mut self, request: OpenSession, reply: Reply<SessionRecord>) {
@@ -44,6 +47,11 @@ impl Actor {
                 "{MAX_SESSIONS} sessions are open in this sandbox already"
             ))
             .with_hint("end one of them first"));
+        }
+        if history.sessions.len() >= MAX_SESSIONS_EVER {
+            return Err(Error::conflict(format!(
+                "this sandbox has had {MAX_SESSIONS_EVER} sessions, the most one may have"
+            )));
         }
         if history.session(request.id).is_some() {
             return Err(Error::conflict(format!("session {} exists", request.id)));
