@@ -1,10 +1,11 @@
 //! Snapshots of files.
 
+use skerry_proto::agent::Reply;
 use skerry_types::SnapshotId;
 
 use super::agent::{Agent, sh};
 use super::failure::{Verdict, ensure, same};
-use super::files::read;
+use super::files::{read, stat};
 use super::ground::{Ground, refused};
 use super::{Check, checks};
 use crate::{Capabilities, DriverError, Extent};
@@ -47,13 +48,9 @@ async fn not_declared(ground: Ground<'_>) -> Verdict {
 
 async fn files(ground: Ground<'_>) -> Verdict {
     let (id, mut agent) = ground.sandbox().await?;
-    let script = "echo then > /tmp/when; while true; do sleep 0.01; done";
+    let script = "echo then > /tmp/when; while true; do echo on; sleep 0.01; done";
     let runs = agent.start(sh(script)).await?;
-    while agent
-        .sh("cat /tmp/when 2>/dev/null || true")
-        .await?
-        .is_empty()
-    {}
+    agent.until_out(&runs, 1).await?;
     let snapshot = ground.snapshot_id();
     let files = Extent::Files;
     ground.driver().snapshot(id, snapshot, files).await?;
@@ -83,9 +80,16 @@ async fn apart(ground: Ground<'_>) -> Verdict {
     let mut one = restored(&ground, snapshot).await?;
     let mut other = restored(&ground, snapshot).await?;
     one.sh("rm /tmp/both; echo one > /tmp/one").await?;
-    let there = "cat /tmp/both; ls /tmp/one 2>/dev/null || true";
-    same("in the other", other.sh(there).await?, "both\n")?;
-    same("in the sandbox", agent.sh(there).await?, "both\n")
+    for reader in [&mut other, &mut agent] {
+        same(
+            "of both",
+            read(reader, "/tmp/both").await?,
+            b"both\n".to_vec(),
+        )?;
+        let not_there = stat(reader, "/tmp/one").await?;
+        ensure!(matches!(not_there, Reply::Failed(_)), "{not_there:?}");
+    }
+    Ok(())
 }
 
 async fn outlives(ground: Ground<'_>) -> Verdict {

@@ -41,7 +41,7 @@ struct Shelf<K, R> {
 #[derive(Debug)]
 pub(super) struct Shelves<K, R> {
     limits: ReadyLimits,
-    shelves: Vec<Shelf<K, R>>,
+    kinds: Vec<Shelf<K, R>>,
     /// Not wanted any more.
     surplus: Vec<R>,
 }
@@ -50,7 +50,7 @@ impl<K: Kind, R> Shelves<K, R> {
     pub(super) fn new(limits: ReadyLimits) -> Self {
         Self {
             limits,
-            shelves: Vec::new(),
+            kinds: Vec::new(),
             surplus: Vec::new(),
         }
     }
@@ -70,25 +70,25 @@ impl<K: Kind, R> Shelves<K, R> {
     }
 
     fn shelf(&mut self, kind: &K) -> &mut Shelf<K, R> {
-        let at = self.shelves.iter().position(|shelf| shelf.kind == *kind);
+        let at = self.kinds.iter().position(|shelf| shelf.kind == *kind);
         let at = at.unwrap_or_else(|| {
-            if self.shelves.len() == KINDS {
+            if self.kinds.len() == KINDS {
                 self.clear_stalest();
             }
-            self.shelves.push(Shelf {
+            self.kinds.push(Shelf {
                 kind: kind.clone(),
                 asked: VecDeque::new(),
                 ready: VecDeque::new(),
             });
-            self.shelves.len() - 1
+            self.kinds.len() - 1
         });
-        &mut self.shelves[at]
+        &mut self.kinds[at]
     }
 
     fn clear_stalest(&mut self) {
-        let stalest = (0..self.shelves.len()).min_by_key(|at| self.shelves[*at].asked.back());
+        let stalest = (0..self.kinds.len()).min_by_key(|at| self.kinds[*at].asked.back());
         if let Some(at) = stalest {
-            let shelf = self.shelves.swap_remove(at);
+            let shelf = self.kinds.swap_remove(at);
             let ready = shelf.ready.into_iter().map(|(_, ready)| ready);
             self.surplus.extend(ready);
         }
@@ -101,7 +101,7 @@ impl<K: Kind, R> Shelves<K, R> {
 
     /// One that stood ready is dead. `None`: it was handed out.
     pub(super) fn take_out(&mut self, id: SandboxId) -> Option<R> {
-        for shelf in &mut self.shelves {
+        for shelf in &mut self.kinds {
             if let Some(at) = shelf.ready.iter().position(|(own, _)| *own == id) {
                 return shelf.ready.remove(at).map(|(_, ready)| ready);
             }
@@ -111,7 +111,7 @@ impl<K: Kind, R> Shelves<K, R> {
 
     /// Everything, because the node ends.
     pub(super) fn clear(&mut self) -> Vec<R> {
-        let shelves = std::mem::take(&mut self.shelves);
+        let shelves = std::mem::take(&mut self.kinds);
         let ready = shelves.into_iter().flat_map(|shelf| shelf.ready);
         let mut all: Vec<R> = ready.map(|(_, ready)| ready).collect();
         all.append(&mut self.surplus);
@@ -124,7 +124,7 @@ impl<K: Kind, R> Shelves<K, R> {
             return Step::Remove(surplus);
         }
         let room = self.limits.memory_mb.saturating_sub(self.memory_mb());
-        for shelf in &mut self.shelves {
+        for shelf in &mut self.kinds {
             let wanted = wanted(&shelf.asked, self.limits.each, now);
             if shelf.ready.len() > wanted
                 && let Some((_, ready)) = shelf.ready.pop_front()
@@ -139,7 +139,7 @@ impl<K: Kind, R> Shelves<K, R> {
     }
 
     fn memory_mb(&self) -> u64 {
-        let each = self.shelves.iter();
+        let each = self.kinds.iter();
         each.map(|shelf| shelf.kind.memory_mb() * shelf.ready.len() as u64)
             .sum()
     }
