@@ -18,6 +18,9 @@ use crate::filesystem;
 /// Where the agent listens, out of the sandbox's sight.
 pub(crate) const SOCKET: &str = "/agent.sock";
 
+/// Above all numbers that a program is given.
+const FREE_FD: i32 = 64;
+
 /// The agent, running.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -67,6 +70,9 @@ fn exec_it(
     rustix::process::setsid().map_err(Failure::at("make a session"))?;
     exec::new_session_keyring().map_err(Failure::at("leave the machine's keyring"))?;
     filesystem::enter(start)?;
+    // Out of the way of the numbers that are handed over.
+    let program = rustix::io::fcntl_dupfd_cloexec(program, FREE_FD)
+        .map_err(Failure::at("keep the program"))?;
     let null = null.as_fd();
     exec::hand_over(&[null, null, null, listener.as_fd()])
         .map_err(Failure::at("hand over the agent's socket"))?;

@@ -1,0 +1,428 @@
+//! Making a sandbox: its files, network and machine, then one word to the guest.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use skerry_driver::{DriverError, Extent, Facts, Instance, NetworkMode, Privilege, Spec, Step};
+use skerry_net::{Netns, NetworkKind};
+use skerry_proto::guest::{Call, File as GuestFile, Identity, Network, Start, Thaw};
+use skerry_sys::watch;
+use skerry_types::{Resources, SandboxId, SnapshotId};
+
+use crate::base::Base;
+use crate::disk;
+use crate::driver::VmDriver;
+use crate::error::{at, blocking};
+use crate::keep::Kept;
+use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
+use crate::live::{Live, Now};
+use crate::machine::{Begin, Shape};
+use crate::process::{self, Started};
+use crate::record::{Process, State};
+
+const MIB: u64 = 1 << 20;
+/// A guest mounts, configures and starts its agent within this time even where its instructions are translated on a loaded machine.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const ENTROPY_BYTES: usize = 64;
+
+/// What a new sandbox begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source {
+    /// Nothing of its own.
+    New,
+    /// The files of another.
+    Parent(SandboxId),
+    /// What was kept.
+    Snapshot(SnapshotId),
+}
+
+/// What a machine is begun from.
+#[derive(Debug)]
+struct Origin {
+    shape: Shape,
+    /// Has memory and devices.
+    machine: PathBuf,
+    disk: PathBuf,
+    /// How the base disk is to be shown; nothing where the guest has done that already.
+    base: Option<Base>,
+}
+
+impl VmDriver {
+    /// Makes a sandbox with its agent started; takes everything away again if that fails.
+    pub(crate) async fn begin(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        if spec.network == NetworkMode::Nat && !self.capabilities.nat {
+            return Err(self.capabilities.unsupported("give network nat"));
+        }
+        self.begin_record(spec.id)?;
+        let made = self.make(spec, source).await;
+        if made.is_err()
+            && let Err(error) = self.remove(spec.id).await
+        {
+            tracing::warn!(id = %spec.id, %error, "a sandbox that could not be made left something; it is listed");
+        }
+        made
+    }
+
+    pub(crate) fn begin_record(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.records.begin(id).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => DriverError::Exists(id),
+            _ => at("begin the record")(error),
+        })
+    }
+
+    async fn make(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
+        let mut laps = Laps::start();
+        let origin = self.origin(spec, source).await?;
+        laps.lap("image, template");
+        let mut state = self.new_state(spec, origin.shape.clone())?;
+        self.records
+            .write(spec.id, &state)
+            .map_err(at("write the record"))?;
+        let folder = self.layout.sandbox(spec.id);
+        layout::make_new(&folder).map_err(at("make the sandbox's folder"))?;
+        self.place_disk(source, &origin.disk, spec.id, state.uid)
+            .await?;
+        laps.lap("disk");
+        self.place_machine(&origin.machine, &folder, state.uid)
+            .await?;
+        let netns = self.netns(spec).await?;
+        laps.lap("memory, network");
+        state.facts.address = netns.as_ref().and_then(|netns| netns.address);
+        let who = identity(spec, netns.as_ref());
+        let started = self.launch(&state, Begin::Restore, netns).await?;
+        laps.lap("start QEMU");
+        let call = match origin.base {
+            Some(base) => Call::Start(start(spec, base, who)),
+            None => Call::Renew(who),
+        };
+        self.first_words(spec.id, call, &started).await?;
+        laps.lap("guest");
+        self.remember(&mut state, started.process, started.pidfd)?;
+        laps.lap("record");
+        Ok(Instance {
+            facts: state.facts,
+            steps: laps.steps(),
+        })
+    }
+
+    /// What it is begun from, made if it is missing.
+    async fn origin(&self, spec: &Spec, source: Source) -> Result<Origin, DriverError> {
+        if let Source::Snapshot(id) = source {
+            let folder = self.layout.snapshot(id);
+            let kept = kept(&folder)?;
+            if kept.extent == Extent::Memory {
+                return restored(spec, folder, kept);
+            }
+        }
+        let base = self.base(spec).await?;
+        let shape = Shape {
+            engine: self.engine.key.clone(),
+            base: base.key.clone(),
+            vcpus: spec.resources.vcpus,
+            memory_mb: spec.resources.memory_mb,
+            network: spec.network == NetworkMode::Nat,
+        };
+        let disk = match source {
+            Source::New => self.blank(spec.resources.disk_mb).await?,
+            Source::Parent(parent) => self.layout.sandbox(parent).join(DISK),
+            Source::Snapshot(id) => self.layout.snapshot(id).join(DISK),
+        };
+        Ok(Origin {
+            machine: self.template(&shape).await?,
+            shape,
+            disk,
+            base: Some(base),
+        })
+    }
+
+    pub(crate) fn new_state(&self, spec: &Spec, shape: Shape) -> Result<State, DriverError> {
+        Ok(State {
+            process: None,
+            on_disk: false,
+            uid: self.take_uid(spec.id)?,
+            shape,
+            spec: spec.clone(),
+            facts: Facts {
+                driver: self.capabilities.driver.clone(),
+                isolation: self.capabilities.isolation,
+                privilege: spec.privilege,
+                storage: self.storage.tier().as_str().to_owned(),
+                disk_quota: self.capabilities.disk_quota,
+                limits: self.capabilities.limits,
+                address: None,
+            },
+        })
+    }
+
+    /// A user that runs no other machine of this node.
+    fn take_uid(&self, id: SandboxId) -> Result<u32, DriverError> {
+        let mut used = self.taken.lock();
+        let free = (self.first_uid..u32::MAX - 1).find(|uid| !used.contains(uid));
+        let free =
+            free.ok_or_else(|| DriverError::Unsupported(format!("sandbox {id}: no user is left")))?;
+        used.insert(free);
+        Ok(free)
+    }
+
+    /// The sandbox's own disk: of a parent that runs, as it is at one instant.
+    async fn place_disk(
+        &self,
+        source: Source,
+        from: &Path,
+        id: SandboxId,
+        uid: u32,
+    ) -> Result<(), DriverError> {
+        let (from, to) = (from.to_owned(), self.layout.sandbox(id).join(DISK));
+        let copy = || blocking("copy the disk", move || owned_copy(&from, &to, uid));
+        match source {
+            Source::Parent(parent) => self.held_still(parent, copy()).await,
+            _ => copy().await,
+        }
+    }
+
+    /// Memory and devices to begin with, and room for the devices when it is kept.
+    pub(crate) async fn place_machine(
+        &self,
+        from: &Path,
+        folder: &Path,
+        uid: u32,
+    ) -> Result<(), DriverError> {
+        let (from, folder) = (from.to_owned(), folder.to_owned());
+        blocking("place the machine", move || {
+            for name in [MEMORY, DEVICES] {
+                fs::hard_link(from.join(name), folder.join(name))?;
+            }
+            make_output(&folder, uid)
+        })
+        .await
+    }
+
+    pub(crate) async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
+        let (NetworkMode::Nat, Some(network)) = (spec.network, &self.network) else {
+            return Ok(None);
+        };
+        let netns = network.acquire(NetworkKind::Nat, spec.id).await;
+        netns.map(Some).map_err(DriverError::step("get a network"))
+    }
+
+    /// Starts the machine in its cage.
+    pub(crate) async fn launch(
+        &self,
+        state: &State,
+        begin: Begin,
+        netns: Option<Netns>,
+    ) -> Result<Started, DriverError> {
+        let id = state.spec.id;
+        let (records, group) = (self.records.clone(), self.group(id));
+        let (label, uid, shape) = (id.label(), state.uid, state.shape.clone());
+        let (folder, base) = (self.layout.sandbox(id), self.layout.base(&state.shape.base));
+        let (launcher, engine) = (self.launcher.clone(), self.engine.clone());
+        blocking("start QEMU", move || {
+            let disk_bytes = fs::metadata(folder.join(DISK))?.len();
+            process::start(process::Start {
+                label,
+                uid,
+                shape,
+                begin,
+                folder,
+                base,
+                sockets: records.listen(id)?,
+                group,
+                netns,
+                launcher,
+                engine,
+                disk_bytes,
+            })
+        })
+        .await
+    }
+
+    /// The first thing that a new machine is asked. Whatever goes wrong, what QEMU said tells why.
+    pub(crate) async fn first_words(
+        &self,
+        id: SandboxId,
+        call: Call,
+        started: &Started,
+    ) -> Result<(), DriverError> {
+        let talk = async {
+            if matches!(call, Call::Renew(_)) {
+                self.ask(id, Call::Thaw(Thaw {}), START_PATIENCE).await?;
+            }
+            self.ask(id, call, START_PATIENCE).await
+        };
+        match talk.await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let said = started.log.text();
+                if said.is_empty() {
+                    return Err(error);
+                }
+                let both = io::Error::other(format!("{error}; QEMU says: {said}"));
+                Err(DriverError::step("bring the machine up")(both))
+            }
+        }
+    }
+
+    /// Writes down that it runs.
+    pub(crate) fn remember(
+        &self,
+        state: &mut State,
+        process: Process,
+        pidfd: OwnedFd,
+    ) -> Result<(), DriverError> {
+        let id = state.spec.id;
+        state.process = Some(process);
+        state.on_disk = false;
+        self.records
+            .write(id, state)
+            .map_err(at("write the record"))?;
+        let pidfd = watch::readable(pidfd).map_err(at("watch the machine"))?;
+        let now = Now::Runs(Arc::new(pidfd));
+        let known = self.live(id);
+        match known {
+            Some(live) => live.becomes(now),
+            None => drop(self.live.lock().insert(id, Arc::new(Live::new(now)))),
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot that is there and whole.
+fn kept(folder: &Path) -> Result<Kept, DriverError> {
+    Kept::read(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            DriverError::Unsupported("there is no such snapshot on this node".to_owned())
+        }
+        _ => at("read the snapshot")(error),
+    })
+}
+
+/// A machine goes on as what it was: its size is no choice any more.
+fn restored(spec: &Spec, folder: PathBuf, kept: Kept) -> Result<Origin, DriverError> {
+    let size = |resources: Resources| (resources.vcpus, resources.memory_mb);
+    let same = size(spec.resources) == size(kept.spec.resources)
+        && spec.network == kept.spec.network
+        && spec.privilege == kept.spec.privilege;
+    if !same {
+        let text = "a snapshot with memory is restored with the processors, memory, network and level that it was made with";
+        return Err(DriverError::Unsupported(text.to_owned()));
+    }
+    Ok(Origin {
+        shape: kept.shape,
+        disk: folder.join(DISK),
+        machine: folder,
+        base: None,
+    })
+}
+
+pub(crate) fn owned_copy(from: &Path, to: &Path, uid: u32) -> io::Result<()> {
+    let copy = disk::copy(from, to, 0o600)?;
+    fchown(copy, Some(uid), Some(uid))
+}
+
+/// An empty file that the machine's devices can be written to.
+pub(crate) fn make_output(folder: &Path, uid: u32) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let output = options.open(folder.join(DEVICES_OUT))?;
+    fchown(output, Some(uid), Some(uid))
+}
+
+/// What the guest must know of a sandbox that begins.
+fn start(spec: &Spec, base: Base, who: Identity) -> Start {
+    Start {
+        identity: Some(who),
+        layers: base.layers,
+        binds: base.binds,
+        level_root: spec.privilege == Privilege::Root,
+        memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
+        cpu_milli: u64::from(spec.resources.vcpus) * 1000,
+        pids: u64::from(spec.resources.pids),
+    }
+}
+
+/// What no two machines share.
+pub(crate) fn identity(spec: &Spec, netns: Option<&Netns>) -> Identity {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let entropy: [u8; ENTROPY_BYTES] = std::array::from_fn(|_| rand::random());
+    let network = netns.and_then(|netns| {
+        Some(Network {
+            address: netns.address?.to_bits(),
+            gateway: netns.gateway.to_bits(),
+        })
+    });
+    Identity {
+        wall_clock_ns: now.map_or(0, |now| now.as_nanos() as i64),
+        entropy: entropy.to_vec().into(),
+        hostname: spec.hostname.clone(),
+        network,
+        files: files(spec, netns),
+    }
+}
+
+/// The files that differ from sandbox to sandbox.
+fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<GuestFile> {
+    let name = &spec.hostname;
+    let address = netns
+        .and_then(|netns| netns.address)
+        .unwrap_or(Ipv4Addr::new(127, 0, 1, 1));
+    let hosts = format!(
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
+    );
+    let resolv = netns.map(Netns::resolv_conf).unwrap_or_default();
+    let machine_id = format!("{}\n", spec.id.uuid().simple());
+    [
+        ("/etc/hosts", hosts),
+        ("/etc/hostname", format!("{name}\n")),
+        ("/etc/resolv.conf", resolv),
+        ("/etc/machine-id", machine_id),
+    ]
+    .map(|(path, content)| GuestFile {
+        path: path.to_owned(),
+        content,
+    })
+    .into()
+}
+
+/// Where the time of a start goes.
+pub(crate) struct Laps {
+    began: Instant,
+    last: Instant,
+    steps: Vec<Step>,
+}
+
+impl Laps {
+    pub(crate) fn start() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            last: now,
+            steps: Vec::new(),
+        }
+    }
+
+    /// The step with this name ends now.
+    pub(crate) fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        self.steps.push(Step {
+            name: name.to_owned(),
+            took: now - self.last,
+        });
+        self.last = now;
+    }
+
+    /// All of them, and their sum.
+    pub(crate) fn steps(mut self) -> Vec<Step> {
+        self.steps.push(Step {
+            name: "total".to_owned(),
+            took: self.began.elapsed(),
+        });
+        self.steps
+    }
+}

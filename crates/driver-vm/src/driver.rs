@@ -1,0 +1,290 @@
+//! The driver: what it holds, and how the trait's methods find their sandbox.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use skerry_driver::{
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
+    Stats,
+};
+use skerry_net::Network;
+use skerry_proto::guest::{Call, Reply, Stats as AskStats};
+use skerry_storage::{Storage, Tier};
+use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_types::{SandboxId, SnapshotId};
+
+use crate::accelerator::Accelerator;
+use crate::control;
+use crate::create::Source;
+use crate::engine::Engine;
+use crate::error::{at, blocking};
+use crate::layout::{DISK, Layout};
+use crate::live::{Live, Now};
+use crate::options::Options;
+use crate::record::{Records, State};
+
+const TCG_NOTE: &str =
+    "there is no KVM that runs a guest, so machines run several times slower than the processor";
+/// A guest that does not say what it uses within this time is busy or does not want to.
+const STATS_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The vm driver.
+#[derive(Debug)]
+pub struct VmDriver {
+    pub(crate) capabilities: Capabilities,
+    /// Keeps the file system mounted that all files are on.
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) network: Option<Network>,
+    /// `None`: QEMU itself has no limits here, only its guest.
+    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) records: Records,
+    pub(crate) layout: Layout,
+    pub(crate) engine: Engine,
+    pub(crate) launcher: Vec<OsString>,
+    pub(crate) first_uid: u32,
+    /// Users that run a machine.
+    pub(crate) taken: Mutex<BTreeSet<u32>>,
+    pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
+    /// Held while a base disk, a blank one or a template is made.
+    pub(crate) making: tokio::sync::Mutex<()>,
+}
+
+impl VmDriver {
+    /// Looks at the machine, lays out what every sandbox needs, and reads what earlier daemons left in the records.
+    pub async fn new(options: Options) -> Result<Self, DriverError> {
+        if !rustix::process::geteuid().is_root() {
+            let text = "driver vm locks QEMU in with rights that only root has";
+            return Err(DriverError::Unsupported(text.to_owned()));
+        }
+        fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
+            .map_err(at("close the data folder to others"))?;
+        let records = Records::open(&options.data_dir).map_err(at("open records"))?;
+        let taken = uids_in_use(&records).map_err(at("read records"))?;
+        let own = options.storage.own_folder("vm");
+        let own = own.map_err(DriverError::step("open the storage"))?;
+        let layout = Layout::open(own).map_err(at("open the storage"))?;
+        let accelerator = Accelerator::Tcg;
+        let engine = Engine::open(&options, &layout, accelerator);
+        let engine = engine.map_err(|error| DriverError::Unsupported(error.to_string()))?;
+        let mut notes = vec![format!(
+            "QEMU {} with {}",
+            engine.version,
+            accelerator.as_str()
+        )];
+        if accelerator == Accelerator::Tcg {
+            notes.push(TCG_NOTE.to_owned());
+        }
+        let cgroups = Cgroups::open(&options.cgroup_parent)
+            .map_err(|error| notes.push(format!("QEMU itself has no limits: {error}")))
+            .ok();
+        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        let capabilities = Capabilities {
+            driver: "vm".to_owned(),
+            isolation: Isolation::Vm,
+            rootless: false,
+            pause: true,
+            pause_to_disk: true,
+            file_snapshot: true,
+            memory_snapshot: true,
+            file_fork: true,
+            constant_time_fork: options.storage.tier() != Tier::Copy,
+            limits: true,
+            disk_quota: true,
+            level_root: true,
+            users: true,
+            nat,
+            notes,
+        };
+        Ok(Self {
+            capabilities,
+            storage: options.storage,
+            network: options.network,
+            cgroups,
+            records,
+            layout,
+            engine,
+            launcher: options.launcher_command,
+            first_uid: options.first_uid,
+            taken: Mutex::new(taken),
+            live: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// Gives back what it holds on the host beside sandboxes: nothing of it stays while there are none. `false`: there are some.
+    pub async fn release(&self) -> Result<bool, DriverError> {
+        if !self.list().await?.is_empty() {
+            return Ok(false);
+        }
+        let cgroups = self.cgroups.clone().map_or(Ok(()), Cgroups::close);
+        cgroups.map_err(at("remove the node's control group"))?;
+        Ok(true)
+    }
+
+    pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
+        self.live.lock().get(&id).cloned()
+    }
+
+    /// The control group of a sandbox's QEMU, where there are any.
+    pub(crate) fn group(&self, id: SandboxId) -> Option<Group> {
+        Some(self.cgroups.as_ref()?.group(&id.label()))
+    }
+
+    pub(crate) fn state(&self, id: SandboxId) -> Result<State, DriverError> {
+        self.records
+            .read(id)
+            .map_err(at("read the record"))?
+            .ok_or(DriverError::NotFound(id))
+    }
+
+    /// Puts one request to the guest of a sandbox.
+    pub(crate) async fn ask(
+        &self,
+        id: SandboxId,
+        call: Call,
+        patience: Duration,
+    ) -> Result<Reply, DriverError> {
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        control::ask(&place, call, patience).await
+    }
+
+    /// Bytes that a sandbox's disk takes on the host.
+    fn disk_bytes(&self, id: SandboxId) -> io::Result<u64> {
+        let disk = fs::symlink_metadata(self.layout.sandbox(id).join(DISK))?;
+        Ok(disk.blocks() * 512)
+    }
+}
+
+#[async_trait]
+impl Driver for VmDriver {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {
+        self.begin(spec, Source::New).await
+    }
+
+    async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
+        self.state(parent)?;
+        self.begin(spec, Source::Parent(parent)).await
+    }
+
+    async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
+        self.take_up(id).await
+    }
+
+    async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        Ok(Box::new(live.connect(id, &place).await?))
+    }
+
+    async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
+        match self.live(id) {
+            Some(live) => live.gone().await,
+            None if self.records.exists(id) => Ok(()),
+            None => Err(DriverError::NotFound(id)),
+        }
+    }
+
+    async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError> {
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let disk_bytes = self.disk_bytes(id).map_err(at("look at the disk"))?;
+        let mut stats = Stats {
+            disk_bytes,
+            ..Stats::default()
+        };
+        if matches!(live.now(), Now::OnDisk) {
+            return Ok(stats);
+        }
+        let call = Call::Stats(AskStats {});
+        if let Reply::Usage(used) = self.ask(id, call, STATS_PATIENCE).await? {
+            stats.cpu_us = used.cpu_us;
+            stats.memory_bytes = used.memory_bytes;
+            stats.memory_peak_bytes = used.memory_peak_bytes;
+            stats.pids = used.pids;
+            stats.oom_kills = used.oom_kills;
+        }
+        Ok(stats)
+    }
+
+    async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.to_disk(id).await
+    }
+
+    async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.from_disk(id).await
+    }
+
+    async fn snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        self.keep(id, snapshot, extent).await
+    }
+
+    async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {
+        self.begin(spec, Source::Snapshot(from)).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+        let folder = self.layout.snapshot(snapshot);
+        blocking("remove the snapshot", move || {
+            crate::layout::remove(&folder)
+        })
+        .await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {
+        let layout = self.layout.clone();
+        blocking("list snapshots", move || layout.snapshots()).await
+    }
+
+    async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {
+        if !self.records.exists(id) {
+            return Err(DriverError::NotFound(id));
+        }
+        self.settle_disk(id).await;
+        self.stop(id).await
+    }
+
+    async fn destroy(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.remove(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
+        self.everything().await
+    }
+}
+
+fn uids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
+    let mut used = BTreeSet::new();
+    for id in records.list()? {
+        used.extend(records.read(id)?.map(|state| state.uid));
+    }
+    Ok(used)
+}
+
+async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
+    let Some(network) = network else {
+        return Ok(false);
+    };
+    let facts = network.facts().await;
+    let facts = facts.map_err(DriverError::step("ask the network gateway"))?;
+    let missing = facts
+        .nat_unavailable
+        .map(|why| format!("no network `nat`: {why}"));
+    let available = missing.is_none();
+    notes.extend(missing);
+    Ok(available)
+}

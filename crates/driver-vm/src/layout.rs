@@ -1,0 +1,118 @@
+//! Where the driver's files are.
+//!
+//! All of them lie on the file system that the storage chose, so that copies share blocks: in its folder `vm`, for root alone.
+
+use std::fs::{self, DirBuilder};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use skerry_types::{SandboxId, SnapshotId};
+
+/// A disk with what a sandbox has written.
+pub(crate) const DISK: &str = "disk";
+/// A machine's memory as it was at one instant. Written once.
+pub(crate) const MEMORY: &str = "memory";
+/// All else that the machine was at that instant.
+pub(crate) const DEVICES: &str = "devices";
+/// Where a running machine's devices are written to when it is kept.
+pub(crate) const DEVICES_OUT: &str = "devices.out";
+
+/// The folders.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Makes what is missing.
+    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+        for name in ["base", "blank", "boot", "template", "snapshot", "sandbox"] {
+            make(&root.join(name))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// The base disk of an image.
+    pub(crate) fn base(&self, key: &str) -> PathBuf {
+        self.root.join("base").join(key)
+    }
+
+    /// A formatted disk of this size, never written.
+    pub(crate) fn blank(&self, mib: u32) -> PathBuf {
+        self.root.join("blank").join(mib.to_string())
+    }
+
+    /// The initial file system.
+    pub(crate) fn initial_files(&self, key: &str) -> PathBuf {
+        self.root.join("boot").join(key)
+    }
+
+    /// A machine that has booted and nothing more.
+    pub(crate) fn template(&self, key: &str) -> PathBuf {
+        self.root.join("template").join(key)
+    }
+
+    /// Every template.
+    pub(crate) fn templates(&self) -> PathBuf {
+        self.root.join("template")
+    }
+
+    /// What was kept of a sandbox.
+    pub(crate) fn snapshot(&self, id: SnapshotId) -> PathBuf {
+        self.root.join("snapshot").join(id.label())
+    }
+
+    /// What a sandbox has.
+    pub(crate) fn sandbox(&self, id: SandboxId) -> PathBuf {
+        self.root.join("sandbox").join(id.label())
+    }
+
+    /// Every snapshot, half-made ones too.
+    pub(crate) fn snapshots(&self) -> io::Result<Vec<SnapshotId>> {
+        ids(&self.root.join("snapshot"))
+    }
+
+    /// Every sandbox that has files.
+    pub(crate) fn sandboxes(&self) -> io::Result<Vec<SandboxId>> {
+        ids(&self.root.join("sandbox"))
+    }
+}
+
+fn ids<T: std::str::FromStr>(folder: &Path) -> io::Result<Vec<T>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.parse::<T>().ok()));
+    }
+    Ok(ids)
+}
+
+/// Makes a folder for root alone; one that is there is fine.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    match make_new(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder for root alone.
+pub(crate) fn make_new(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Removes a folder with all in it; nothing there is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; nothing there is fine.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,45 @@
+//! What the driver is given.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skerry_net::Network;
+use skerry_storage::Storage;
+
+/// What the driver is given.
+#[derive(Debug)]
+pub struct Options {
+    /// The node's folder; the driver keeps its records in `run` below.
+    pub data_dir: PathBuf,
+    /// The static agent.
+    pub agent: &'static [u8],
+    /// The static first process of a machine.
+    pub guest: &'static [u8],
+    /// The command that runs [`crate::launcher::main`].
+    pub launcher_command: Vec<OsString>,
+    /// The programs of others.
+    pub tools: Tools,
+    /// Where sandboxes write.
+    pub storage: Arc<Storage>,
+    /// Networks; without it sandboxes reach only themselves.
+    pub network: Option<Network>,
+    /// A control group that belongs to this driver alone, relative to the root of the tree.
+    pub cgroup_parent: String,
+    /// The first of the host's users that run machines, one each. Nobody else may have ids from here on.
+    pub first_uid: u32,
+}
+
+impl Options {
+    /// Users far from those of people, services and the sandboxes of other drivers.
+    pub const FIRST_UID: u32 = 900_000_000;
+}
+
+/// Where the programs of others are: each in a tree of its own, or in the machine's (`/`).
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// Has `usr/bin/qemu-system-x86_64` of 8.2 or newer and its firmware.
+    pub qemu: PathBuf,
+    /// Has `boot/vmlinuz-*` and its `lib/modules`; Debian's cloud kernel is what is tested.
+    pub kernel: PathBuf,
+}

@@ -1,0 +1,226 @@
+//! Taking a sandbox up, and taking it away, however much of it there is: each step is fine with there being nothing to do.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use skerry_driver::{DriverError, Instance};
+use skerry_proto::guest::{Call, Freeze, Thaw};
+use skerry_sys::cgroup::Group;
+use skerry_sys::{pidfd, watch};
+use skerry_types::SandboxId;
+
+use crate::driver::VmDriver;
+use crate::error::{at, blocking};
+use crate::layout;
+use crate::live::{Live, Now};
+use crate::process::name;
+use crate::qmp::Monitor;
+use crate::record::Process;
+
+/// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+const KILL_POLL: Duration = Duration::from_micros(200);
+/// How long a guest may take to write its files out before it is killed.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
+
+impl VmDriver {
+    /// Takes up a sandbox that an earlier daemon made.
+    pub(crate) async fn take_up(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
+        let Some(mut state) = self.records.read(id).map_err(at("read the record"))? else {
+            return Ok(None);
+        };
+        let facts = state.facts.clone();
+        let instance = Instance {
+            facts,
+            steps: Vec::new(),
+        };
+        if let Some(live) = self.live(id) {
+            return Ok((!is_gone(&live)?).then_some(instance));
+        }
+        if state.on_disk {
+            self.end_machine(id, state.process).await?;
+            self.settle_paused(id, &mut state).await?;
+            self.live
+                .lock()
+                .insert(id, Arc::new(Live::new(Now::OnDisk)));
+            return Ok(Some(instance));
+        }
+        let Some(pidfd) = open(state.process).map_err(at("find the machine"))? else {
+            return Ok(None);
+        };
+        let pidfd = watch::readable(pidfd).map_err(at("watch the machine"))?;
+        let now = Now::Runs(Arc::new(pidfd));
+        self.live.lock().insert(id, Arc::new(Live::new(now)));
+        self.go_on(id).await;
+        Ok(Some(instance))
+    }
+
+    /// A daemon that died while it kept this one left it standing.
+    async fn go_on(&self, id: SandboxId) {
+        let going = async {
+            let place = self.records.place(id).map_err(at("open the record"))?;
+            Monitor::connect(&place).await?.go_on().await?;
+            self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await
+        };
+        if let Err(error) = going.await {
+            tracing::warn!(%id, %error, "a sandbox that was taken up may stand still");
+        }
+    }
+
+    /// What was written inside goes to the disk, as far as the guest can still do that.
+    pub(crate) async fn settle_disk(&self, id: SandboxId) {
+        let Some(live) = self.live(id) else {
+            return;
+        };
+        if let Now::Runs(pidfd) = live.now() {
+            let settle = self.ask(id, Call::Freeze(Freeze {}), SETTLE_PATIENCE);
+            tokio::select! {
+                settled = settle => if let Err(error) = settled {
+                    tracing::warn!(%id, %error, "what was written last may be lost");
+                },
+                _gone = pidfd.readable() => {}
+            }
+        }
+    }
+
+    /// Ends every process and gives back all but the files.
+    pub(crate) async fn stop(&self, id: SandboxId) -> Result<(), DriverError> {
+        let state = self.records.read(id).map_err(at("read the record"))?;
+        let live = self.live.lock().remove(&id);
+        self.end_machine(id, state.as_ref().and_then(|state| state.process))
+            .await?;
+        if let Some(live) = live {
+            live.becomes(Now::Gone);
+        }
+        if let Some(network) = &self.network {
+            let released = network.release(id).await;
+            released.map_err(DriverError::step("give the network back"))?;
+        }
+        let Some(mut state) = state else {
+            return Ok(());
+        };
+        state.process = None;
+        state.on_disk = false;
+        self.records
+            .write(id, &state)
+            .map_err(at("write the record"))
+    }
+
+    /// Kills its QEMU, recorded or not, and removes its control group.
+    pub(crate) async fn end_machine(
+        &self,
+        id: SandboxId,
+        process: Option<Process>,
+    ) -> Result<(), DriverError> {
+        let group = self.group(id);
+        blocking("end the machine", move || {
+            let recorded = open(process)?;
+            let named = named(&name(&id.label()))?;
+            for machine in recorded.into_iter().chain(named) {
+                pidfd::kill(&machine)?;
+                until_done(|| pidfd::has_exited(&machine))?;
+            }
+            group.map_or(Ok(()), |group| until_done(|| removed(&group)))
+        })
+        .await
+    }
+
+    /// Takes away everything, the record last.
+    pub(crate) async fn remove(&self, id: SandboxId) -> Result<(), DriverError> {
+        self.stop(id).await?;
+        let state = self.records.read(id).ok().flatten();
+        let (layout, records) = (self.layout.clone(), self.records.clone());
+        blocking("remove files and record", move || {
+            layout::remove(&layout.sandbox(id))?;
+            records.remove(id)
+        })
+        .await?;
+        if let Some(state) = state {
+            self.taken.lock().remove(&state.uid);
+        }
+        Ok(())
+    }
+
+    /// Every sandbox that has a record, files, a control group or a network.
+    pub(crate) async fn everything(&self) -> Result<Vec<SandboxId>, DriverError> {
+        let (layout, records) = (self.layout.clone(), self.records.clone());
+        let cgroups = self.cgroups.clone();
+        let mut ids = blocking("list what there is", move || {
+            let mut ids = records.list()?;
+            ids.extend(layout.sandboxes()?);
+            let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
+            let names = names.unwrap_or_default();
+            ids.extend(
+                names
+                    .iter()
+                    .filter_map(|name| name.parse::<SandboxId>().ok()),
+            );
+            Ok(ids)
+        })
+        .await?;
+        if let Some(network) = &self.network {
+            let held = network.list().await;
+            let held = held.map_err(DriverError::step("list networks"))?;
+            ids.extend(held.into_iter().map(|held| held.sandbox));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+}
+
+fn is_gone(live: &Live) -> Result<bool, DriverError> {
+    match live.now() {
+        Now::Runs(machine) => {
+            let gone = pidfd::has_exited(machine.get_ref());
+            gone.map_err(at("look at the machine"))
+        }
+        Now::OnDisk => Ok(false),
+        Now::Gone => Ok(true),
+    }
+}
+
+fn open(process: Option<Process>) -> io::Result<Option<OwnedFd>> {
+    let opened = process.map(|process| process.identity().open());
+    Ok(opened.transpose()?.flatten())
+}
+
+/// Processes of this name: those that a daemon started and died before it wrote that down.
+fn named(name: &str) -> io::Result<Vec<OwnedFd>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        // Gone already: not ours to find.
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if command.split(|&byte| byte == 0).next() == Some(name.as_bytes()) {
+            found.extend(pidfd::open(pid)?);
+        }
+    }
+    Ok(found)
+}
+
+fn removed(group: &Group) -> io::Result<bool> {
+    match group.remove() {
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => group.kill().map(|()| false),
+        done => done.map(|()| true),
+    }
+}
+
+fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let began = Instant::now();
+    while !step()? {
+        if began.elapsed() > KILL_TIMEOUT {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // The kernel tells nobody when a group is empty in its older form.
+        sleep(KILL_POLL);
+    }
+    Ok(())
+}

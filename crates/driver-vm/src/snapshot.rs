@@ -1,0 +1,351 @@
+//! Keeping a sandbox as it is at one instant: its disk, and with it its memory and devices.
+//!
+//! The disk is held still first, from inside, so that all that was written is on it: what is kept can be restored with its memory or without.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use skerry_driver::{DriverError, Extent, Snapshot};
+use skerry_proto::guest::{Call, Freeze, Thaw};
+use skerry_types::{SandboxId, SnapshotId};
+
+use crate::create::{Laps, make_output};
+use crate::driver::VmDriver;
+use crate::error::{at, blocking};
+use crate::keep::Kept;
+use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
+use crate::live::{Live, Now};
+use crate::qmp::Monitor;
+use crate::record::{Process, State};
+use crate::{disk, memory};
+
+/// Writing out takes as long as there is something to write; letting go is at once.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than the devices of any machine of ours take. A QEMU that was taken over could write what it likes.
+const MAX_DEVICES_BYTES: u64 = 16 << 20;
+
+impl VmDriver {
+    /// Does something while nobody writes to the sandbox's disk. One that does not run needs no holding.
+    pub(crate) async fn held_still<T>(
+        &self,
+        id: SandboxId,
+        work: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let Some(live) = self.live(id) else {
+            return work.await;
+        };
+        let _turn = live.turn.lock().await;
+        if !matches!(live.now(), Now::Runs(_)) {
+            return work.await;
+        }
+        self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await?;
+        let done = work.await;
+        self.let_go(id).await;
+        done
+    }
+
+    async fn let_go(&self, id: SandboxId) {
+        if let Err(error) = self.ask(id, Call::Thaw(Thaw {}), PATIENCE).await {
+            tracing::error!(%id, %error, "a sandbox's disk could not be let go on");
+        }
+    }
+
+    /// Keeps a snapshot.
+    pub(crate) async fn keep(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        let state = self.state(id)?;
+        let folder = self.layout.snapshot(snapshot);
+        layout::make_new(&folder).map_err(at("make the snapshot's folder"))?;
+        let kept = match extent {
+            Extent::Files => self.keep_files(id, &folder).await,
+            Extent::Memory => self.keep_all(id, &state, &folder).await,
+        };
+        let done = match kept {
+            Ok((held, laps)) => finish(&folder, extent, state, held, laps),
+            Err(error) => Err(error),
+        };
+        if done.is_err()
+            && let Err(error) = layout::remove(&folder)
+        {
+            tracing::warn!(%snapshot, %error, "a snapshot that could not be made left something; it is listed");
+        }
+        done
+    }
+
+    async fn keep_files(
+        &self,
+        id: SandboxId,
+        folder: &Path,
+    ) -> Result<(Duration, Laps), DriverError> {
+        let mut laps = Laps::start();
+        let (from, to) = (self.layout.sandbox(id).join(DISK), folder.join(DISK));
+        let began = Instant::now();
+        let copy = blocking("copy the disk", move || disk::copy(&from, &to, 0o400));
+        self.held_still(id, copy).await?;
+        laps.lap("disk");
+        Ok((began.elapsed(), laps))
+    }
+
+    async fn keep_all(
+        &self,
+        id: SandboxId,
+        state: &State,
+        folder: &Path,
+    ) -> Result<(Duration, Laps), DriverError> {
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let _turn = live.turn.lock().await;
+        let own = self.layout.sandbox(id);
+        match live.now() {
+            Now::Gone => Err(DriverError::NotRunning(id)),
+            Now::OnDisk => copy_kept(own, folder.to_owned()).await,
+            Now::Runs(_) => {
+                let kept = self.keep_running(id, state, folder).await?;
+                self.let_go(id).await;
+                Ok(kept)
+            }
+        }
+    }
+
+    /// Keeps a machine that runs, and lets it run on. Its disk is still held after that.
+    async fn keep_running(
+        &self,
+        id: SandboxId,
+        state: &State,
+        folder: &Path,
+    ) -> Result<(Duration, Laps), DriverError> {
+        let mut laps = Laps::start();
+        let process = state.process.ok_or(DriverError::NotRunning(id))?;
+        let own = self.layout.sandbox(id);
+        // What the machine began with is on disk already, and most of what it has.
+        let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
+        let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o400)).await?;
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        let mut monitor = Monitor::connect(&place).await?;
+        laps.lap("memory it began with");
+        let began = Instant::now();
+        let frozen = self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await;
+        laps.lap("hold the disk");
+        let kept = match frozen {
+            Ok(_) => {
+                self.stand_still(&mut monitor, process, state, folder, memory, &mut laps)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        // Whatever happened: it goes on.
+        let going = monitor.go_on().await;
+        let held = began.elapsed();
+        if kept.is_err() {
+            self.let_go(id).await;
+        }
+        kept.and(going).map(|()| (held, laps))
+    }
+
+    /// The part for which the processors stand.
+    async fn stand_still(
+        &self,
+        monitor: &mut Monitor,
+        process: Process,
+        state: &State,
+        folder: &Path,
+        memory: File,
+        laps: &mut Laps,
+    ) -> Result<(), DriverError> {
+        monitor.stop().await?;
+        monitor.save_devices("/m/devices.out").await?;
+        laps.lap("devices");
+        let bytes = state.shape.memory_bytes();
+        blocking("save the memory", move || {
+            memory::save_changes(process.pid, bytes, &memory)
+        })
+        .await?;
+        laps.lap("memory");
+        let own = self.layout.sandbox(state.spec.id);
+        let (folder, uid) = (folder.to_owned(), state.uid);
+        blocking("copy disk and devices", move || {
+            disk::copy(&own.join(DISK), &folder.join(DISK), 0o400)?;
+            keep_devices(&own, &folder, uid)
+        })
+        .await?;
+        laps.lap("disk");
+        Ok(())
+    }
+
+    /// Pauses: keeps the machine in its own folder, and ends it.
+    pub(crate) async fn to_disk(&self, id: SandboxId) -> Result<(), DriverError> {
+        let state = self.state(id)?;
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let _turn = live.turn.lock().await;
+        match live.now() {
+            Now::OnDisk => return Ok(()),
+            Now::Gone => return Err(DriverError::NotRunning(id)),
+            Now::Runs(_) => {}
+        }
+        let paused = paused_folder(&self.layout.sandbox(id));
+        let folder = paused.clone();
+        blocking("make a folder", move || {
+            layout::remove(&folder)?;
+            layout::make_new(&folder)
+        })
+        .await?;
+        self.pause_into(id, &live, state, &paused).await
+    }
+
+    async fn pause_into(
+        &self,
+        id: SandboxId,
+        live: &Live,
+        mut state: State,
+        paused: &Path,
+    ) -> Result<(), DriverError> {
+        let process = state.process.ok_or(DriverError::NotRunning(id))?;
+        let own = self.layout.sandbox(id);
+        let (from, to) = (own.join(MEMORY), paused.join(MEMORY));
+        let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        let mut monitor = Monitor::connect(&place).await?;
+        self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await?;
+        let (folder, uid, bytes) = (paused.to_owned(), state.uid, state.shape.memory_bytes());
+        let stand = async {
+            monitor.stop().await?;
+            monitor.save_devices("/m/devices.out").await?;
+            blocking("save the memory", move || {
+                memory::save_changes(process.pid, bytes, &memory)?;
+                memory.sync_all()?;
+                File::open(own.join(DISK))?.sync_all()?;
+                keep_devices(&own, &folder, uid)
+            })
+            .await
+        };
+        if let Err(error) = stand.await {
+            let _runs_on = monitor.go_on().await;
+            self.let_go(id).await;
+            return Err(error);
+        }
+        state.on_disk = true;
+        self.records
+            .write(id, &state)
+            .map_err(at("write the record"))?;
+        live.becomes(Now::OnDisk);
+        live.cut();
+        self.end_machine(id, Some(process)).await?;
+        self.settle_paused(id, &mut state).await
+    }
+
+    /// Resumes: as after a restore, on the same disk.
+    pub(crate) async fn from_disk(&self, id: SandboxId) -> Result<(), DriverError> {
+        let mut state = self.state(id)?;
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let _turn = live.turn.lock().await;
+        match live.now() {
+            Now::Runs(_) => return Ok(()),
+            Now::Gone => return Err(DriverError::NotRunning(id)),
+            Now::OnDisk => {}
+        }
+        if let Err(error) = self.wake(id, &mut state).await {
+            // It is as whole on disk as it was.
+            self.end_machine(id, None).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn wake(&self, id: SandboxId, state: &mut State) -> Result<(), DriverError> {
+        let (folder, uid) = (self.layout.sandbox(id), state.uid);
+        blocking("make room for devices", move || make_output(&folder, uid)).await?;
+        let netns = self.netns(&state.spec).await?;
+        state.facts.address = netns.as_ref().and_then(|netns| netns.address);
+        let who = crate::create::identity(&state.spec, netns.as_ref());
+        let begin = crate::machine::Begin::Restore;
+        let started = self.launch(state, begin, netns).await?;
+        self.first_words(id, Call::Renew(who), &started).await?;
+        self.remember(state, started.process, started.pidfd)
+    }
+
+    /// Puts memory and devices of a paused machine, which has ended, in place of those it began with. Again: fine.
+    pub(crate) async fn settle_paused(
+        &self,
+        id: SandboxId,
+        state: &mut State,
+    ) -> Result<(), DriverError> {
+        let own = self.layout.sandbox(id);
+        let paused = paused_folder(&own);
+        blocking("put the machine in place", move || {
+            if !paused.is_dir() {
+                return Ok(());
+            }
+            for name in [MEMORY, DEVICES] {
+                match fs::rename(paused.join(name), own.join(name)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            fs::remove_dir(paused)
+        })
+        .await?;
+        state.process = None;
+        self.records
+            .write(id, state)
+            .map_err(at("write the record"))
+    }
+}
+
+/// Where a machine is while it is paused and has not ended yet.
+fn paused_folder(own: &Path) -> PathBuf {
+    own.join("paused")
+}
+
+/// Copies what is whole on disk already.
+async fn copy_kept(own: PathBuf, folder: PathBuf) -> Result<(Duration, Laps), DriverError> {
+    let mut laps = Laps::start();
+    blocking("copy the machine", move || {
+        for name in [DISK, MEMORY, DEVICES] {
+            disk::copy(&own.join(name), &folder.join(name), 0o444)?;
+        }
+        Ok(())
+    })
+    .await?;
+    laps.lap("copy");
+    Ok((Duration::ZERO, laps))
+}
+
+/// Takes what QEMU wrote, and leaves an empty file for the next time.
+fn keep_devices(own: &Path, folder: &Path, uid: u32) -> io::Result<()> {
+    let output = own.join(DEVICES_OUT);
+    if fs::symlink_metadata(&output)?.len() > MAX_DEVICES_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let devices = disk::copy(&output, &folder.join(DEVICES), 0o444)?;
+    devices.sync_all()?;
+    make_output(own, uid)
+}
+
+fn finish(
+    folder: &Path,
+    extent: Extent,
+    state: State,
+    held: Duration,
+    laps: Laps,
+) -> Result<Snapshot, DriverError> {
+    let kept = Kept {
+        extent,
+        shape: state.shape,
+        spec: state.spec,
+    };
+    let step = || at("write down the snapshot");
+    kept.write(folder).map_err(step())?;
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).map_err(step())? {
+        let meta = entry.and_then(|entry| entry.metadata()).map_err(step())?;
+        bytes += meta.blocks() * 512;
+    }
+    let steps = laps.steps();
+    Ok(Snapshot { held, bytes, steps })
+}

@@ -1,0 +1,168 @@
+//! What sandboxes share: base disks, blank disks, and a machine of each shape that has booted and waits to be told who it is.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skerry_driver::{DriverError, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_proto::guest::{Call, Ping};
+use skerry_types::{Resources, SandboxId};
+
+use crate::base::Base;
+use crate::create::make_output;
+use crate::disk;
+use crate::driver::VmDriver;
+use crate::engine::digest;
+use crate::error::{at, blocking};
+use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
+use crate::machine::{Begin, Shape};
+use crate::memory;
+use crate::qmp::Monitor;
+
+/// A machine that translates its kernel's instructions beside busy others takes a while.
+const BOOT_PATIENCE: Duration = Duration::from_secs(120);
+/// Templates that are kept; sandboxes that began with one that is not go on with what they have of it.
+const MAX_TEMPLATES: usize = 16;
+/// The disk of a machine that has none to write.
+const NO_DISK_BYTES: u64 = 1 << 20;
+
+impl VmDriver {
+    /// The base disk of an image, made if it is missing.
+    pub(crate) async fn base(&self, spec: &Spec) -> Result<Base, DriverError> {
+        let (rootfs, layout) = (spec.rootfs.clone(), self.layout.clone());
+        let base = blocking("look at the image", move || Base::of(&rootfs)).await?;
+        if layout.base(&base.key).is_file() {
+            return Ok(base);
+        }
+        let _one_at_a_time = self.making.lock().await;
+        let launcher = self.launcher.clone();
+        blocking("make the base disk", move || {
+            base.make(&layout, &launcher).map(|()| base)
+        })
+        .await
+    }
+
+    /// A formatted disk of this size.
+    pub(crate) async fn blank(&self, mib: u32) -> Result<PathBuf, DriverError> {
+        let path = self.layout.blank(mib);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let _one_at_a_time = self.making.lock().await;
+        blocking("format a disk", move || {
+            if !path.is_file() {
+                disk::format(&path, mib.into())?;
+            }
+            Ok(path)
+        })
+        .await
+    }
+
+    /// The folder of a machine of this shape, booted if there is none.
+    pub(crate) async fn template(&self, shape: &Shape) -> Result<PathBuf, DriverError> {
+        let text = serde_json::to_vec(shape).map_err(DriverError::step("name the template"))?;
+        let folder = self.layout.template(&digest(&[&text]));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let _one_at_a_time = self.making.lock().await;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        self.forget_old_templates().await?;
+        let spec = nobody(shape);
+        self.begin_record(spec.id)?;
+        let booted = self.boot(&spec, shape, &folder).await;
+        let removed = self.remove(spec.id).await;
+        booted.and(removed).map(|()| folder)
+    }
+
+    /// Boots a machine that is no sandbox, and keeps it.
+    async fn boot(&self, spec: &Spec, shape: &Shape, into: &Path) -> Result<(), DriverError> {
+        let state = self.new_state(spec, shape.clone())?;
+        self.records
+            .write(spec.id, &state)
+            .map_err(at("write the record"))?;
+        let own = self.layout.sandbox(spec.id);
+        layout::make_new(&own).map_err(at("make the template's folder"))?;
+        let (folder, uid, bytes) = (own.clone(), state.uid, shape.memory_bytes());
+        blocking("place the template", move || {
+            File::create(folder.join(MEMORY))?.set_len(bytes)?;
+            fs::set_permissions(folder.join(MEMORY), fs::Permissions::from_mode(0o444))?;
+            let disk = folder.join(DISK);
+            File::create(&disk)?.set_len(NO_DISK_BYTES)?;
+            std::os::unix::fs::chown(disk, Some(uid), Some(uid))?;
+            make_output(&folder, uid)
+        })
+        .await?;
+        let netns = self.netns(spec).await?;
+        let started = self.launch(&state, Begin::Boot, netns).await?;
+        let pid = started.process.pid;
+        let mut state = state;
+        let ready = self.ask(spec.id, Call::Ping(Ping {}), BOOT_PATIENCE).await;
+        ready.map_err(|error| {
+            let said = std::io::Error::other(format!("{error}; QEMU says: {}", started.log.text()));
+            DriverError::step("boot the machine")(said)
+        })?;
+        self.remember(&mut state, started.process, started.pidfd)?;
+        let place = self.records.place(spec.id).map_err(at("open the record"))?;
+        let mut monitor = Monitor::connect(&place).await?;
+        monitor.stop().await?;
+        monitor.save_devices("/m/devices.out").await?;
+        let into = into.to_owned();
+        blocking("keep the machine", move || publish(&own, &into, pid, bytes)).await
+    }
+
+    async fn forget_old_templates(&self) -> Result<(), DriverError> {
+        let folder = self.layout.templates();
+        blocking("remove old templates", move || {
+            let mut all = Vec::new();
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                all.push((entry.metadata()?.modified()?, entry.path()));
+            }
+            all.sort_unstable();
+            let too_many = (all.len() + 1).saturating_sub(MAX_TEMPLATES);
+            for (_, path) in all.into_iter().take(too_many) {
+                layout::remove(&path)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Writes a machine that stands still to where it will be found, by one rename.
+fn publish(own: &Path, into: &Path, pid: u32, bytes: u64) -> std::io::Result<()> {
+    let new = into.with_extension("new");
+    layout::remove(&new)?;
+    layout::make_new(&new)?;
+    let memory = disk::copy(&own.join(MEMORY), &new.join(MEMORY), 0o444)?;
+    memory::save_changes(pid, bytes, &memory)?;
+    disk::copy(&own.join(DEVICES_OUT), &new.join(DEVICES), 0o444)?;
+    fs::rename(new, into)
+}
+
+/// Who a machine is that has booted and was told nothing.
+fn nobody(shape: &Shape) -> Spec {
+    Spec {
+        id: SandboxId::new(),
+        resources: Resources {
+            vcpus: shape.vcpus,
+            memory_mb: shape.memory_mb,
+            ..Resources::FREE_FORM
+        },
+        rootfs: Rootfs {
+            layers: Vec::new(),
+            binds: Vec::new(),
+        },
+        privilege: Privilege::Restricted,
+        network: if shape.network {
+            NetworkMode::Nat
+        } else {
+            NetworkMode::None
+        },
+        hostname: "template".to_owned(),
+    }
+}

@@ -1,0 +1,135 @@
+//! A driver over a fresh folder.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skerry_driver::{NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver_vm::{Options, Tools, VmDriver};
+use skerry_net::Network;
+use skerry_storage::Storage;
+use skerry_sys::cgroup::Cgroups;
+use skerry_sys::mount;
+use skerry_types::{Resources, SandboxId};
+
+use crate::image;
+
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_skerry-vm-helper");
+
+/// See the module.
+pub(crate) struct Bed {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) folder: PathBuf,
+    pub(crate) cgroup_parent: String,
+    tools: Tools,
+}
+
+/// Runs a test over a new folder, on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
+    let Some(tools) = tools() else {
+        println!("left out: run scripts/tools.sh qemu kernel first");
+        return;
+    };
+    if !rustix::process::geteuid().is_root() {
+        println!("left out: driver vm needs root");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    mount::own_namespace().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async { body(Bed::at(folder.path(), tools)).await });
+}
+
+/// Where `scripts/tools.sh` put them.
+fn tools() -> Option<Tools> {
+    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let folder = cache.unwrap_or_else(home).join("skerry/tools");
+    let (qemu, kernel) = (folder.join("qemu"), folder.join("kernel"));
+    (qemu.is_dir() && kernel.is_dir()).then_some(Tools { qemu, kernel })
+}
+
+impl Bed {
+    fn at(folder: &Path, tools: Tools) -> Self {
+        let data = folder.join("data");
+        fs::create_dir(&data).unwrap();
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
+        Self {
+            storage: Arc::new(storage),
+            folder: folder.to_owned(),
+            cgroup_parent: format!("skerry/test-vm-{name}"),
+            tools,
+        }
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub(crate) async fn driver(&self, network: Option<Network>) -> VmDriver {
+        let options = Options {
+            data_dir: self.data(),
+            agent: skerry_agent_bin::AGENT,
+            guest: skerry_agent_bin::GUEST,
+            launcher_command: vec![OsString::from(HELPER)],
+            tools: self.tools.clone(),
+            storage: Arc::clone(&self.storage),
+            network,
+            cgroup_parent: self.cgroup_parent.clone(),
+            first_uid: Options::FIRST_UID,
+        };
+        VmDriver::new(options).await.unwrap()
+    }
+
+    /// A gateway of this bed's own. To be stopped.
+    pub(crate) async fn network(&self) -> Network {
+        let options = skerry_net::Options {
+            command: vec![HELPER.into(), "gateway".into()],
+            dir: self.folder.join("network"),
+            config: skerry_net::Config::default(),
+        };
+        Network::start(options).await.unwrap()
+    }
+
+    pub(crate) fn rootfs() -> Rootfs {
+        Rootfs {
+            layers: vec![image::folder()],
+            binds: Vec::new(),
+        }
+    }
+
+    pub(crate) fn spec() -> Spec {
+        Spec {
+            id: SandboxId::new(),
+            resources: Resources::FREE_FORM,
+            rootfs: Self::rootfs(),
+            privilege: Privilege::Restricted,
+            network: NetworkMode::None,
+            hostname: "island".to_owned(),
+        }
+    }
+}
+
+/// A test that failed half-way leaves machines; the host must not keep them.
+impl Drop for Bed {
+    fn drop(&mut self) {
+        let Ok(groups) = Cgroups::open(&self.cgroup_parent) else {
+            return;
+        };
+        for group in groups.names().unwrap_or_default() {
+            let group = groups.group(&group);
+            while group
+                .remove()
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::ResourceBusy)
+            {
+                drop(group.kill());
+            }
+        }
+        drop(groups.close());
+    }
+}
