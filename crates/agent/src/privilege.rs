@@ -25,14 +25,22 @@ const AGENT: CapabilitySet = CapabilitySet::SETUID
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::DAC_OVERRIDE);
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(NAMES);
+/// To rename a copy, where the launcher leaves that to the agent. Never for anybody it starts.
+const NAMES: CapabilitySet = CapabilitySet::SYS_ADMIN;
 
 /// Gives up what the level does not need. Before any thread is started: capabilities belong to threads.
 pub(crate) fn confine_agent(level: Level) -> io::Result<()> {
-    if level == Level::Root {
-        return Ok(());
-    }
     let mut own = capabilities(None)?;
+    if level == Level::Root {
+        return if own.effective.contains(NAMES) {
+            // What is not in the bounding set is lost at exec.
+            Ok(remove_capability_from_bounding_set(NAMES)?)
+        } else {
+            Ok(())
+        };
+    }
     // Without SETPCAP the bounding set stays; no_new_privs then keeps it out of reach of children.
     if own.effective.contains(CapabilitySet::SETPCAP) {
         empty_bounding_set()?;

@@ -33,9 +33,8 @@ pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
         set_clock(renew.wall_clock_ns)?;
         add_entropy(entropy)?;
         renew_boot_id(entropy)?;
-        rustix::system::sethostname(renew.hostname.as_bytes())
-            .doing("set the host name", Path::new("/"))?;
     }
+    renew_hostname(&renew.hostname)?;
     renew_machine_id(entropy)?;
     renew_ssh_host_keys()
 }
@@ -96,6 +95,14 @@ fn renew_boot_id(entropy: &[u8]) -> Result<(), FileError> {
     mount_bind(own, boot_id).doing("replace", boot_id)?;
     // The mount keeps it.
     fs::remove_file(own).doing("remove", own)
+}
+
+/// Only where whoever made the copy has not seen to it.
+fn renew_hostname(name: &str) -> Result<(), FileError> {
+    if rustix::system::uname().nodename().to_bytes() == name.as_bytes() {
+        return Ok(());
+    }
+    rustix::system::sethostname(name.as_bytes()).doing("set the host name", Path::new("/"))
 }
 
 /// Only where the image has one.

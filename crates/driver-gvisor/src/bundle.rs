@@ -13,8 +13,8 @@ const AGENT_FOLDER: &str = "/.skerry";
 /// The agent's program in there.
 pub(crate) const PROGRAM: &str = "agent";
 
-/// To become users, to signal them and to keep their files; and to give up all else.
-const RESTRICTED: [&str; 8] = [
+/// To become users, to signal them and to keep their files; to rename a copy; and to give up all else.
+const RESTRICTED: [&str; 9] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
@@ -23,9 +23,10 @@ const RESTRICTED: [&str; 8] = [
     "CAP_SETGID",
     "CAP_SETUID",
     "CAP_SETPCAP",
+    "CAP_SYS_ADMIN",
 ];
-/// What uid 0 inside can do at level root.
-const ROOT: [&str; 12] = [
+/// What uid 0 inside can do at level root. The last one is the agent's alone.
+const ROOT: [&str; 13] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
@@ -38,6 +39,7 @@ const ROOT: [&str; 12] = [
     "CAP_SYS_CHROOT",
     "CAP_AUDIT_WRITE",
     "CAP_SETFCAP",
+    "CAP_SYS_ADMIN",
 ];
 
 /// The description of one sandbox.
@@ -47,7 +49,10 @@ pub(crate) fn describe(spec: &Spec, first_id: u32, has_netns: bool) -> Value {
     if !has_netns {
         namespaces.push("network");
     }
-    let namespaces: Vec<Value> = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
+    let namespaces: Vec<Value> = namespaces
+        .iter()
+        .map(|kind| json!({ "type": kind }))
+        .collect();
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
@@ -97,7 +102,13 @@ fn mounts(spec: &Spec) -> Vec<Value> {
             "options": ["ro", "rbind", "nosuid", "nodev"],
         })
     };
-    mounts.extend(spec.rootfs.binds.iter().enumerate().map(|(number, bind)| shown(number, bind)));
+    mounts.extend(
+        spec.rootfs
+            .binds
+            .iter()
+            .enumerate()
+            .map(|(number, bind)| shown(number, bind)),
+    );
     mounts.push(json!({
         "destination": AGENT_FOLDER, "type": "bind", "source": stage::inside(),
         "options": ["ro", "rbind", "nosuid", "nodev"],

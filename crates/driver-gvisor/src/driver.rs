@@ -11,17 +11,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use skerry_driver::{AgentLink, Capabilities, Driver, DriverError, Instance, Isolation, Spec, Stats};
+use skerry_driver::{
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
+    Stats,
+};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_sys::idmap::Ids;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 
+use crate::call::RESTORES;
+use crate::freeze::freeze;
 use crate::link::Exchange;
 use crate::options::Options;
 use crate::record::{Records, State};
+use crate::snapshots::Snapshots;
 use crate::start::Source;
 use crate::tool::Tool;
 
@@ -44,6 +51,9 @@ pub struct GvisorDriver {
     pub(crate) cgroups: Cgroups,
     pub(crate) cgroup_parent: String,
     pub(crate) records: Records,
+    pub(crate) snapshots: Snapshots,
+    /// A place for each restore under way.
+    pub(crate) restores: Semaphore,
     /// The agent's program, once for all sandboxes.
     pub(crate) agent: PathBuf,
     pub(crate) first_id: u32,
@@ -68,10 +78,14 @@ impl GvisorDriver {
     /// [`DriverError::Unsupported`] says what is missing here: it needs root and control groups.
     pub async fn new(options: Options) -> Result<Self, DriverError> {
         if Ids::own().map_err(DriverError::step("look at its own ids"))? != Ids::All {
-            return Err(missing("needs the machine's root, to map users and enter networks"));
+            return Err(missing(
+                "needs the machine's root, to map users and enter networks",
+            ));
         }
         if options.data_dir.as_os_str().len() > MAX_DATA_DIR_BYTES {
-            let text = format!("needs a data folder whose path is no longer than {MAX_DATA_DIR_BYTES} bytes");
+            let text = format!(
+                "needs a data folder whose path is no longer than {MAX_DATA_DIR_BYTES} bytes"
+            );
             return Err(missing(&text));
         }
         let cgroups = Cgroups::open(&options.cgroup_parent)
@@ -85,12 +99,18 @@ impl GvisorDriver {
         let agent = records
             .keep_agent(options.agent)
             .map_err(DriverError::step("keep the agent"))?;
+        let snapshots = options.storage.own_folder("gvisor-snapshots");
+        let snapshots = snapshots.map_err(DriverError::step("open the snapshots"))?;
         let storage = options
             .storage
             .facts()
             .map_err(DriverError::step("look at the storage"))?;
         let mut notes: Vec<String> = NOTES.map(str::to_owned).into();
-        notes.push(format!("runsc {} on {}", options.tool.version(), options.tool.platform()));
+        notes.push(format!(
+            "runsc {} on {}",
+            options.tool.version(),
+            options.tool.platform()
+        ));
         let nat = nat(options.network.as_ref(), &mut notes).await?;
         notes.extend(storage.why_not_better.clone());
         let capabilities = Capabilities {
@@ -99,8 +119,8 @@ impl GvisorDriver {
             rootless: false,
             pause: true,
             pause_to_disk: false,
-            file_snapshot: false,
-            memory_snapshot: false,
+            file_snapshot: true,
+            memory_snapshot: true,
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
             limits: true,
@@ -120,21 +140,13 @@ impl GvisorDriver {
             cgroups,
             cgroup_parent: options.cgroup_parent,
             records,
+            snapshots: Snapshots::new(snapshots),
+            restores: Semaphore::new(RESTORES),
             agent,
             first_id: options.first_id,
             taken: Mutex::new(taken),
             live: Mutex::default(),
         })
-    }
-
-    /// Gives back what it holds on the host beside sandboxes: nothing of it stays while there are none. `false`: there are some.
-    pub async fn release(&self) -> Result<bool, DriverError> {
-        if !self.list().await?.is_empty() {
-            return Ok(false);
-        }
-        let closed = self.cgroups.clone().close();
-        closed.map_err(DriverError::step("remove the driver's control group"))?;
-        Ok(true)
     }
 
     pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
@@ -164,7 +176,7 @@ impl GvisorDriver {
             let _only_one = live.freezing.lock();
             // In this order a crash in between leaves one that the next adoption brings in line.
             records.write(id, &state)?;
-            crate::start::freeze(&group, paused)
+            freeze(&group, paused)
         })
         .await
     }
@@ -220,7 +232,9 @@ impl Driver for GvisorDriver {
             link = live.exchange.connect() => link,
             _gone = live.gone() => return Err(DriverError::NotRunning(id)),
         };
-        Ok(Box::new(link.map_err(DriverError::step("wait for the agent to dial"))?))
+        Ok(Box::new(link.map_err(DriverError::step(
+            "wait for the agent to dial",
+        ))?))
     }
 
     async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
@@ -260,6 +274,28 @@ impl Driver for GvisorDriver {
         self.set_paused(id, false).await
     }
 
+    async fn snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        self.keep(id, snapshot, extent).await
+    }
+
+    async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {
+        self.start(spec, self.source_of(from, spec)?).await
+    }
+
+    async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+        self.forget(snapshot).await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {
+        let snapshots = self.snapshots.clone();
+        blocking("list snapshots", move || snapshots.list()).await
+    }
+
     async fn kill(&self, id: SandboxId) -> Result<(), DriverError> {
         if !self.records.exists(id) {
             return Err(DriverError::NotFound(id));
@@ -274,6 +310,15 @@ impl Driver for GvisorDriver {
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
         let records = self.records.clone();
         blocking("list what there is", move || records.list()).await
+    }
+
+    async fn release(&self) -> Result<bool, DriverError> {
+        if !self.list().await?.is_empty() {
+            return Ok(false);
+        }
+        let closed = self.cgroups.clone().close();
+        closed.map_err(DriverError::step("remove the driver's control group"))?;
+        Ok(true)
     }
 }
 

@@ -16,7 +16,11 @@ pub(crate) const KEEP_TMP: &str = ".skerry";
 
 /// Writes them.
 pub(crate) fn write(volume: &Volume, spec: &Spec, netns: Option<&Netns>) -> io::Result<()> {
-    let upper = open(volume.upper(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let upper = open(
+        volume.upper(),
+        OFlags::PATH | OFlags::DIRECTORY,
+        Mode::empty(),
+    )?;
     if let Some(etc) = folder(&upper, "etc", 0o755)? {
         for (name, content) in files(spec, netns) {
             file(&etc, name, &content)?;

@@ -14,14 +14,18 @@
 #![warn(missing_docs)]
 
 mod bundle;
+mod call;
 mod driver;
 mod etc;
+mod freeze;
+mod laps;
 pub mod launch;
 mod link;
 mod options;
 mod processes;
 mod record;
 mod remove;
+mod snapshots;
 mod start;
 mod tool;
 

@@ -7,7 +7,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,30 +18,40 @@ use crate::record::Place;
 /// The socket's name in the folder that is shown inside.
 pub(crate) const SOCKET: &str = "link";
 /// An agent that does not let go of its link for so long does nothing any more.
-const LET_GO: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+const LET_GO: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 
 /// A socket that one agent dials.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    /// Held while a link is waited for.
-    listener: tokio::sync::Mutex<UnixListener>,
+    inside: PathBuf,
+    /// Whose files the agent's are, on the host.
+    owner: u32,
+    /// `None` while no link may be. Held while one is waited for.
+    listener: tokio::sync::Mutex<Option<UnixListener>>,
     /// Dialled, and wanted by nobody yet.
     waiting: Mutex<Option<UnixStream>>,
     /// Our end of the link in use.
     current: Mutex<Option<StdStream>>,
 }
 
+/// While this lives there is no link and none can begin.
+#[derive(Debug)]
+pub(crate) struct Closed<'a> {
+    exchange: &'a Exchange,
+    listener: tokio::sync::MutexGuard<'a, Option<UnixListener>>,
+}
+
 impl Exchange {
-    /// Listens in this folder, in the place of whoever did before. `owner` alone may dial.
-    pub(crate) fn open(inside: &Path, owner: u32) -> io::Result<Self> {
-        let place = Place::open(inside)?;
-        let path = place.join(SOCKET);
-        close(inside)?;
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        chown(&path, Some(owner), Some(owner))?;
+    /// Listens in this folder, in the place of whoever did before.
+    pub(crate) fn open(inside: PathBuf, owner: u32) -> io::Result<Self> {
+        let listener = listen(&inside, owner)?;
         Ok(Self {
-            listener: tokio::sync::Mutex::new(listener),
+            inside,
+            owner,
+            listener: tokio::sync::Mutex::new(Some(listener)),
             waiting: Mutex::default(),
             current: Mutex::default(),
         })
@@ -49,7 +59,8 @@ impl Exchange {
 
     /// Until the agent has dialled for the first time.
     pub(crate) async fn dialled(&self) -> io::Result<()> {
-        let stream = self.listener.lock().await.accept().await?.0;
+        let listener = self.listener.lock().await;
+        let stream = accept(listener.as_ref()).await?;
         *self.waiting.lock() = Some(stream);
         Ok(())
     }
@@ -62,7 +73,7 @@ impl Exchange {
             Some(stream) => stream,
             None => {
                 self.hang_up()?;
-                listener.accept().await?.0
+                accept(listener.as_ref()).await?
             }
         };
         let stream = stream.into_std()?;
@@ -78,32 +89,68 @@ impl Exchange {
     }
 
     /// Ends the link and lets no other begin: when this returns, the sandbox holds none. The agent has to run for that.
-    pub(crate) fn cut(self, inside: &Path) -> io::Result<()> {
-        let listener = self.listener.into_inner();
-        close(inside)?;
+    pub(crate) async fn close(&self) -> io::Result<Closed<'_>> {
+        let mut listener = self.listener.lock().await;
+        take_away(&self.inside)?;
         let mut links: Vec<StdStream> = Vec::new();
-        links.extend(self.current.into_inner());
-        links.extend(self.waiting.into_inner().map(UnixStream::into_std).transpose()?);
-        let listener = listener.into_std()?;
-        while let Ok((stream, _)) = listener.accept() {
-            links.push(stream);
-        }
-        drop(listener);
-        links.into_iter().try_for_each(|link| {
-            ended(link.shutdown(Shutdown::Write))?;
-            let link = OwnedFd::from(link);
-            // Hung up by the other side: what it said last can still be read by whoever has the link.
-            let mut other_end = [PollFd::new(&link, PollFlags::empty())];
-            match poll(&mut other_end, Some(&LET_GO))? {
-                0 => Err(io::ErrorKind::TimedOut.into()),
-                _ => Ok(()),
+        links.extend(self.current.lock().take());
+        let waiting = self.waiting.lock().take();
+        links.extend(waiting.map(UnixStream::into_std).transpose()?);
+        if let Some(listener) = listener.take() {
+            // It does not block, and nobody new finds it.
+            let listener = listener.into_std()?;
+            while let Ok((stream, _)) = listener.accept() {
+                links.push(stream);
             }
-        })
+        }
+        let closed = Closed {
+            exchange: self,
+            listener,
+        };
+        let let_go = tokio::task::spawn_blocking(move || links.into_iter().try_for_each(let_go));
+        match let_go.await.map_err(io::Error::other).flatten() {
+            Ok(()) => Ok(closed),
+            Err(error) => closed.reopen().and(Err(error)),
+        }
+    }
+}
+
+impl Closed<'_> {
+    /// Lets the agent dial again.
+    pub(crate) fn reopen(mut self) -> io::Result<()> {
+        *self.listener = Some(listen(&self.exchange.inside, self.exchange.owner)?);
+        Ok(())
+    }
+}
+
+fn listen(inside: &Path, owner: u32) -> io::Result<UnixListener> {
+    take_away(inside)?;
+    let place = Place::open(inside)?;
+    let path = place.join(SOCKET);
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    chown(&path, Some(owner), Some(owner))?;
+    Ok(listener)
+}
+
+async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
+    let listener = listener.ok_or(io::ErrorKind::NotConnected)?;
+    Ok(listener.accept().await?.0)
+}
+
+/// Hangs up, and waits until the other side has: what it said last can still be read by whoever has the link.
+fn let_go(link: StdStream) -> io::Result<()> {
+    ended(link.shutdown(Shutdown::Write))?;
+    let link = OwnedFd::from(link);
+    let mut other_end = [PollFd::new(&link, PollFlags::empty())];
+    match poll(&mut other_end, Some(&LET_GO))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
     }
 }
 
 /// Takes the socket away from the folder.
-fn close(inside: &Path) -> io::Result<()> {
+fn take_away(inside: &Path) -> io::Result<()> {
     match std::fs::remove_file(inside.join(SOCKET)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -9,7 +9,7 @@ use skerry_sys::pidfd;
 use skerry_types::SandboxId;
 
 use crate::driver::{GvisorDriver, blocking};
-use crate::processes::{self, until_done};
+use crate::processes::until_done;
 
 impl GvisorDriver {
     /// Ends every process and gives back all but the files and the record.
@@ -47,19 +47,18 @@ impl GvisorDriver {
     async fn kill_processes(&self, id: SandboxId) -> Result<(), DriverError> {
         let live = self.live.lock().remove(&id);
         let group = self.group(id);
-        let root = self.records.folder(id).root();
         if let Some(live) = &live {
             pidfd::kill(live.pidfd.get_ref()).map_err(DriverError::step("kill the sentry"))?;
             // A frozen process dies when it thaws.
-            group.kill().map_err(DriverError::step("kill the control group"))?;
-            live.gone().await.map_err(DriverError::step("wait for the sentry"))?;
+            group
+                .kill()
+                .map_err(DriverError::step("kill the control group"))?;
+            live.gone()
+                .await
+                .map_err(DriverError::step("wait for the sentry"))?;
         }
-        blocking("kill its processes", move || {
-            until_done(|| emptied(&group))?;
-            // A launcher that has not entered the group yet, and calls about the sandbox.
-            processes::kill_root(&root)
-        })
-        .await
+        // A launcher that has not entered the group yet finds none when it wants to.
+        blocking("kill its processes", move || until_done(|| emptied(&group))).await
     }
 
     fn forget_sentry(&self, id: SandboxId) -> Result<(), DriverError> {

@@ -1,34 +1,30 @@
 //! Making a sandbox: its record, group, volume and network, then the launcher, which becomes `runsc`.
 
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-use std::{fs, process};
 
 use parking_lot::Mutex;
-use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec, Step};
+use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::{Group, Limits};
+use skerry_sys::cgroup::Limits;
 use skerry_sys::idmap::RANGE;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
-use skerry_types::SandboxId;
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
-use tokio::time::timeout;
+use skerry_types::{SandboxId, SnapshotId};
 
 use crate::bundle::{self, PROGRAM};
 use crate::driver::{GvisorDriver, Live, blocking};
 use crate::etc;
-use crate::launch::{MAX_TREES, Request, Way};
+use crate::freeze::Frozen;
+use crate::laps::Laps;
+use crate::launch::MAX_TREES;
 use crate::link::Exchange;
-use crate::record::{Folder, Sentry, State};
+use crate::record::{Sentry, State};
+use crate::snapshots::volume_of;
 
 const MIB: u64 = 1024 * 1024;
 /// What the sentry and the gofer need beside what the sandbox has.
@@ -36,14 +32,8 @@ const KERNEL_BYTES: u64 = 96 * MIB;
 /// Threads of the host for each of the sandbox's, and those of the sentry and the gofer themselves.
 const THREADS_EACH: u64 = 4;
 const KERNEL_THREADS: u64 = 256;
-/// `runsc` needs a fraction of a second; on a busy machine more.
-const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
-const MAX_SAID: u64 = 4096;
-/// Freezing takes as long as the longest system call that cannot be interrupted.
-const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
-const FREEZE_POLL: Duration = Duration::from_micros(200);
-/// The sandbox's name for `runsc`, which knows no other in its folder.
-pub(crate) const NAME: &str = "s";
+/// On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
+const OWNER: (u32, u32) = (0, 0);
 
 /// What the files of a new sandbox are.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +46,14 @@ pub(crate) enum Source {
         /// It does not run, or not now: there is nothing to freeze.
         paused: bool,
     },
+    /// Those of a snapshot that has memory too.
+    Memory(SnapshotId),
+}
+
+impl Source {
+    fn has_memory(self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
 }
 
 impl GvisorDriver {
@@ -102,9 +100,15 @@ impl GvisorDriver {
         let netns = self.netns(spec).await?;
         laps.lap("netns");
         state.facts = self.facts(spec, netns.as_ref().and_then(|netns| netns.address));
-        let exchange = self.lay_out(spec, &state, &volume, netns.as_ref()).await?;
+        // A copy's `/etc` is as the programs that go on in it know it; the agent renews what has to be new.
+        if !source.has_memory() {
+            etc::write(&volume, spec, netns.as_ref())
+                .map_err(DriverError::step("write the sandbox's own files"))?;
+        }
+        let exchange = self.lay_out(spec, &state, netns.as_ref()).await?;
         laps.lap("files, cgroup");
-        self.launch(spec, &state, &volume, netns.as_ref()).await?;
+        let needs = self.needs(spec, &state, &volume, netns.as_ref());
+        self.launch(spec.id, source, needs).await?;
         laps.lap("runsc");
         let pidfd = self.find_sentry(spec.id, &mut state)?;
         self.record(spec.id, &state)?;
@@ -151,14 +155,29 @@ impl GvisorDriver {
     async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
         let storage = Arc::clone(&self.storage);
         let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
-        // On disk uid 0 of a sandbox is 0, whatever range it has: so a fork has a range of its own and no file is touched.
-        let owner = (0, 0);
-        let Source::Fork { parent, paused } = source else {
-            let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
-            return made
-                .map_err(DriverError::step("make the volume"))?
-                .map_err(storage_error("make the volume"));
+        let (parent, paused) = match source {
+            Source::New => {
+                let made = move || storage.create(id, limit, OWNER);
+                let made = tokio::task::spawn_blocking(made).await;
+                return made
+                    .map_err(DriverError::step("make the volume"))?
+                    .map_err(storage_error("make the volume"));
+            }
+            Source::Fork { parent, paused } => (parent, paused),
+            Source::Memory(snapshot) => (volume_of(snapshot), true),
         };
+        self.copy_volume(parent, paused, id, limit).await
+    }
+
+    /// Copies a volume as it is at one instant.
+    pub(crate) async fn copy_volume(
+        &self,
+        parent: SandboxId,
+        paused: bool,
+        id: SandboxId,
+        limit: u64,
+    ) -> Result<Volume, DriverError> {
+        let storage = Arc::clone(&self.storage);
         let group = (!paused).then(|| self.group(parent));
         let live = self.live(parent);
         let forked = tokio::task::spawn_blocking(move || {
@@ -168,7 +187,7 @@ impl GvisorDriver {
             let frozen = running.map(Frozen::new).transpose();
             let _thaw = frozen.map_err(DriverError::step("freeze the parent"))?;
             storage
-                .fork(parent, id, limit, owner)
+                .fork(parent, id, limit, OWNER)
                 .map_err(storage_error("fork the volume"))
         });
         forked.await.map_err(DriverError::step("fork the volume"))?
@@ -176,7 +195,8 @@ impl GvisorDriver {
 
     async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
         // Without a network `runsc` makes one that is empty.
-        let Some(network) = (self.network.as_ref()).filter(|_| spec.network == NetworkMode::Nat) else {
+        let Some(network) = (self.network.as_ref()).filter(|_| spec.network == NetworkMode::Nat)
+        else {
             return Ok(None);
         };
         let netns = network.acquire(NetworkKind::Nat, spec.id).await;
@@ -188,13 +208,14 @@ impl GvisorDriver {
         &self,
         spec: &Spec,
         state: &State,
-        volume: &Volume,
         netns: Option<&Netns>,
     ) -> Result<Exchange, DriverError> {
-        let wrote = etc::write(volume, spec, netns);
-        wrote.map_err(DriverError::step("write the sandbox's own files"))?;
         let text = bundle::describe(spec, state.first_id, netns.is_some()).to_string();
-        let (folder, agent, group) = (self.records.folder(spec.id), self.agent.clone(), self.group(spec.id));
+        let (folder, agent, group) = (
+            self.records.folder(spec.id),
+            self.agent.clone(),
+            self.group(spec.id),
+        );
         let limits = Limits {
             memory_bytes: u64::from(spec.resources.memory_mb) * MIB + KERNEL_BYTES,
             cpu_milli: u64::from(spec.resources.vcpus) * 1000,
@@ -218,81 +239,16 @@ impl GvisorDriver {
 
     pub(crate) fn listen(&self, id: SandboxId, first_id: u32) -> Result<Exchange, DriverError> {
         let inside = self.records.folder(id).inside();
-        Exchange::open(&inside, first_id).map_err(DriverError::step("listen for the agent"))
-    }
-
-    async fn launch(
-        &self,
-        spec: &Spec,
-        state: &State,
-        volume: &Volume,
-        netns: Option<&Netns>,
-    ) -> Result<(), DriverError> {
-        let folder = self.records.folder(spec.id);
-        let request = Request {
-            group: (self.cgroup_parent.clone(), spec.id.label()),
-            first_id: state.first_id,
-            privilege: spec.privilege,
-            layers: spec.rootfs.layers.clone(),
-            volume: volume.path().to_owned(),
-            binds: spec.rootfs.binds.clone(),
-            inside: folder.inside(),
-            network: netns.and_then(way),
-            runsc: self.tool.path().to_owned(),
-            args: self.run_args(&folder, netns.is_some()),
-        };
-        let text = serde_json::to_string(&request).map_err(DriverError::step("write the request"))?;
-        self.run_launcher(&folder, text)
-            .await
-            .map_err(DriverError::step("start the sandbox"))
-    }
-
-    fn run_args(&self, folder: &Folder, has_network: bool) -> Vec<String> {
-        let path = |path: PathBuf| path.display().to_string();
-        let mut args = self.tool.flags(&folder.root());
-        args.push(format!("--log={}", path(folder.log())));
-        args.push(format!("--network={}", if has_network { "sandbox" } else { "none" }));
-        let call = ["run", "-detach"].map(str::to_owned);
-        args.extend(call);
-        args.push(format!("-bundle={}", path(folder.bundle())));
-        args.push(format!("-pid-file={}", path(folder.pid_file())));
-        args.push(NAME.to_owned());
-        args
-    }
-
-    async fn run_launcher(&self, folder: &Folder, request: String) -> io::Result<()> {
-        let (program, args) = self.launcher_command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut child = Command::new(program)
-            .args(args)
-            .arg(request)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stderr = child.stderr.take();
-        let ending = async {
-            let mut said = String::new();
-            if let Some(stderr) = stderr {
-                stderr.take(MAX_SAID).read_to_string(&mut said).await?;
-            }
-            Ok::<_, io::Error>((child.wait().await?, said))
-        };
-        let (status, said) = timeout(LAUNCH_PATIENCE, ending).await??;
-        if status.success() {
-            return Ok(());
-        }
-        // What `runsc` says is in its log; a line is enough.
-        let log = fs::read_to_string(folder.log()).unwrap_or_default();
-        let last = log.lines().next_back().unwrap_or_default();
-        let reason: String = said.lines().chain([last]).collect::<Vec<_>>().join(" ");
-        Err(io::Error::other(format!("{status}: {}", reason.trim())))
+        Exchange::open(inside, first_id).map_err(DriverError::step("listen for the agent"))
     }
 
     fn find_sentry(&self, id: SandboxId, state: &mut State) -> Result<OwnedFd, DriverError> {
         let failed = || DriverError::step("find the sentry");
         let text = fs::read_to_string(self.records.folder(id).pid_file()).map_err(failed())?;
-        let pid = text.trim().parse().map_err(DriverError::step("find the sentry"))?;
+        let pid = text
+            .trim()
+            .parse()
+            .map_err(DriverError::step("find the sentry"))?;
         let identity = Identity::of(pid).map_err(failed())?;
         state.sentry = Some(Sentry {
             pid,
@@ -319,80 +275,10 @@ impl GvisorDriver {
     }
 }
 
-/// Keeps a group frozen as long as it lives.
-pub(crate) struct Frozen(Group);
-
-impl Frozen {
-    pub(crate) fn new(group: Group) -> io::Result<Self> {
-        let frozen = Self(group);
-        freeze(&frozen.0, true)?;
-        Ok(frozen)
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.set_frozen(false) {
-            tracing::error!(%error, "a sandbox could not be thawed after it was forked");
-        }
-    }
-}
-
-/// Freezes or thaws, and waits until that is done.
-pub(crate) fn freeze(group: &Group, frozen: bool) -> io::Result<()> {
-    group.set_frozen(frozen)?;
-    let began = Instant::now();
-    while group.is_frozen()? != frozen {
-        if began.elapsed() > FREEZE_TIMEOUT {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The older control groups tell nobody when it is done.
-        sleep(FREEZE_POLL);
-    }
-    Ok(())
-}
-
-fn way(netns: &Netns) -> Option<Way> {
-    Some(Way {
-        netns: format!("/proc/{}/fd/{}", process::id(), netns.fd.as_raw_fd()).into(),
-        address: netns.address?,
-        gateway: netns.gateway,
-    })
-}
-
 pub(crate) fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
     move |error| match error {
         StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
         StorageError::Missing(id) => DriverError::NotFound(id),
         error => DriverError::step(step)(error),
-    }
-}
-
-/// Where the time of a start goes.
-struct Laps {
-    began: Instant,
-    last: Instant,
-    done: Vec<Step>,
-}
-
-impl Laps {
-    fn start() -> Self {
-        let now = Instant::now();
-        Self { began: now, last: now, done: Vec::new() }
-    }
-
-    fn lap(&mut self, name: &str) {
-        let now = Instant::now();
-        self.push(name, now - self.last);
-        self.last = now;
-    }
-
-    fn push(&mut self, name: &str, took: Duration) {
-        self.done.push(Step { name: name.to_owned(), took });
-    }
-
-    fn end(mut self) -> Vec<Step> {
-        self.push("total", self.began.elapsed());
-        self.done
     }
 }

@@ -1,4 +1,4 @@
-//! `runsc`: found, tried, and called with a limit on its time, since it is known to hang.
+//! `runsc`: found and tried, with a limit on its time, since it is known to hang.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,8 +15,6 @@ use crate::processes;
 const NAME: &str = "runsc";
 /// Where a program of this name lies in an unpacked package below the cache folder.
 const IN_CACHE: &str = "skerry/tools/runsc/usr/bin/runsc";
-/// Enough for every call but one that hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
 const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 /// Of what a call says, the rest is read and forgotten.
 const MAX_SAID: usize = 4096;
@@ -125,21 +123,20 @@ impl Tool {
         ]
     }
 
-    /// Calls it about the sandbox that has its state in `root`.
-    pub(crate) async fn call(&self, root: &Path, args: &[&str]) -> Result<(), ToolError> {
-        let flags = self.flags(root);
-        let args: Vec<&str> = flags.iter().map(String::as_str).chain(args.iter().copied()).collect();
-        call(&self.path, &args, PATIENCE).await.map(drop)
-    }
-
     async fn try_out(&self, scratch: &Path) -> Result<(), ToolError> {
         let done = self.call_do(scratch).await;
         let root = scratch.to_owned();
         // Whatever hangs is started by it, and knows its folder.
         let swept = tokio::task::spawn_blocking(move || processes::kill_root(&root)).await;
-        done.and(swept.map_err(io::Error::other).flatten().map_err(|source| {
-            ToolError::Start { path: self.path.clone(), source }
-        }))
+        done.and(
+            swept
+                .map_err(io::Error::other)
+                .flatten()
+                .map_err(|source| ToolError::Start {
+                    path: self.path.clone(),
+                    source,
+                }),
+        )
     }
 
     async fn call_do(&self, scratch: &Path) -> Result<(), ToolError> {
@@ -162,7 +159,10 @@ impl Tool {
 
 /// Runs it to its end, or kills it.
 async fn call(path: &Path, args: &[&str], patience: Duration) -> Result<String, ToolError> {
-    let start = |source| ToolError::Start { path: path.to_owned(), source };
+    let start = |source| ToolError::Start {
+        path: path.to_owned(),
+        source,
+    };
     let mut child = Command::new(path)
         .args(args)
         .stdin(Stdio::null())
@@ -173,15 +173,28 @@ async fn call(path: &Path, args: &[&str], patience: Duration) -> Result<String, 
         .map_err(start)?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let ending = async { tokio::join!(said(out), said(err), child.wait()) };
-    let name = || args.iter().find(|arg| !arg.starts_with('-')).copied().unwrap_or("--version").to_owned();
+    let name = || {
+        args.iter()
+            .find(|arg| !arg.starts_with('-'))
+            .copied()
+            .unwrap_or("--version")
+            .to_owned()
+    };
     let Ok((out, err, status)) = timeout(patience, ending).await else {
-        return Err(ToolError::Hangs { call: name(), seconds: patience.as_secs() });
+        return Err(ToolError::Hangs {
+            call: name(),
+            seconds: patience.as_secs(),
+        });
     };
     let status = status.map_err(start)?;
     if status.success() {
         return Ok(out);
     }
-    Err(ToolError::Failed { call: name(), status, said: err })
+    Err(ToolError::Failed {
+        call: name(),
+        status,
+        said: err,
+    })
 }
 
 /// Reads to the end and keeps the beginning.
@@ -199,10 +212,12 @@ async fn said(stream: Option<impl AsyncRead + Unpin>) -> String {
 
 fn look_around() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME").filter(|home| home != OsStr::new(""))?;
-        Some(PathBuf::from(home).join(".cache"))
-    });
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| {
+            let home = std::env::var_os("HOME").filter(|home| home != OsStr::new(""))?;
+            Some(PathBuf::from(home).join(".cache"))
+        });
     let in_path = std::env::split_paths(&path).map(|folder| folder.join(NAME));
     let in_cache = cache.map(|cache| cache.join(IN_CACHE));
     in_path.chain(in_cache).find(|file| file.is_file())

@@ -32,11 +32,20 @@ const INTERFACE: &str = "eth0";
 /// Layers and binds of a sandbox together, at most.
 pub(crate) const MAX_TREES: usize = 128;
 
-/// Start a sandbox; written by the driver as the launcher's argument.
+/// Call `runsc` about a sandbox; written by the driver as the launcher's argument.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// The driver's control group, and the sandbox's in there.
     pub(crate) group: (String, String),
+    pub(crate) runsc: PathBuf,
+    pub(crate) args: Vec<String>,
+    /// What a sandbox that is to be started needs.
+    pub(crate) needs: Option<Needs>,
+}
+
+/// What a sandbox starts with.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Needs {
     /// What uid 0 inside is on the host; 65 536 ids belong to the sandbox.
     pub(crate) first_id: u32,
     pub(crate) privilege: Privilege,
@@ -48,8 +57,6 @@ pub(crate) struct Request {
     /// Shown inside to the agent.
     pub(crate) inside: PathBuf,
     pub(crate) network: Option<Way>,
-    pub(crate) runsc: PathBuf,
-    pub(crate) args: Vec<String>,
 }
 
 /// The network that the sandbox is to have.
@@ -78,12 +85,13 @@ fn launch(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Infallib
     enter_group(&request).map_err(Failure::at("enter the control group"))?;
     // Of its own session, so that an interrupt typed for the daemon does not reach the sandbox.
     let _leads_already = rustix::process::setsid();
-    if let Some(way) = &request.network {
-        enter_network(way).map_err(Failure::at("enter the network"))?;
+    if let Some(needs) = &request.needs {
+        if let Some(way) = &needs.network {
+            enter_network(way).map_err(Failure::at("enter the network"))?;
+        }
+        let root = overlay::make(&single, needs)?;
+        stage::set(needs, &root)?;
     }
-    let root = overlay::make(&single, &request)?;
-    stage::set(&request, &root)?;
-    drop(root);
     become_runsc(&request).map_err(Failure::at("start runsc"))
 }
 

@@ -15,7 +15,7 @@ use skerry_sys::fdpass;
 use skerry_sys::idmap::{self, IdRange, RANGE};
 use skerry_sys::mount::{self, Attributes};
 
-use super::Request;
+use super::Needs;
 use super::failure::Failure;
 use super::stage::{restrictions, shown};
 
@@ -30,23 +30,23 @@ pub(super) struct Root {
 }
 
 /// Has it made by a child.
-pub(super) fn make(single: &SingleThreaded, request: &Request) -> Result<Root, Failure> {
+pub(super) fn make(single: &SingleThreaded, needs: &Needs) -> Result<Root, Failure> {
     let at = || Failure::at("make namespaces for the overlay");
     let (ours, childs) = fdpass::pair().map_err(at())?;
     let namespaces = Namespaces::USER | Namespaces::MOUNT;
     let Forked::Parent { pid, .. } = single.fork(namespaces, None).map_err(at())? else {
         drop(ours);
-        child(request, &childs)
+        child(needs, &childs)
     };
     drop(childs);
     let ids = IdRange {
         inside: 0,
-        outside: request.first_id,
+        outside: needs.first_id,
         count: RANGE,
     };
     idmap::write(pid, ids, ids, true).map_err(Failure::at("map the sandbox's users"))?;
     let users = fs::File::open(format!("/proc/{pid}/ns/user")).map_err(at())?;
-    let trees = trees(request, users.as_fd())?;
+    let trees = trees(needs, users.as_fd())?;
     let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     fdpass::send(&ours, b"go", &trees).map_err(at())?;
     let mut said = [0; MAX_COMPLAINT];
@@ -60,11 +60,11 @@ pub(super) fn make(single: &SingleThreaded, request: &Request) -> Result<Root, F
 }
 
 /// Layers, lowest first, and the volume, each shown with the sandbox's ids.
-fn trees(request: &Request, users: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failure> {
-    let writable = restrictions(request.privilege);
+fn trees(needs: &Needs, users: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failure> {
+    let writable = restrictions(needs.privilege);
     let read_only = writable.and(Attributes::READ_ONLY);
-    let layers = request.layers.iter().map(|layer| (layer, read_only));
-    let all = layers.chain([(&request.volume, writable)]);
+    let layers = needs.layers.iter().map(|layer| (layer, read_only));
+    let all = layers.chain([(&needs.volume, writable)]);
     all.map(|(path, attributes)| {
         let failed = Failure::at(format!("show {} inside", path.display()));
         shown(path, attributes, Some(users)).map_err(failed)
@@ -73,9 +73,9 @@ fn trees(request: &Request, users: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Failu
 }
 
 /// The child's whole life: waits until it has ids and trees, and gives the overlay for them.
-fn child(request: &Request, parent: &OwnedFd) -> ! {
+fn child(needs: &Needs, parent: &OwnedFd) -> ! {
     let done = fdpass::receive(parent, &mut [0; 8])
-        .and_then(|(_, trees)| mounted(request, &trees))
+        .and_then(|(_, trees)| mounted(needs, &trees))
         .and_then(|root| fdpass::send(parent, b"made", &[root.as_fd()]));
     if let Err(error) = done {
         // A parent that does not listen is gone.
@@ -85,7 +85,7 @@ fn child(request: &Request, parent: &OwnedFd) -> ! {
     std::process::exit(0)
 }
 
-fn mounted(request: &Request, trees: &[OwnedFd]) -> io::Result<OwnedFd> {
+fn mounted(needs: &Needs, trees: &[OwnedFd]) -> io::Result<OwnedFd> {
     let (volume, layers) = trees.split_last().ok_or(io::ErrorKind::UnexpectedEof)?;
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     set_thread_groups(&[])?;
@@ -116,5 +116,5 @@ fn mounted(request: &Request, trees: &[OwnedFd]) -> io::Result<OwnedFd> {
         ("workdir", Some("volume/work")),
         ("userxattr", None),
     ];
-    mount::new("overlay", &options, restrictions(request.privilege))
+    mount::new("overlay", &options, restrictions(needs.privilege))
 }

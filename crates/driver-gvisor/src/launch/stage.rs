@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use skerry_driver::Privilege;
 use skerry_sys::mount::{self, Attributes};
 
-use super::Request;
+use super::Needs;
 use super::failure::Failure;
 use super::overlay::Root;
 
@@ -39,22 +39,22 @@ pub(crate) fn inside() -> PathBuf {
 }
 
 /// Mounts all of it.
-pub(super) fn set(request: &Request, made: &Root) -> Result<(), Failure> {
+pub(super) fn set(needs: &Needs, made: &Root) -> Result<(), Failure> {
     mount::own_namespace().map_err(Failure::at("make a mount namespace"))?;
     cover(STAGE).map_err(Failure::at("set up a stage"))?;
-    if request.network.is_some() {
+    if needs.network.is_some() {
         cover(HOST_NETWORK_SIGN).map_err(Failure::at("hide the host's network settings"))?;
     }
     attach(&made.tree, &root()).map_err(Failure::at("show the root"))?;
-    let read_only = restrictions(request.privilege).and(Attributes::READ_ONLY);
-    for (number, bound) in request.binds.iter().enumerate() {
+    let read_only = restrictions(needs.privilege).and(Attributes::READ_ONLY);
+    for (number, bound) in needs.binds.iter().enumerate() {
         let failed = Failure::at(format!("show {} inside", bound.source.display()));
         shown(&bound.source, read_only, Some(made.users.as_fd()))
             .and_then(|tree| attach(&tree, &bind(number)))
             .map_err(failed)?;
     }
     // Its owner is the sandbox's already.
-    shown(&request.inside, read_only, None)
+    shown(&needs.inside, read_only, None)
         .and_then(|tree| attach(&tree, &inside()))
         .map_err(Failure::at("show the agent inside"))
 }

@@ -133,8 +133,16 @@ impl conformance::Bed for Bed {
         all.extend(volumes.iter().map(|id| format!("volume {id}")));
         all.extend(self.groups().iter().map(|name| format!("group {name}")));
         let networks = self.network.list().await.unwrap();
-        all.extend(networks.iter().map(|held| format!("network {}", held.sandbox)));
-        all.extend(self.processes().iter().map(|(_, line)| format!("process {line}")));
+        all.extend(
+            networks
+                .iter()
+                .map(|held| format!("network {}", held.sandbox)),
+        );
+        all.extend(
+            self.processes()
+                .iter()
+                .map(|(_, line)| format!("process {line}")),
+        );
         all
     }
 

@@ -1,0 +1,222 @@
+//! Snapshots: a volume that no sandbox has, and where there is memory, the image that `runsc` wrote of it.
+//!
+//! The folder `gvisor-snapshots/<label>` is made before anything else of a snapshot and removed after everything else; `whole` in it is written
+//! last.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec};
+use skerry_types::{SandboxId, SnapshotId};
+
+use crate::driver::{GvisorDriver, blocking};
+use crate::laps::Laps;
+use crate::start::{Source, storage_error};
+
+const WHOLE: &str = "whole";
+/// No program writes to a snapshot, so nothing needs to bound it.
+const NO_LIMIT: u64 = 1 << 50;
+
+/// What a snapshot is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    extent: Extent,
+    privilege: Privilege,
+    network: NetworkMode,
+}
+
+/// The folders of all snapshots.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshots {
+    root: PathBuf,
+}
+
+impl Snapshots {
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn folder(&self, id: SnapshotId) -> PathBuf {
+        self.root.join(id.label())
+    }
+
+    /// Where its memory is.
+    pub(crate) fn image(&self, id: SnapshotId) -> PathBuf {
+        self.folder(id).join("memory")
+    }
+
+    fn begin(&self, id: SnapshotId) -> io::Result<()> {
+        let mut folder = DirBuilder::new();
+        folder.mode(0o700).create(self.folder(id))?;
+        folder.create(self.image(id))
+    }
+
+    fn finish(&self, id: SnapshotId, origin: Origin) -> io::Result<()> {
+        fs::write(self.folder(id).join(WHOLE), serde_json::to_vec(&origin)?)
+    }
+
+    /// `None`: it is not there, or was never finished.
+    fn origin(&self, id: SnapshotId) -> io::Result<Option<Origin>> {
+        match fs::read(self.folder(id).join(WHOLE)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn image_bytes(&self, id: SnapshotId) -> io::Result<u64> {
+        let files = fs::read_dir(self.image(id))?;
+        files.map(|file| Ok(file?.metadata()?.len())).sum()
+    }
+
+    fn remove(&self, id: SnapshotId) -> io::Result<()> {
+        match fs::remove_dir_all(self.folder(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
+        let entries = fs::read_dir(&self.root)?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter_map(|name| name.parse().ok()).collect())
+    }
+}
+
+/// The volume of a snapshot.
+pub(crate) fn volume_of(id: SnapshotId) -> SandboxId {
+    SandboxId::from_uuid(id.uuid())
+}
+
+impl GvisorDriver {
+    /// Keeps a snapshot; nothing of it is left if that fails.
+    pub(crate) async fn keep(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Snapshot, DriverError> {
+        let state = self.state(id)?;
+        let origin = Origin {
+            extent,
+            privilege: state.facts.privilege,
+            network: state.network,
+        };
+        let snapshots = self.snapshots.clone();
+        blocking("begin the snapshot", move || snapshots.begin(snapshot)).await?;
+        let mut laps = Laps::start();
+        let kept = match extent {
+            Extent::Files => {
+                let paused = state.paused || self.live(id).is_none();
+                self.keep_files(id, snapshot, paused).await
+            }
+            Extent::Memory => {
+                self.keep_memory(id, snapshot, state.paused, &mut laps)
+                    .await
+            }
+        };
+        laps.lap("files");
+        let held = laps.total();
+        match kept {
+            Ok(()) => self.finish(snapshot, origin, held, laps).await,
+            Err(error) => self.forget(snapshot).await.and(Err(error)),
+        }
+    }
+
+    async fn keep_files(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        paused: bool,
+    ) -> Result<(), DriverError> {
+        let volume = volume_of(snapshot);
+        self.copy_volume(id, paused, volume, NO_LIMIT)
+            .await
+            .map(drop)
+    }
+
+    /// Between memory and files nothing runs but the agent, which holds the others and hears nobody: so both are of one instant.
+    async fn keep_memory(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        paused: bool,
+        laps: &mut Laps,
+    ) -> Result<(), DriverError> {
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        if paused {
+            let text = "a paused sandbox has to be resumed before its memory can be kept";
+            return Err(DriverError::Unsupported(text.to_owned()));
+        }
+        let closed = live.exchange.close().await;
+        let closed = closed.map_err(DriverError::step("let the agent hang up"))?;
+        laps.lap("link");
+        let written = self.checkpoint(id, self.snapshots.image(snapshot)).await;
+        laps.lap("memory");
+        let kept = match written {
+            Ok(()) => self.keep_files(id, snapshot, false).await,
+            Err(error) => Err(error),
+        };
+        let reopened = closed.reopen();
+        kept.and(reopened.map_err(DriverError::step("listen for the agent")))
+    }
+
+    async fn finish(
+        &self,
+        snapshot: SnapshotId,
+        origin: Origin,
+        held: Duration,
+        laps: Laps,
+    ) -> Result<Snapshot, DriverError> {
+        let (snapshots, storage) = (self.snapshots.clone(), Arc::clone(&self.storage));
+        let bytes = blocking("finish the snapshot", move || {
+            snapshots.finish(snapshot, origin)?;
+            let files = storage
+                .usage(volume_of(snapshot))
+                .map_err(io::Error::other)?;
+            Ok(files + snapshots.image_bytes(snapshot)?)
+        });
+        Ok(Snapshot {
+            held,
+            bytes: bytes.await?,
+            steps: laps.end(),
+        })
+    }
+
+    /// Removes the volume, then the folder.
+    pub(crate) async fn forget(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+        let (storage, snapshots) = (Arc::clone(&self.storage), self.snapshots.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            storage
+                .destroy(volume_of(snapshot))
+                .map_err(storage_error("remove the snapshot"))?;
+            snapshots
+                .remove(snapshot)
+                .map_err(DriverError::step("remove the snapshot's folder"))
+        });
+        let removed = removed.await;
+        removed.map_err(DriverError::step("remove the snapshot"))?
+    }
+
+    /// What a sandbox from this snapshot starts from.
+    pub(crate) fn source_of(&self, from: SnapshotId, spec: &Spec) -> Result<Source, DriverError> {
+        let origin = self.snapshots.origin(from);
+        let origin = origin.map_err(DriverError::step("read the snapshot"))?;
+        let origin = origin.ok_or(DriverError::NoSnapshot(from))?;
+        if origin.extent == Extent::Files {
+            let parent = volume_of(from);
+            let paused = true;
+            return Ok(Source::Fork { parent, paused });
+        }
+        if (origin.privilege, origin.network) != (spec.privilege, spec.network) {
+            let text = "a snapshot with memory is restored with the level and the network that it was made with";
+            return Err(DriverError::Unsupported(text.to_owned()));
+        }
+        Ok(Source::Memory(from))
+    }
+}
