@@ -98,3 +98,8 @@ fn clear_ambient() -> io::Result<()> {
 pub(crate) fn may_set_groups() -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SETGID))
 }
+
+/// May this process set the clock?
+pub(crate) fn may_set_clock() -> bool {
+    capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_TIME))
+}

@@ -18,6 +18,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use skerry_proto::agent::Renew;
 
 use crate::files::error::{Doing, FileError};
+use crate::privilege::may_set_clock;
 
 /// The kernel takes at most this much at once.
 const MAX_ENTROPY: usize = 256;
@@ -28,8 +29,8 @@ const NANOSECONDS: i64 = 1_000_000_000;
 /// Makes everything new.
 pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
     let entropy = renew.entropy.as_ref();
-    // A kernel whose clock is wrong is the sandbox's own: nobody outside can see to the rest of it.
-    if renew.wall_clock_ns != 0 {
+    // A kernel whose clock is wrong is the sandbox's own. Who may not set it has a driver that did, and saw to the rest of the kernel, too.
+    if renew.wall_clock_ns != 0 && may_set_clock() {
         set_clock(renew.wall_clock_ns)?;
         add_entropy(entropy)?;
         renew_boot_id(entropy)?;

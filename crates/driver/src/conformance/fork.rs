@@ -188,6 +188,13 @@ async fn paused(ground: Ground<'_>) -> Verdict {
     ground.driver().pause(parent).await?;
     let (_, mut child) = ground.fork(parent).await?;
     one_instant(&ground, &mut child).await?;
+    if ground.capabilities().pause_to_disk {
+        let link = ground.driver().connect(parent).await;
+        ensure!(link.is_err(), "the parent is not paused any more");
+        ground.driver().resume(parent).await?;
+        let on = ground.connect(parent).await?.sh("echo on").await?;
+        return same("after it was resumed", on, "on\n");
+    }
     let question = agent
         .ask(Call::Health(skerry_proto::agent::Health {}))
         .await?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use skerry_proto::agent::{Call, Health};
+use skerry_types::SandboxId;
 use tokio::time::sleep;
 
 use super::agent::{Agent, sh};
@@ -43,6 +44,10 @@ async fn counter(ground: Ground<'_>) -> Verdict {
     let id = counting(&mut agent).await?;
     for _ in 0..2 {
         ground.driver().pause(sandbox).await?;
+        if ground.capabilities().pause_to_disk {
+            agent = from_disk(&ground, sandbox, agent, &id).await?;
+            continue;
+        }
         agent.listen(sleep(SETTLED)).await?;
         let stood = agent.seen(&id).stdout.len();
         let question = agent.ask(Call::Health(Health {})).await?;
@@ -54,6 +59,26 @@ async fn counter(ground: Ground<'_>) -> Verdict {
         agent.until_out(&id, stood + 50).await?;
     }
     Ok(())
+}
+
+/// What is on disk has no link. After it is resumed, what ran goes on with no byte lost or doubled.
+async fn from_disk(
+    ground: &Ground<'_>,
+    sandbox: SandboxId,
+    mut agent: Agent,
+    id: &bytes::Bytes,
+) -> Verdict<Agent> {
+    let early = ground.driver().connect(sandbox).await.err();
+    ensure!(early.is_some(), "a paused agent has a link");
+    // The last words may still have been on their way; then the link ends.
+    drop(agent.listen(sleep(SETTLED)).await);
+    let stood = agent.seen(id).stdout.len();
+    ground.driver().resume(sandbox).await?;
+    let link = ground.driver().connect(sandbox).await?;
+    let mut agent = agent.relink(link).await?;
+    agent.attach(id).await?;
+    agent.until_out(id, stood + 50).await?;
+    Ok(agent)
 }
 
 async fn killed(ground: Ground<'_>) -> Verdict {
