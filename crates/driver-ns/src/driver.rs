@@ -126,16 +126,6 @@ impl NsDriver {
         })
     }
 
-    /// Gives back what it holds on the host beside sandboxes: nothing of it stays while there are none. `false`: there are some.
-    pub async fn release(&self) -> Result<bool, DriverError> {
-        if !self.list().await?.is_empty() {
-            return Ok(false);
-        }
-        let cgroups = self.cgroups.clone().map_or(Ok(()), Cgroups::close);
-        cgroups.map_err(DriverError::step("remove the node's control group"))?;
-        Ok(true)
-    }
-
     pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
         self.live.lock().get(&id).cloned()
     }
@@ -323,6 +313,15 @@ impl Driver for NsDriver {
 
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
         self.everything().await
+    }
+
+    async fn release(&self) -> Result<bool, DriverError> {
+        if !self.list().await?.is_empty() {
+            return Ok(false);
+        }
+        let cgroups = self.cgroups.clone().map_or(Ok(()), Cgroups::close);
+        cgroups.map_err(DriverError::step("remove the node's control group"))?;
+        Ok(true)
     }
 }
 

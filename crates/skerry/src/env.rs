@@ -18,6 +18,8 @@ pub(crate) const DATABASE_URL: &str = "SKERRY_DATABASE_URL";
 pub(crate) const EGRESS_ALLOW: &str = "SKERRY_EGRESS_ALLOW";
 /// Sandboxes that run at once.
 pub(crate) const SLOTS: &str = "SKERRY_SLOTS";
+/// Sandboxes of one kind that stand ready for the next create.
+pub(crate) const READY: &str = "SKERRY_READY";
 /// What the records of all sandboxes may take of the disk, in MiB.
 pub(crate) const JOURNALS_MB: &str = "SKERRY_JOURNALS_MB";
 /// Host names that the server answers to, beside loopback names.

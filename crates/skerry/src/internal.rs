@@ -11,6 +11,11 @@ use clap::Subcommand;
 pub(crate) enum Internal {
     /// Makes the namespaces of sandboxes
     Spawner,
+    /// Starts one behind gVisor
+    Gvisor {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Owns their networks
     Gateway {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -29,6 +34,7 @@ pub(crate) fn command(name: &str) -> io::Result<Vec<OsString>> {
 pub(crate) fn main(internal: Internal) -> ExitCode {
     match internal {
         Internal::Spawner => skerry_driver_ns::spawner::main(),
+        Internal::Gvisor { args } => skerry_driver_gvisor::launch::main(args),
         Internal::Gateway { args } => code(skerry_net::gateway::main(args)),
         Internal::ProbeUserNamespace => code(crate::doctor::unshare_user()),
     }

@@ -30,7 +30,7 @@ enum SnapshotCommand {
         /// A name to make sandboxes by
         #[arg(long)]
         name: Option<String>,
-        /// Whether memory and processes are kept
+        /// Memory and processes too: where the driver can, or nothing is done, or files only
         #[arg(long, value_enum, default_value_t = Memory::Auto)]
         memory: Memory,
         /// Take the name over from the snapshot that has it, and remove that one
@@ -54,11 +54,8 @@ enum SnapshotCommand {
 /// Whether memory and processes are taken along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Memory {
-    /// Where the driver can
     Auto,
-    /// Or nothing is done
     Required,
-    /// Files only
     None,
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn of(machine: &Machine) -> Vec<Finding> {
         ids(machine),
         base_image(machine),
     ];
+    all.push(gvisor(machine));
     all.extend(stronger(machine));
     all.push(server(machine));
     all
@@ -228,11 +229,30 @@ fn base_image(machine: &Machine) -> Finding {
     Finding::less("image base", state, missing)
 }
 
+/// Whether there is a kernel of its own for what is less trusted.
+fn gvisor(machine: &Machine) -> Finding {
+    match (machine.is_root, &machine.gvisor) {
+        (true, Some(version)) => {
+            let state = format!("driver gvisor: runsc {version}; `--driver gvisor` takes it");
+            Finding::good("gvisor", state)
+        }
+        (false, _) => Finding::less(
+            "gvisor",
+            "no driver gvisor: it maps users and enters networks as root",
+            "run the server as root",
+        ),
+        (true, None) => Finding::less(
+            "gvisor",
+            format!("no driver gvisor: {}", machine.no_gvisor),
+            "install runsc, from gVisor's releases or Debian's backports",
+        ),
+    }
+}
+
 /// What later drivers would use. Said, so that nobody thinks that it is in use now.
 fn stronger(machine: &Machine) -> Vec<Finding> {
     let rows = [
         ("kvm", machine.kvm, "/dev/kvm can be opened"),
-        ("gvisor", has(machine, "runsc"), "runsc is installed"),
         (
             "qemu",
             has(machine, "qemu-system-x86_64"),
@@ -282,6 +302,7 @@ mod tests {
             free_bytes: 50 << 30,
             loop_devices: true,
             programs: vec!["mkfs.btrfs", "nft", "mmdebstrap"],
+            gvisor: Some("1 on systrap".to_owned()),
             server: Some("http://127.0.0.1:7300".to_owned()),
             ..Machine::default()
         }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{statfs, statvfs};
+use skerry_driver_gvisor::Tool;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::userns;
 
@@ -36,6 +37,10 @@ pub(crate) struct Machine {
     /// Why an ordinary user has one id only; `None` if there is a range.
     pub(crate) one_id: Option<String>,
     pub(crate) kvm: bool,
+    /// The version of a `runsc` that works.
+    pub(crate) gvisor: Option<String>,
+    /// Why there is none.
+    pub(crate) no_gvisor: String,
     /// Programs that are there, of those that matter.
     pub(crate) programs: Vec<&'static str>,
     /// A server answers, or why not.
@@ -43,13 +48,12 @@ pub(crate) struct Machine {
 }
 
 /// Programs that matter.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 7] = [
     "mkfs.btrfs",
     "nft",
     "mmdebstrap",
     "fakechroot",
     "fakeroot",
-    "runsc",
     "qemu-system-x86_64",
     "criu",
 ];
@@ -57,6 +61,7 @@ const PROGRAMS: [&str; 8] = [
 pub(crate) fn look(data_dir: &DataDir) -> Machine {
     let there = existing(data_dir.path());
     let (data_fs, free_bytes) = disk(&there);
+    let gvisor = gvisor();
     Machine {
         kernel: text(rustix::system::uname().release()),
         is_root: rustix::process::geteuid().is_root(),
@@ -73,9 +78,24 @@ pub(crate) fn look(data_dir: &DataDir) -> Machine {
         loop_devices: Path::new("/dev/loop-control").exists(),
         one_id: userns::look().err().map(|e| e.to_string()),
         kvm: fs::File::open("/dev/kvm").is_ok(),
+        no_gvisor: gvisor
+            .as_ref()
+            .err()
+            .map_or_else(String::new, |e| format!("{e:#}")),
+        gvisor: gvisor.ok(),
         programs: PROGRAMS.into_iter().filter(|p| which(p)).collect(),
         server: DataDir::read(&data_dir.url_file()).ok().flatten(),
     }
+}
+
+/// Runs it, since one that is installed need not work.
+fn gvisor() -> anyhow::Result<String> {
+    let scratch = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tool = runtime.block_on(Tool::find(None, scratch.path()))?;
+    Ok(format!("{} on {}", tool.version(), tool.platform()))
 }
 
 fn text(text: &CStr) -> String {

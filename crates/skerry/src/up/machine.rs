@@ -1,4 +1,4 @@
-//! What this machine gives to a node: storage, network, images and a driver over them.
+//! What this machine gives to a node: storage, network, images and drivers over them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,16 +7,15 @@ use anyhow::Context;
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use skerry_agent_bin::AGENT;
 use skerry_control::{Member, NodeFacts, Offer};
 use skerry_driver::Driver;
-use skerry_driver_ns::{NsDriver, Options as NsOptions};
 use skerry_image::Images;
 use skerry_net::{Config, Network, Options as NetOptions};
 use skerry_node::{Node, ReadyLimits};
 use skerry_storage::{Options as StorageOptions, Storage};
 use skerry_store::LOCAL_NODE;
 
+use super::drivers::Ground;
 use crate::data_dir::DataDir;
 use crate::internal;
 
@@ -25,7 +24,8 @@ use crate::internal;
 pub(crate) struct Machine {
     pub(crate) network: Option<Network>,
     pub(crate) images: Arc<Images>,
-    pub(crate) driver: Arc<NsDriver>,
+    /// The default first.
+    pub(crate) drivers: Vec<Arc<dyn Driver>>,
 }
 
 /// Moves this process, which has one thread yet, into a mount namespace of its own that still sees what the host mounts later.
@@ -53,41 +53,39 @@ impl Machine {
                 .context("cannot open the storage")?;
         let network = start_network(data_dir, egress_allow).await;
         let images = Arc::new(Images::open(data_dir.path())?);
-        let driver = NsDriver::new(NsOptions {
-            data_dir: data_dir.path().to_owned(),
-            agent: AGENT,
-            spawner_command: internal::command("spawner")?,
+        let ground = Ground {
+            data_dir,
             storage: Arc::new(storage),
             network: network.clone(),
-            cgroup_parent: cgroup_parent(data_dir)?,
-            first_id: NsOptions::FIRST_ID,
             why_one_id,
-        })
-        .await?;
+        };
+        let drivers = ground.drivers().await?;
         Ok(Self {
             network,
             images,
-            driver: Arc::new(driver),
+            drivers,
         })
     }
 
     pub(crate) fn has_nat(&self) -> bool {
-        self.driver.capabilities().nat
+        let default = self.drivers.first();
+        default.is_some_and(|driver| driver.capabilities().nat)
     }
 
     /// The node of this machine, as control knows it.
     pub(crate) fn member(&self, node: Arc<Node>, slots: u32) -> Member {
-        let capabilities = self.driver.capabilities();
+        let capabilities = self.drivers.iter().map(|driver| driver.capabilities());
+        let offers = capabilities.map(|can| Offer {
+            driver: can.driver.clone(),
+            isolation: can.isolation.as_str().to_owned(),
+        });
         Member {
             facts: NodeFacts {
                 id: LOCAL_NODE,
                 name: "local".to_owned(),
                 region: "local".to_owned(),
                 slots,
-                offers: vec![Offer {
-                    driver: capabilities.driver.clone(),
-                    isolation: capabilities.isolation.as_str().to_owned(),
-                }],
+                offers: offers.collect(),
             },
             handle: node,
         }
@@ -108,10 +106,12 @@ impl Machine {
 
     /// With no sandbox left, nothing stays on the host: the node's control group and the gateway go too.
     pub(crate) async fn close(&self) {
-        match self.driver.release().await {
-            Ok(true) => {}
-            Ok(false) => return tracing::info!("sandboxes run on"),
-            Err(error) => return tracing::warn!(%error, "something is left on the host"),
+        for driver in &self.drivers {
+            match driver.release().await {
+                Ok(true) => {}
+                Ok(false) => return tracing::info!("sandboxes run on"),
+                Err(error) => return tracing::warn!(%error, "something is left on the host"),
+            }
         }
         if let Some(network) = &self.network
             && let Err(error) = network.stop().await
@@ -147,11 +147,4 @@ async fn start_network(data_dir: &DataDir, egress_allow: &[IpNet]) -> Option<Net
             None
         }
     }
-}
-
-/// One group per data folder, so that two servers on one machine never meet.
-fn cgroup_parent(data_dir: &DataDir) -> anyhow::Result<String> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(data_dir.path())?;
-    Ok(format!("skerry/{:x}-{:x}", meta.dev(), meta.ino()))
 }

@@ -1,6 +1,7 @@
 //! `skerry up`: control and node in one process, with SQLite and no other service.
 
 mod background;
+mod drivers;
 mod images;
 mod machine;
 mod parse;
@@ -49,6 +50,9 @@ pub(crate) struct UpArgs {
     /// Sandboxes that run at once
     #[arg(long, env = env::SLOTS, hide_env_values = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
+    /// Sandboxes of one kind to keep ready for the next create; 0: each is made when it is asked for
+    #[arg(long, env = env::READY, hide_env_values = true, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    ready: u32,
     /// What the records of all sandboxes may take of the disk, in MiB; a tenth of it, 20 GiB at most, unless said
     #[arg(long, env = env::JOURNALS_MB, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     journals_mb: Option<u64>,
@@ -79,11 +83,7 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
         .block_on(run(data_dir, args, why_one_id))
 }
 
-async fn run(
-    data_dir: DataDir,
-    args: UpArgs,
-    why_one_id: Option<String>,
-) -> anyhow::Result<()> {
+async fn run(data_dir: DataDir, args: UpArgs, why_one_id: Option<String>) -> anyhow::Result<()> {
     let listener = listen(args.listen).await?;
     let machine = Machine::open(&data_dir, &args.egress_allow, why_one_id).await?;
     let served = serve(listener, &machine, &data_dir, args).await;
@@ -109,15 +109,24 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let node = Node::start(Options {
         data_dir: data_dir.path().to_owned(),
-        ready: skerry_node::ReadyLimits {
-            each: 0,
-            memory_mb: 0,
-        },
-        journal_bytes: args.journals_mb.map(|mb| mb << 20),
-        drivers: vec![machine.driver.clone()],
+        drivers: machine.drivers.clone(),
         images: Arc::clone(&machine.images),
+        ready: machine::ready_limits(args.ready),
+        journal_bytes: args.journals_mb.map(|mb| mb << 20),
     })
     .await?;
+    let served = serve_node(listener, machine, data_dir, args, Arc::clone(&node)).await;
+    node.close().await;
+    served
+}
+
+async fn serve_node(
+    listener: TcpListener,
+    machine: &Machine,
+    data_dir: &DataDir,
+    args: UpArgs,
+    node: Arc<Node>,
+) -> anyhow::Result<()> {
     machine.note_refusals(Arc::clone(&node));
     let location = match &args.database {
         Some(url) => url.parse()?,

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 30] = [
     "up",
     "down",
     "run",
@@ -23,6 +23,9 @@ const COMMANDS: [&str; 27] = [
     "session exec",
     "fork",
     "tree",
+    "snapshot",
+    "snapshot create",
+    "rollback",
     "timeout",
     "pause",
     "resume",

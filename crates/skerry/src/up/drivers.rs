@@ -1,0 +1,73 @@
+//! Every way to isolate that this machine can run, the default first.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use skerry_agent_bin::AGENT;
+use skerry_driver::Driver;
+use skerry_driver_gvisor::{GvisorDriver, Options as GvisorOptions, Tool};
+use skerry_driver_ns::{NsDriver, Options as NsOptions};
+use skerry_net::Network;
+use skerry_storage::Storage;
+
+use crate::data_dir::DataDir;
+use crate::internal;
+
+/// What drivers are made of.
+pub(super) struct Ground<'a> {
+    pub(super) data_dir: &'a DataDir,
+    pub(super) storage: Arc<Storage>,
+    pub(super) network: Option<Network>,
+    pub(super) why_one_id: Option<String>,
+}
+
+impl Ground<'_> {
+    /// The namespace driver, without which there is no server, and those that the machine has the programs for.
+    pub(super) async fn drivers(self) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
+        let mut drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(self.ns().await?)];
+        match self.gvisor().await {
+            Ok(gvisor) => drivers.push(Arc::new(gvisor)),
+            // What is missing and what would help, `doctor` says.
+            Err(error) => tracing::debug!(%error, "no driver gvisor"),
+        }
+        Ok(drivers)
+    }
+
+    async fn ns(&self) -> anyhow::Result<NsDriver> {
+        let driver = NsDriver::new(NsOptions {
+            data_dir: self.data_dir.path().to_owned(),
+            agent: AGENT,
+            spawner_command: internal::command("spawner")?,
+            storage: Arc::clone(&self.storage),
+            network: self.network.clone(),
+            cgroup_parent: cgroup_parent(self.data_dir.path(), "ns")?,
+            first_id: NsOptions::FIRST_ID,
+            why_one_id: self.why_one_id.clone(),
+        });
+        Ok(driver.await?)
+    }
+
+    async fn gvisor(&self) -> anyhow::Result<GvisorDriver> {
+        let scratch = tempfile::tempdir()?;
+        let tool = Tool::find(None, scratch.path()).await?;
+        let driver = GvisorDriver::new(GvisorOptions {
+            data_dir: self.data_dir.path().to_owned(),
+            agent: AGENT,
+            tool,
+            launcher_command: internal::command("gvisor")?,
+            storage: Arc::clone(&self.storage),
+            network: self.network.clone(),
+            cgroup_parent: cgroup_parent(self.data_dir.path(), "gvisor")?,
+            first_id: GvisorOptions::FIRST_ID,
+        });
+        Ok(driver.await?)
+    }
+}
+
+/// One group per data folder and driver, so that two servers on one machine never meet.
+fn cgroup_parent(data_dir: &Path, driver: &str) -> anyhow::Result<String> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(data_dir).context("cannot look at the data folder")?;
+    Ok(format!("skerry/{:x}-{:x}-{driver}", meta.dev(), meta.ino()))
+}
