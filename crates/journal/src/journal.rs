@@ -37,6 +37,9 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
+    /// A record is larger than [`codec::MAX_RECORD_BYTES`]. Nothing was written.
+    #[error("a record has more than {} bytes", codec::MAX_RECORD_BYTES)]
+    TooLarge,
     /// Nothing was written: the journal is as it was before.
     #[error("cannot write the journal {path}: {source}")]
     Write {
@@ -51,7 +54,10 @@ impl JournalError {
     /// The disk, or the quota on it, is full.
     pub fn is_disk_full(&self) -> bool {
         let (Self::Open { source, .. } | Self::Read { source, .. } | Self::Write { source, .. }) =
-            self;
+            self
+        else {
+            return false;
+        };
         matches!(
             source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
@@ -142,7 +148,12 @@ impl Journal {
         let now = microseconds(Timestamp::now());
         buffer.clear();
         for (seq, record) in (first..).zip(records) {
+            let before = buffer.len();
             codec::encode(seq, now, record, &mut buffer);
+            // No reader would look at one that says it is larger.
+            if buffer.len() - before > codec::MAX_RECORD_BYTES {
+                return Err(JournalError::TooLarge);
+            }
         }
         if let Err(source) = self.file.write_all_at(&buffer, start) {
             // Best effort: what is beyond the index is never read, and cut off at the next open.

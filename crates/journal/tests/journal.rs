@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
-use skerry_journal::{Entry, Journal, Meter, Record, Stream};
+use skerry_journal::{Entry, Journal, JournalError, Meter, Record, Stream};
 use skerry_types::ExecId;
 
 fn exec(n: u8) -> ExecId {
@@ -163,4 +163,18 @@ async fn a_follower_sees_each_append_once() {
         }
     }
     writer.await.unwrap();
+}
+
+#[test]
+fn a_record_that_no_reader_would_take_is_refused_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let journal = Journal::open(&path, &Meter::default()).unwrap();
+    journal.append(&[output(1, 1, b"before".to_vec())]).unwrap();
+    let large = output(1, 2, vec![7; skerry_journal::MAX_RECORD_BYTES + 1]);
+    let refused = journal.append(&[output(1, 2, b"with it".to_vec()), large]);
+    assert!(matches!(refused, Err(JournalError::TooLarge)));
+    journal.append(&[output(1, 2, b"after".to_vec())]).unwrap();
+    drop(journal);
+    assert_eq!(everything(&path).len(), 2);
 }

@@ -76,9 +76,10 @@ impl Stdin {
     /// The agent has this much from an earlier daemon.
     fn begin_at(&mut self, received: u64) {
         if std::mem::take(&mut self.is_unknown) {
-            self.given += received;
+            // The agent may say any number.
+            self.given = self.given.saturating_add(received);
             for call in &mut self.calls {
-                call.offset += received;
+                call.offset = call.offset.saturating_add(received);
             }
         }
     }
@@ -104,7 +105,7 @@ struct StdinCall {
 
 impl StdinCall {
     fn end(&self) -> u64 {
-        self.offset + self.data.len() as u64
+        self.offset.saturating_add(self.data.len() as u64)
     }
 }
 

@@ -322,6 +322,12 @@ pub(crate) fn journal_error(error: &JournalError) -> Error {
             "the node's disk is full: the record of this could not be written, so it was not done",
         )
         .with_hint("free space in the data folder, or delete sandboxes")
+    } else if matches!(error, JournalError::TooLarge) {
+        Error::new(
+            ErrorCode::TooLarge,
+            "it is too large to be put on record, so it was not done",
+        )
+        .with_hint("put what is long into a file, and name that")
     } else {
         Error::internal(error)
     }
