@@ -28,7 +28,7 @@ use crate::record::{Process, State};
 
 const MIB: u64 = 1 << 20;
 /// A guest mounts, configures and starts its agent within this time even where its instructions are translated on a loaded machine.
-const START_PATIENCE: Duration = Duration::from_secs(60);
+const START_PATIENCE: Duration = Duration::from_mins(1);
 const ENTROPY_BYTES: usize = 64;
 
 /// What a new sandbox begins with.
@@ -122,7 +122,7 @@ impl VmDriver {
         }
         let base = self.base(spec).await?;
         let shape = Shape {
-            engine: self.engine.key.clone(),
+            engine: self.engine.key(),
             base: base.key.clone(),
             vcpus: spec.resources.vcpus,
             memory_mb: spec.resources.memory_mb,

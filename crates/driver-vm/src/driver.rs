@@ -70,17 +70,9 @@ impl VmDriver {
         let own = options.storage.own_folder("vm");
         let own = own.map_err(DriverError::step("open the storage"))?;
         let layout = Layout::open(own).map_err(at("open the storage"))?;
-        let accelerator = Accelerator::Tcg;
-        let engine = Engine::open(&options, &layout, accelerator);
+        let engine = Engine::open(&options, &layout);
         let engine = engine.map_err(|error| DriverError::Unsupported(error.to_string()))?;
-        let mut notes = vec![format!(
-            "QEMU {} with {}",
-            engine.version,
-            accelerator.as_str()
-        )];
-        if accelerator == Accelerator::Tcg {
-            notes.push(TCG_NOTE.to_owned());
-        }
+        let mut notes = Vec::new();
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("QEMU itself has no limits: {error}")))
             .ok();
@@ -102,7 +94,7 @@ impl VmDriver {
             nat,
             notes,
         };
-        Ok(Self {
+        let mut driver = Self {
             capabilities,
             storage: options.storage,
             network: options.network,
@@ -115,17 +107,15 @@ impl VmDriver {
             taken: Mutex::new(taken),
             live: Mutex::default(),
             making: tokio::sync::Mutex::default(),
-        })
-    }
-
-    /// Gives back what it holds on the host beside sandboxes: nothing of it stays while there are none. `false`: there are some.
-    pub async fn release(&self) -> Result<bool, DriverError> {
-        if !self.list().await?.is_empty() {
-            return Ok(false);
+        };
+        driver.choose_accelerator().await;
+        let accelerator = driver.engine.accelerator.as_str();
+        let notes = &mut driver.capabilities.notes;
+        notes.push(format!("QEMU {} with {accelerator}", driver.engine.version));
+        if driver.engine.accelerator == Accelerator::Tcg {
+            notes.push(TCG_NOTE.to_owned());
         }
-        let cgroups = self.cgroups.clone().map_or(Ok(()), Cgroups::close);
-        cgroups.map_err(at("remove the node's control group"))?;
-        Ok(true)
+        Ok(driver)
     }
 
     pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
@@ -221,7 +211,7 @@ impl Driver for VmDriver {
     }
 
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.from_disk(id).await
+        self.wake_up(id).await
     }
 
     async fn snapshot(
@@ -264,6 +254,15 @@ impl Driver for VmDriver {
 
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
         self.everything().await
+    }
+
+    async fn release(&self) -> Result<bool, DriverError> {
+        if !self.list().await?.is_empty() {
+            return Ok(false);
+        }
+        let cgroups = self.cgroups.clone().map_or(Ok(()), Cgroups::close);
+        cgroups.map_err(at("remove the node's control group"))?;
+        Ok(true)
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Engine {
     pub(crate) initial_files: PathBuf,
     pub(crate) accelerator: Accelerator,
     pub(crate) version: String,
-    /// What a kept machine can only be restored with.
-    pub(crate) key: String,
+    /// All of it but the accelerator.
+    programs: String,
 }
 
 /// Why there is no engine.
@@ -51,11 +51,7 @@ pub(crate) enum EngineError {
 
 impl Engine {
     /// Finds the programs and writes the initial file system.
-    pub(crate) fn open(
-        options: &Options,
-        layout: &Layout,
-        accelerator: Accelerator,
-    ) -> Result<Self, EngineError> {
+    pub(crate) fn open(options: &Options, layout: &Layout) -> Result<Self, EngineError> {
         let version = version(&options.tools.qemu)?;
         let no_kernel = |source| EngineError::Kernel {
             path: options.tools.kernel.clone(),
@@ -65,13 +61,8 @@ impl Engine {
         let files = kernel.initial_files(options.guest, options.agent);
         let files = files.map_err(EngineError::InitialFiles)?;
         let image = kernel.image.display().to_string();
-        let key = digest(&[
-            version.as_bytes(),
-            accelerator.as_str().as_bytes(),
-            image.as_bytes(),
-            &files,
-        ]);
-        let initial_files = layout.initial_files(&key);
+        let programs = digest(&[version.as_bytes(), image.as_bytes(), &files]);
+        let initial_files = layout.initial_files(&programs);
         if !initial_files.is_file() {
             publish(&initial_files, &files).map_err(EngineError::InitialFiles)?;
         }
@@ -79,10 +70,16 @@ impl Engine {
             qemu: options.tools.qemu.clone(),
             kernel: kernel.image,
             initial_files,
-            accelerator,
+            accelerator: Accelerator::Tcg,
             version,
-            key,
+            programs,
         })
+    }
+
+    /// What a kept machine can only be restored with.
+    pub(crate) fn key(&self) -> String {
+        let accelerator = self.accelerator.as_str();
+        digest(&[self.programs.as_bytes(), accelerator.as_bytes()])
     }
 }
 

@@ -20,6 +20,8 @@ const MAX_CHUNK: usize = 1024 * 1024;
 pub(crate) struct Link {
     port: UnixStream,
     input: BytesMut,
+    /// Where it is read to first.
+    room: Box<[u8]>,
     /// What is to come of the chunk that was begun.
     chunk: usize,
     ended: bool,
@@ -36,12 +38,12 @@ impl Link {
             }
             if let Some(at) = input.windows(MARK_BYTES).position(|window| window == mark) {
                 input.advance(at + MARK_BYTES);
-                let (chunk, ended) = (0, false);
                 return Ok(Self {
                     port,
                     input,
-                    chunk,
-                    ended,
+                    room: vec![0; READ_BYTES].into_boxed_slice(),
+                    chunk: 0,
+                    ended: false,
                 });
             }
             let needless = input.len().saturating_sub(MARK_BYTES - 1);
@@ -86,8 +88,7 @@ impl AsyncRead for Link {
             if this.take(out)?.is_some() {
                 return Poll::Ready(Ok(()));
             }
-            let mut room = [0; READ_BYTES];
-            let mut read = ReadBuf::new(&mut room);
+            let mut read = ReadBuf::new(&mut this.room);
             ready!(Pin::new(&mut this.port).poll_read(context, &mut read))?;
             if read.filled().is_empty() {
                 this.ended = true;

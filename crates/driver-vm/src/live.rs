@@ -116,11 +116,18 @@ impl Live {
         }
     }
 
-    /// Ends the link, if there is one.
+    /// Ends the link, if there is one: QEMU takes no other before.
     pub(crate) fn cut(&self) {
         if let Some(link) = self.link.lock().take() {
             // Its other end may be gone already.
             let _ended: io::Result<()> = link.shutdown(std::net::Shutdown::Both);
         }
+    }
+}
+
+/// With the daemon that knows of it, a link ends.
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.cut();
     }
 }

@@ -23,7 +23,7 @@ use crate::record::{Process, State};
 use crate::{disk, memory};
 
 /// Writing out takes as long as there is something to write; letting go is at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// More than the devices of any machine of ours take. A QEMU that was taken over could write what it likes.
 const MAX_DEVICES_BYTES: u64 = 16 << 20;
 
@@ -125,7 +125,7 @@ impl VmDriver {
         let own = self.layout.sandbox(id);
         // What the machine began with is on disk already, and most of what it has.
         let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
-        let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o400)).await?;
+        let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
         let place = self.records.place(id).map_err(at("open the record"))?;
         let mut monitor = Monitor::connect(&place).await?;
         laps.lap("memory it began with");
@@ -240,7 +240,7 @@ impl VmDriver {
     }
 
     /// Resumes: as after a restore, on the same disk.
-    pub(crate) async fn from_disk(&self, id: SandboxId) -> Result<(), DriverError> {
+    pub(crate) async fn wake_up(&self, id: SandboxId) -> Result<(), DriverError> {
         let mut state = self.state(id)?;
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let _turn = live.turn.lock().await;

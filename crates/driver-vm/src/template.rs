@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use skerry_driver::{DriverError, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_proto::guest::{Call, Ping};
@@ -20,8 +19,6 @@ use crate::machine::{Begin, Shape};
 use crate::memory;
 use crate::qmp::Monitor;
 
-/// A machine that translates its kernel's instructions beside busy others takes a while.
-const BOOT_PATIENCE: Duration = Duration::from_secs(120);
 /// Templates that are kept; sandboxes that began with one that is not go on with what they have of it.
 const MAX_TEMPLATES: usize = 16;
 /// The disk of a machine that has none to write.
@@ -100,7 +97,8 @@ impl VmDriver {
         let started = self.launch(&state, Begin::Boot, netns).await?;
         let pid = started.process.pid;
         let mut state = state;
-        let ready = self.ask(spec.id, Call::Ping(Ping {}), BOOT_PATIENCE).await;
+        let patience = self.engine.accelerator.boot_patience();
+        let ready = self.ask(spec.id, Call::Ping(Ping {}), patience).await;
         ready.map_err(|error| {
             let said = std::io::Error::other(format!("{error}; QEMU says: {}", started.log.text()));
             DriverError::step("boot the machine")(said)

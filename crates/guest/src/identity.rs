@@ -86,12 +86,19 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// The kernel's own cannot be written, so another file lies over it.
+/// The kernel's own cannot be written, so another file lies over it; from the second time on that one is there already.
 fn write_boot_id(entropy: &[u8]) -> io::Result<()> {
     let bytes = entropy.get(BOOT_ID).ok_or(io::ErrorKind::InvalidInput)?;
+    let (text, shown) = (
+        format!("{}\n", uuid(bytes)),
+        "/proc/sys/kernel/random/boot_id",
+    );
+    if fs::write(shown, &text).is_ok() {
+        return Ok(());
+    }
     let own = Path::new("/dev/shm/.boot_id");
-    fs::write(own, format!("{}\n", uuid(bytes)))?;
-    mount_bind(own, "/proc/sys/kernel/random/boot_id")?;
+    fs::write(own, text)?;
+    mount_bind(own, shown)?;
     // The mount keeps it.
     fs::remove_file(own)
 }

@@ -7,13 +7,12 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skerry_driver::{NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver::Rootfs;
 use skerry_driver_vm::{Options, Tools, VmDriver};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::mount;
-use skerry_types::{Resources, SandboxId};
 
 use crate::image;
 
@@ -100,17 +99,6 @@ impl Bed {
         Rootfs {
             layers: vec![image::folder()],
             binds: Vec::new(),
-        }
-    }
-
-    pub(crate) fn spec() -> Spec {
-        Spec {
-            id: SandboxId::new(),
-            resources: Resources::FREE_FORM,
-            rootfs: Self::rootfs(),
-            privilege: Privilege::Restricted,
-            network: NetworkMode::None,
-            hostname: "island".to_owned(),
         }
     }
 }

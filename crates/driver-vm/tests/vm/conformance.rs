@@ -16,7 +16,20 @@ use crate::bed::{Bed, test};
 use crate::image;
 
 /// Checks that run by default: from each area what only this driver could get wrong.
-const QUICK: [&str; 1] = ["life: a sandbox is made"];
+const QUICK: [&str; 12] = [
+    "life: a sandbox is made, listed, killed and destroyed",
+    "life: an agent told to shut down takes the sandbox with it",
+    "life: files outlive a kill",
+    "attach: a link cut again and again",
+    "limits: a memory hog",
+    "isolation: there are no devices",
+    "network: nat reaches neither host",
+    "pause: a counter stops",
+    "fork: has the files of one instant",
+    "memory: a copy has its own random numbers",
+    "memory: a copy of a copy",
+    "adopt: a later daemon finds",
+];
 
 struct Host {
     bed: Bed,

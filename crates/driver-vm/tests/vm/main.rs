@@ -4,7 +4,6 @@
 //! Where QEMU or a kernel is missing, or this is not root, the tests say that they are left out.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::print_stdout,
     reason = "a test fails by panicking, and says what it measured"
 )]
