@@ -2,7 +2,7 @@
 
 use skerry_proto::node::Map;
 use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Tenant, Wanted};
-use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, limits};
+use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits};
 
 use crate::live::Making;
 use crate::make::Recipe;
@@ -64,7 +64,9 @@ impl Control {
     async fn image(&self, asked: Option<&str>) -> Result<String> {
         let images = &self.0.images;
         let reference = asked.unwrap_or(&self.0.settings.default_image);
-        if let Some(name) = images.resolve(reference).await? {
+        // What reads as a snapshot's id on record is a snapshot, and whoever makes that record must own it.
+        let name = images.resolve(reference).await?;
+        if let Some(name) = name.filter(|name| name.parse::<SnapshotId>().is_err()) {
             return Ok(name);
         }
         let there = images.names().await?;

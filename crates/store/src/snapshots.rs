@@ -6,6 +6,7 @@ use skerry_types::{NodeId, OrgId, Resources, SandboxId, SnapshotId, limits};
 use crate::Store;
 use crate::context::{System, Tenant};
 use crate::error::{Result, StoreError};
+use crate::orgs::select_quotas;
 use crate::page::{Cursor, Page};
 use crate::sandbox::{Privilege, Sandbox};
 use crate::sql::{Row, sql};
@@ -108,7 +109,11 @@ impl Store {
         .bind(of.resources.pids)
         .bind(at)
         .bind(limits::MAX_SNAPSHOTS);
-        let row = self.db.change(insert).await;
+        // Counted while no other of this org is.
+        let row = self
+            .db
+            .change_alone(vec![select_quotas(tenant)], insert)
+            .await;
         let row = row.map_err(|error| match error.or_name_taken(name.as_deref()) {
             StoreError::NameTaken(name) => StoreError::SnapshotNameTaken(name),
             other => other,

@@ -5,7 +5,7 @@ use skerry_proto::node::{MemoryWish, Snapshots, TakeSnapshot};
 use skerry_types::{ErrorCode, SandboxId, SnapshotId};
 
 use crate::fake::Fault;
-use crate::world::{World, code};
+use crate::world::{LOOKALIKE, World, code, eventually};
 
 fn named(name: &str) -> SnapshotRequest {
     SnapshotRequest {
@@ -142,6 +142,32 @@ async fn after_a_crash_record_and_node_agree() {
     world.restart().await;
     assert_eq!(world.node.snapshot_ids(), [kept]);
     assert_eq!(world.listed().await, [kept]);
+}
+
+#[tokio::test]
+async fn one_that_is_taken_during_a_comparison_stays() {
+    let world = World::new(5).await;
+    let parent = world.running().await;
+    world.node.breaks(Fault::SnapshotListIsLate);
+    let comparing = tokio::spawn(world.beside());
+    // Each of the two asks at its start, and the first again when it begins to follow.
+    eventually("all have asked", || world.node.snapshot_lists() == 3).await;
+    let taken = world.take(parent, named("warm")).await;
+    world.node.heals(Fault::SnapshotListIsLate);
+    comparing.await.unwrap().drain().await;
+    assert_eq!(world.node.snapshot_ids(), [taken]);
+    assert_eq!(world.listed().await, [taken]);
+}
+
+#[tokio::test]
+async fn a_name_that_reads_as_a_snapshot_is_no_image() {
+    let world = World::new(5).await;
+    let request = CreateRequest {
+        image: Some(SnapshotId::from_uuid(LOOKALIKE).label()),
+        ..CreateRequest::default()
+    };
+    let refused = world.control.create(&world.caller, request).await;
+    assert_eq!(code(refused), ErrorCode::ValidationError);
 }
 
 #[tokio::test]

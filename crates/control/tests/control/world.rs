@@ -11,8 +11,9 @@ use skerry_control::{
     Sandbox, Settings, Until,
 };
 use skerry_store::{LOCAL_NODE, Location, Org, Quotas, Store, System, Tenant};
-use skerry_types::{ErrorCode, OrgId, Result, SandboxId, SandboxState};
+use skerry_types::{ErrorCode, OrgId, Result, SandboxId, SandboxState, SnapshotId};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::fake::FakeNode;
 
@@ -33,6 +34,9 @@ pub(crate) struct World {
     dir: TempDir,
 }
 
+/// An image has the name that this snapshot would have.
+pub(crate) const LOOKALIKE: Uuid = Uuid::from_u128(77);
+
 struct Images;
 
 #[async_trait]
@@ -42,7 +46,9 @@ impl ImageCatalogue for Images {
     }
 
     async fn names(&self) -> Result<Vec<String>> {
-        Ok(vec!["base".into(), "python".into()])
+        // The last looks like a snapshot.
+        let label = SnapshotId::from_uuid(LOOKALIKE).label();
+        Ok(vec!["base".into(), "python".into(), label])
     }
 }
 
@@ -97,6 +103,14 @@ impl World {
         self.control.drain().await;
         let (slots, isolation) = (self.slots, self.isolation);
         self.control = start(&self.store, &self.node, &self.settings, slots, isolation).await;
+    }
+
+    /// Another control process over the same store and node.
+    pub(crate) fn beside(&self) -> impl Future<Output = Control> + Send + use<> {
+        let (store, node, settings) =
+            (self.store.clone(), self.node.clone(), self.settings.clone());
+        let (slots, isolation) = (self.slots, self.isolation);
+        async move { start(&store, &node, &settings, slots, isolation).await }
     }
 
     /// Time passes.

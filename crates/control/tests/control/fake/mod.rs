@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     DeleteFails,
     /// It cannot pause.
     NoPause,
+    /// What it says of its snapshots arrives once this fault is gone.
+    SnapshotListIsLate,
 }
 
 /// See the module.
@@ -55,6 +57,7 @@ struct World {
     envs: BTreeMap<SandboxId, Map>,
     orders: BTreeMap<SandboxId, CreateSandbox>,
     snapshots: BTreeMap<SnapshotId, SnapshotReport>,
+    snapshot_lists: usize,
     started: Vec<SandboxId>,
     warnings: Vec<(SandboxId, u64)>,
     stops: Vec<(SandboxId, Option<FailureReason>)>,
@@ -130,6 +133,11 @@ impl FakeNode {
     /// Every snapshot that it has.
     pub(crate) fn snapshot_ids(&self) -> Vec<SnapshotId> {
         self.world.lock().snapshots.keys().copied().collect()
+    }
+
+    /// How often it was asked for its snapshots.
+    pub(crate) fn snapshot_lists(&self) -> usize {
+        self.world.lock().snapshot_lists
     }
 
     /// Takes one away without telling anyone.

@@ -34,7 +34,13 @@ impl Snapshots for FakeNode {
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>> {
         self.reach()?;
-        Ok(self.world.lock().snapshots.values().cloned().collect())
+        let there = {
+            let mut world = self.world.lock();
+            world.snapshot_lists += 1;
+            world.snapshots.values().cloned().collect()
+        };
+        self.passes(Fault::SnapshotListIsLate).await;
+        Ok(there)
     }
 
     async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
