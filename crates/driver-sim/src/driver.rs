@@ -55,6 +55,13 @@ impl SimDriver {
         }
     }
 
+    /// One whose agents are asked to hold their processes before a pause, as if that went to disk.
+    pub fn that_holds(world: Arc<World>) -> Self {
+        let mut driver = Self::new(world);
+        driver.capabilities.pause_to_disk = true;
+        driver
+    }
+
     /// Makes a sandbox in the stages of [`Stage`]; what a failure leaves is taken away.
     async fn make(
         &self,
@@ -247,7 +254,12 @@ impl Driver for SimDriver {
     }
 
     async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.running(id)?.pause(true);
+        let agent = self.running(id)?;
+        if self.world.script(|script| script.fail_pauses) {
+            let scripted = io::Error::other("as the script says");
+            return Err(DriverError::step("pause it")(scripted));
+        }
+        agent.pause(true);
         Ok(())
     }
 

@@ -12,6 +12,8 @@ pub struct Script {
     pub delay: Duration,
     /// So many kills and destroys fail, and do nothing.
     pub fail_removals: u32,
+    /// Pauses fail, and do nothing.
+    pub fail_pauses: bool,
     /// Agents that start from now on die by themselves after this long.
     pub die_after: Option<Duration>,
     /// So many connects fail.

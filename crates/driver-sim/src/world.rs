@@ -64,6 +64,18 @@ impl World {
         }
     }
 
+    /// A sandbox's agent holds its processes from now on, as if somebody had asked for that and died.
+    pub fn hold(&self, id: SandboxId) {
+        if let Some(agent) = self.agent(id) {
+            agent.hold(true);
+        }
+    }
+
+    /// Whether a sandbox's agent holds its processes.
+    pub fn is_held(&self, id: SandboxId) -> bool {
+        self.agent(id).is_some_and(|agent| agent.is_held())
+    }
+
     /// Everything of which anything is on the machine.
     pub fn sandboxes(&self) -> Vec<SandboxId> {
         self.sandboxes.lock().keys().copied().collect()

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use skerry_types::{SandboxId, SnapshotId};
 
@@ -41,19 +42,22 @@ impl Layout {
 
     /// Every snapshot with a record.
     pub(crate) fn list_snapshots(&self) -> io::Result<Vec<SnapshotId>> {
-        let entries = std::fs::read_dir(&self.snapshots)?;
-        Ok(entries
-            .filter_map(Result::ok)
-            .filter_map(|e| e.path().file_stem()?.to_str()?.parse().ok())
-            .collect())
+        ids(&self.snapshots, ".json")
     }
 
-    /// Every sandbox with a folder. Other names are not ours and left alone.
+    /// Every sandbox with a folder.
     pub(crate) fn list(&self) -> io::Result<Vec<SandboxId>> {
-        let entries = std::fs::read_dir(&self.root)?;
-        Ok(entries
-            .filter_map(Result::ok)
-            .filter_map(|e| e.file_name().to_str()?.parse().ok())
-            .collect())
+        ids(&self.root, "")
     }
+}
+
+/// The ids in a folder, each with this ending. Other names are not ours and left alone.
+fn ids<T: FromStr>(folder: &Path, ending: &str) -> io::Result<Vec<T>> {
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(ending));
+        ids.extend(id.and_then(|id| id.parse().ok()));
+    }
+    Ok(ids)
 }

@@ -95,12 +95,15 @@ impl Node {
             Some(bytes) => bytes,
             None => default_budget(&options.data_dir).map_err(failed)?,
         };
+        // What cannot be listed must not be taken for nothing: it would be swept away.
+        let ids = layout.list().map_err(failed)?;
+        let shelf = Shelf::open(layout.clone(), &options.images).map_err(failed)?;
         let (budget, exceeded) = Budget::new(&options.data_dir, journal_bytes);
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers,
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
             budget: Arc::new(budget),
-            shelf: Shelf::open(layout.clone(), &options.images),
+            shelf,
             images: options.images,
             layout,
             reports: Reports::default(),
@@ -110,7 +113,7 @@ impl Node {
             made: Notify::new(),
             myself: Weak::clone(myself),
         });
-        node.take_up().await;
+        node.take_up(ids).await;
         node.sweep().await?;
         tokio::spawn(keep_budget(Arc::downgrade(&node), exceeded));
         // Every image that a sandbox still needs is held by now.
@@ -120,8 +123,7 @@ impl Node {
         Ok(node)
     }
 
-    async fn take_up(&self) {
-        let ids = self.layout.list().unwrap_or_default();
+    async fn take_up(&self, ids: Vec<SandboxId>) {
         for id in ids {
             match Meta::load(&self.layout.meta(id)) {
                 Ok(meta) => {

@@ -1,6 +1,7 @@
 //! Snapshots that this node keeps: what the driver has of them, and what a sandbox made from one needs to know.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -40,18 +41,18 @@ pub(crate) struct Shelf {
 
 impl Shelf {
     /// Reads what an earlier daemon kept.
-    pub(crate) fn open(layout: Layout, images: &Images) -> Self {
+    pub(crate) fn open(layout: Layout, images: &Images) -> io::Result<Self> {
         let mut entries = HashMap::new();
-        for id in layout.list_snapshots().unwrap_or_default() {
+        for id in layout.list_snapshots()? {
             match record::load::<Kept>(&layout.snapshot(id)) {
                 Ok(kept) => drop(entries.insert(id, entry(kept, images))),
                 Err(error) => tracing::error!(snapshot = %id, %error, "cannot read its record"),
             }
         }
-        Self {
+        Ok(Self {
             layout,
             entries: RwLock::new(entries),
-        }
+        })
     }
 
     /// From now on it exists.
@@ -76,7 +77,7 @@ impl Shelf {
     /// From now on it does not exist; what it was.
     pub(crate) fn forget(&self, id: SnapshotId) -> Result<Option<Arc<Kept>>> {
         match std::fs::remove_file(self.layout.snapshot(id)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::internal(format!("cannot remove its record: {e}")));
             }
             _ => {}

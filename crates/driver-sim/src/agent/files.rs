@@ -105,7 +105,11 @@ impl Work {
     async fn answer(&mut self, call: Call) -> Result<Option<Reply>, FileError> {
         let tree = Arc::clone(&self.agent.tree);
         let reply = match call {
-            Call::Health(_) | Call::Hold(_) | Call::Release(_) => done(0),
+            Call::Health(_) => done(0),
+            Call::Hold(_) | Call::Release(_) => {
+                self.agent.hold(matches!(call, Call::Hold(_)));
+                done(0)
+            }
             Call::Stat(stat) => Reply::Entry(tree.stat(&path(&stat.path)?)?),
             Call::List(list) => {
                 let after = String::from_utf8_lossy(&list.after);

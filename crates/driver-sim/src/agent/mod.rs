@@ -11,6 +11,7 @@ mod stdin;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub(crate) struct Agent {
     /// Cancelled when it is dead; everything of it ends with that.
     life: CancellationToken,
     paused: watch::Sender<bool>,
+    /// Asked to hold its processes. Remembered, and nothing more.
+    held: AtomicBool,
     links: mpsc::Sender<DuplexStream>,
     outbox: Outbox,
     execs: Execs,
@@ -67,6 +70,7 @@ impl Agent {
             runtime: runtime.clone(),
             life: CancellationToken::new(),
             paused: watch::Sender::new(false),
+            held: AtomicBool::new(false),
             links,
             outbox: Outbox::default(),
             execs: Execs::default(),
@@ -139,7 +143,15 @@ impl Agent {
         self.paused.send_replace(paused);
     }
 
-    /// Returns when nobody holds it still.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns when nobody pauses it.
     pub(crate) async fn awake(&self) {
         // Its sender lives as long as we do.
         drop(self.paused.subscribe().wait_for(|paused| !paused).await);

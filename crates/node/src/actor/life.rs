@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use jiff::Timestamp;
 use skerry_driver::DriverError;
-use skerry_proto::agent::{Call, Hold, Release, Shutdown, to_agent::Body as To};
+use skerry_proto::agent::{Shutdown, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RECORD_BYTES};
 use skerry_types::state::{Action, next};
@@ -27,10 +27,16 @@ const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 impl Actor {
     pub(super) async fn pause(&mut self) -> Result<SandboxReport, Error> {
         next(self.state(), Action::Pause)?;
-        if self.driver.capabilities().pause_to_disk {
-            self.ask_agent(Call::Hold(Hold {})).await?;
+        let to_disk = self.driver.capabilities().pause_to_disk;
+        if to_disk {
+            self.hold().await?;
         }
-        self.driver.pause(self.place).await?;
+        let paused = self.driver.pause(self.place).await;
+        if to_disk && paused.is_err() {
+            self.let_go();
+        }
+        paused?;
+        self.is_holding = false;
         self.note_anyway(&Event::SandboxPaused {});
         Ok(self.report())
     }
@@ -47,8 +53,8 @@ impl Actor {
     async fn wake(&mut self) -> Result<(), Error> {
         self.driver.resume(self.place).await?;
         if self.driver.capabilities().pause_to_disk {
-            let renew = Some(renew(self.driver.as_ref(), &self.meta.spec)?);
-            self.ask_agent(Call::Release(Release { renew })).await?;
+            let renew = renew(self.driver.as_ref(), &self.meta.spec)?;
+            self.release(Some(renew)).await?;
         }
         Ok(())
     }
@@ -63,10 +69,13 @@ impl Actor {
         let place = SandboxId::new();
         let mut meta = self.meta.clone();
         meta.spec.id = place;
-        self.driver.restore(to.report.id, &meta.spec).await?;
+        if let Err(error) = self.driver.restore(to.report.id, &meta.spec).await {
+            self.leave(place).await;
+            return Err(error.into());
+        }
         // With this the sandbox is in its new place, whatever happens next.
         if let Err(error) = meta.save(&self.layout.meta(self.shared.id)) {
-            self.driver.destroy(place).await?;
+            self.leave(place).await;
             return Err(Error::internal(format!("cannot write meta.json: {error}")));
         }
         self.meta = meta;
@@ -74,17 +83,25 @@ impl Actor {
         *self.shared.place.write() = place;
         self.link = Link::new(Arc::clone(&self.driver), place);
         self.gone = gone(&self.driver, place);
+        // What the agent that was left said last, and what was counted there, is nothing to the new one.
+        self.backlog.clear();
+        self.oom_seen = 0;
         self.end_all_execs(&ExecEnd::SandboxStopped);
         self.close_all_sessions();
         self.drop_requests();
         self.note_anyway(&Event::SandboxRolledBack {
             snapshot_id: to.report.id,
         });
-        if let Err(error) = self.driver.destroy(left).await {
-            // The next start sweeps it away.
-            tracing::error!(sandbox = %self.shared.id, %error, "the place it left is still there");
-        }
+        self.leave(left).await;
         Ok(self.report())
+    }
+
+    /// Takes away a place that is not, or no longer, the sandbox's.
+    async fn leave(&mut self, place: SandboxId) {
+        if let Err(error) = self.driver.destroy(place).await {
+            // The next start sweeps it away.
+            tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");
+        }
     }
 
     /// Asks the agent to end everything; `on_gone` finishes it.

@@ -185,6 +185,8 @@ struct Actor {
     backlog: VecDeque<FromAgent>,
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
     oom_seen: u64,
+    /// Its processes stand still because it was asked to have them.
+    is_holding: bool,
 }
 
 /// Starts an actor for a sandbox that runs.
@@ -222,6 +224,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         next_request: 1,
         backlog: VecDeque::new(),
         oom_seen: 0,
+        is_holding: false,
     };
     tokio::spawn(actor.run(is_live));
     handle

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use skerry_driver::{Extent, Snapshot};
-use skerry_proto::agent::{Call, Hold, Release};
-use skerry_types::{Error, SnapshotId};
+use skerry_proto::agent::{Call, Hold, Release, Renew};
+use skerry_types::{Error, SandboxState, SnapshotId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -37,7 +37,7 @@ impl Actor {
         let began = Instant::now();
         let has_memory = extent == Extent::Memory;
         if has_memory {
-            self.ask_agent(Call::Hold(Hold {})).await?;
+            self.hold().await?;
         }
         // From here until it is taken the link is not read: the copy must not have heard of more than this.
         let (at_seq, open) = {
@@ -51,8 +51,7 @@ impl Actor {
         };
         let taken = self.driver.snapshot(self.place, id, extent).await;
         if has_memory {
-            self.ask_agent(Call::Release(Release { renew: None }))
-                .await?;
+            self.release(None).await?;
         }
         let mut snapshot = taken?;
         if has_memory {
@@ -71,18 +70,61 @@ impl Actor {
         })
     }
 
+    /// Has the agent stop everybody. On error they go on.
+    pub(super) async fn hold(&mut self) -> Result<(), Error> {
+        self.is_holding = true;
+        let held = self.ask_agent(Call::Hold(Hold {})).await;
+        if held.is_err() {
+            self.let_go();
+        }
+        held
+    }
+
+    /// Has the agent let them go on, with this made new before. Whatever goes wrong, it is told to again when its link is next up.
+    pub(super) async fn release(&mut self, renew: Option<Renew>) -> Result<(), Error> {
+        let released = self.ask_agent(Call::Release(Release { renew })).await;
+        self.is_holding = false;
+        if released.is_err() {
+            drop(
+                self.link
+                    .reset("the agent does not let its processes go on"),
+            );
+            self.drop_requests();
+        }
+        released
+    }
+
+    /// The same, and nobody waits for the answer.
+    pub(super) fn let_go(&mut self) {
+        self.is_holding = false;
+        let (nobody, _) = mpsc::channel(1);
+        self.send_request(Call::Release(Release { renew: None }), nobody);
+    }
+
+    /// On a new link: a daemon that died may have left its processes held, or an answer may have been lost.
+    pub(super) fn let_go_if_held(&mut self) {
+        let capabilities = self.driver.capabilities();
+        let can_be_held = capabilities.memory_snapshot || capabilities.pause_to_disk;
+        if can_be_held && !self.is_holding && self.state() == SandboxState::Running {
+            self.let_go();
+        }
+    }
+
     /// Asks the agent for something that may be asked again, on as many links as it takes, and serves the link meanwhile.
     pub(super) async fn ask_agent(&mut self, call: Call) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         loop {
             self.until_linked(until).await?;
             let (sink, mut answers) = mpsc::channel(1);
-            self.send_request(call.clone(), sink);
+            let request = self.send_request(call.clone(), sink);
             // A link that broke took the answer with it.
             while self.link.is_up() {
                 tokio::select! {
                     answer = answers.recv() => match answer {
-                        Some(Incoming::Response(response)) => return unwrap(response).map(drop),
+                        Some(Incoming::Response(response)) => {
+                            self.requests.remove(&request);
+                            return unwrap(response).map(drop);
+                        }
                         Some(_) => {}
                         None => break,
                     },

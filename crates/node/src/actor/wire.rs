@@ -23,6 +23,7 @@ impl Actor {
             generation: GENERATION,
         }));
         self.attach_execs();
+        self.let_go_if_held();
     }
 
     /// Reads what a dead agent has left in its socket.

@@ -9,10 +9,11 @@ use skerry_proto::node::{
     CreateSandbox, ForkSandbox, MemoryWish, SandboxReport, SnapshotReport, Snapshots, TakeSnapshot,
 };
 use skerry_types::{Error, Result, SandboxId, SandboxState, SnapshotId};
+use tokio::runtime::Handle;
 
 use super::making::{Origin, Plan};
 use super::order;
-use crate::actor::{Command, Handle, Taken, not_running};
+use crate::actor::{self, Command, Taken, not_running};
 use crate::meta::Meta;
 use crate::node::Node;
 use crate::snapshots::Kept;
@@ -64,7 +65,7 @@ impl Snapshots for Node {
 
 impl Node {
     /// The way to a sandbox that runs.
-    fn running(&self, id: SandboxId) -> Result<Handle> {
+    fn running(&self, id: SandboxId) -> Result<actor::Handle> {
         let handle = self.handle(id)?;
         let state = handle.shared.history.read().state;
         if state == SandboxState::Running {
@@ -164,20 +165,35 @@ impl Node {
             let work = async move { driver.fork(parent.shared.place(), &spec).await };
             return self.bring_up(plan, work).await;
         }
-        let between = SnapshotId::new();
-        let taken = take(&parent, between, extent).await?;
+        let carrier = Carrier {
+            id: SnapshotId::new(),
+            driver: Arc::clone(&driver),
+        };
+        let taken = take(&parent, carrier.id, extent).await?;
         plan.origin = Origin {
             forked_at_seq: Some(taken.at_seq),
             memory: true,
             open: taken.open,
             ..Origin::default()
         };
-        let work = async move {
-            let made = restore(driver.as_ref(), between, &spec, true).await;
-            discard(driver.as_ref(), between).await;
-            made
-        };
+        let work = async move { restore(driver.as_ref(), carrier.id, &spec, true).await };
         self.bring_up(plan, work).await
+    }
+}
+
+/// A snapshot that carries a fork over. It goes with this: when the fork is there, failed, took too long, or was never begun.
+struct Carrier {
+    id: SnapshotId,
+    driver: Arc<dyn Driver>,
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // Without a runtime the server has ended, and the next start sweeps it away.
+        if let Ok(runtime) = Handle::try_current() {
+            let (driver, id) = (Arc::clone(&self.driver), self.id);
+            runtime.spawn(async move { discard(driver.as_ref(), id).await });
+        }
     }
 }
 
@@ -191,7 +207,7 @@ fn extent(wish: MemoryWish, capabilities: &Capabilities) -> Result<Extent> {
     }
 }
 
-async fn take(handle: &Handle, id: SnapshotId, extent: Extent) -> Result<Taken> {
+async fn take(handle: &actor::Handle, id: SnapshotId, extent: Extent) -> Result<Taken> {
     let taken = handle
         .ask(|reply| Command::Snapshot(id, extent, reply))
         .await;

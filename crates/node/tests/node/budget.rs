@@ -36,7 +36,10 @@ async fn talked(node: &Arc<Node>) -> SandboxId {
 }
 
 fn has_journal(bed: &Bed, id: SandboxId) -> bool {
-    bed.data_dir().join("node/sandboxes").join(id.label()).exists()
+    bed.data_dir()
+        .join("node/sandboxes")
+        .join(id.label())
+        .exists()
 }
 
 #[tokio::test]

@@ -16,3 +16,4 @@ mod ready;
 mod restart;
 mod sessions;
 mod snapshots;
+mod still;
