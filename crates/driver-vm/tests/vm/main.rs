@@ -11,3 +11,4 @@
 mod bed;
 mod conformance;
 mod image;
+mod measure;
