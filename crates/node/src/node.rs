@@ -13,7 +13,7 @@ use skerry_driver::{Driver, DriverError};
 use skerry_image::{Hold, Images};
 use skerry_journal::JournalError;
 use skerry_proto::node::SandboxReport;
-use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId};
+use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 use tokio::sync::{Notify, mpsc};
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
@@ -161,6 +161,12 @@ impl Node {
             // It came up after the daemon that asked for it died: nobody was told that it runs.
             close_books(&shared, state);
             driver.destroy(place).await?;
+        } else if state == SandboxState::Running
+            && driver.capabilities().pause
+            && let Err(error) = driver.resume(place).await
+        {
+            // Only if an earlier daemon died while it paused it, which nobody was told: then it stands still.
+            tracing::error!(sandbox = %id, %error, "it may stand still although it runs on record");
         }
         tracing::info!(sandbox = %id, state = %shared.history.read().state, "taken up");
         let image = self.images.hold(&meta.image);
@@ -402,8 +408,8 @@ async fn keep_budget(node: Weak<Node>, mut exceeded: mpsc::Receiver<()>) {
 }
 
 /// Ends everything in a journal whose sandbox ended while no daemon looked.
-fn close_books(shared: &Shared, state: skerry_types::SandboxState) {
-    use skerry_types::SandboxState as S;
+fn close_books(shared: &Shared, state: SandboxState) {
+    use SandboxState as S;
     let (open, sessions) = {
         let history = shared.history.read();
         let open: Vec<_> = history

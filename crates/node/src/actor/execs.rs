@@ -423,7 +423,7 @@ impl Actor {
 
     /// Whether the kernel killed something for lack of memory that nobody was blamed for yet.
     async fn take_oom_kill(&mut self) -> bool {
-        let Ok(stats) = self.driver.stats(self.place).await else {
+        let Ok(stats) = self.driver.stats(self.place()).await else {
             return false;
         };
         let fresh = stats.oom_kills > self.oom_seen;
@@ -434,7 +434,7 @@ impl Actor {
     /// Before the first of several execs runs, earlier kills are nobody's any more. Off the way of the command: it is on its way already.
     pub(super) async fn note_oom_baseline(&mut self) {
         if self.live.len() == 1
-            && let Ok(stats) = self.driver.stats(self.place).await
+            && let Ok(stats) = self.driver.stats(self.place()).await
         {
             self.oom_seen = stats.oom_kills;
         }

@@ -31,7 +31,7 @@ impl Actor {
         if to_disk {
             self.hold().await?;
         }
-        let paused = self.driver.pause(self.place).await;
+        let paused = self.driver.pause(self.place()).await;
         if to_disk && paused.is_err() {
             self.let_go();
         }
@@ -51,7 +51,7 @@ impl Actor {
 
     /// Lets the processes of a paused one go on; from disk, with a clock that is right.
     async fn wake(&mut self) -> Result<(), Error> {
-        self.driver.resume(self.place).await?;
+        self.driver.resume(self.place()).await?;
         if self.driver.capabilities().pause_to_disk {
             let renew = renew(self.driver.as_ref(), &self.meta.spec)?;
             self.release(Some(renew)).await?;
@@ -78,8 +78,8 @@ impl Actor {
             self.leave(place).await;
             return Err(Error::internal(format!("cannot write meta.json: {error}")));
         }
+        let left = self.place();
         self.meta = meta;
-        let left = std::mem::replace(&mut self.place, place);
         *self.shared.place.write() = place;
         self.link = Link::new(Arc::clone(&self.driver), place);
         self.gone = gone(&self.driver, place);
@@ -130,7 +130,7 @@ impl Actor {
     /// The grace is over.
     pub(super) async fn kill(&mut self) {
         self.kill_at = None;
-        if let Err(error) = self.driver.kill(self.place).await {
+        if let Err(error) = self.driver.kill(self.place()).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot kill");
             self.kill_at = Some(Instant::now() + SHUTDOWN_SLACK);
         }
@@ -148,7 +148,7 @@ impl Actor {
         self.end_all_execs(&ExecEnd::SandboxStopped);
         self.close_all_sessions();
         self.drop_requests();
-        if let Err(error) = self.driver.kill(self.place).await {
+        if let Err(error) = self.driver.kill(self.place()).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
         }
         self.note_anyway(&self.obituary());
@@ -188,7 +188,7 @@ impl Actor {
 
     /// Takes it from the host. Only its journal stays.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
-        self.driver.destroy(self.place).await?;
+        self.driver.destroy(self.place()).await?;
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();

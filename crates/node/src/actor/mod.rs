@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) history: RwLock<History>,
     pub(crate) last_active: RwLock<Timestamp>,
-    /// What its driver calls it: its own id, that of the one that stood ready and became it, or one given when it was rolled back.
+    /// The actor's place, for others to see: its own id, that of the one that stood ready and became it, or one given when it was rolled back.
     place: RwLock<SandboxId>,
 }
 
@@ -164,7 +164,6 @@ pub(crate) struct Parts {
 struct Actor {
     shared: Arc<Shared>,
     driver: Arc<dyn Driver>,
-    place: SandboxId,
     layout: Layout,
     meta: Meta,
     reports: Reports,
@@ -203,7 +202,6 @@ pub(crate) fn start(parts: Parts) -> Handle {
     let is_live = !parts.shared.history.read().state.is_ended();
     let actor = Actor {
         link: Link::new(Arc::clone(&parts.driver), place),
-        place,
         gone: if is_live {
             gone(&parts.driver, place)
         } else {
@@ -268,6 +266,11 @@ impl Actor {
                 self.work_off_backlog().await;
             }
         }
+    }
+
+    /// What its driver calls it.
+    fn place(&self) -> SandboxId {
+        self.meta.spec.id
     }
 
     fn state(&self) -> SandboxState {

@@ -49,7 +49,7 @@ impl Actor {
             };
             (self.shared.journal.last_seq(), open)
         };
-        let taken = self.driver.snapshot(self.place, id, extent).await;
+        let taken = self.driver.snapshot(self.place(), id, extent).await;
         if has_memory {
             self.release(None).await?;
         }

@@ -1,7 +1,9 @@
 //! Sandboxes whose processes stand still: they never do for longer than somebody wants them to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use skerry_driver::Driver;
 use skerry_driver_sim::SimDriver;
 use skerry_node::{Node, Options};
 use skerry_proto::node::Sandboxes;
@@ -47,4 +49,19 @@ async fn the_next_daemon_lets_go_of_what_a_dead_one_held() {
     bed.world.hold(id);
     let _next = node(&bed).await;
     patiently("they go on", || !bed.world.is_held(id)).await;
+}
+
+#[tokio::test]
+async fn a_pause_that_a_daemon_died_in_is_undone_by_the_next() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let id = island.id;
+    drop(island);
+    // Done, and not yet on record.
+    let driver = SimDriver::new(Arc::clone(&bed.world));
+    driver.pause(id).await.unwrap();
+    let node = bed.node().await;
+    let island = Island { node, id };
+    let alive = tokio::time::timeout(Duration::from_mins(1), island.ok("true"));
+    assert!(alive.await.is_ok(), "it stands still");
 }
