@@ -30,7 +30,9 @@ pub(crate) struct Args {
 /// Why the arguments mean nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
-    #[error("unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --forget PATH, --level restricted|root")]
+    #[error(
+        "unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --forget PATH, --level restricted|root"
+    )]
     Unknown(OsString),
     #[error("{0} needs a value")]
     Incomplete(&'static str),

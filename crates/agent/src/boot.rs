@@ -15,6 +15,9 @@ const LINK_FD: RawFd = 3;
 /// Descriptors below this number are never ours: a session's shell gets its own there.
 const FIRST_OWN_FD: RawFd = 10;
 
+/// Signals that the agent ignores or hears (`main` and `reap` do); all others are at their default.
+pub(crate) const UNUSUAL_SIGNALS: [libc::c_int; 3] = [libc::SIGPIPE, libc::SIGTERM, libc::SIGCHLD];
+
 /// Memory that is kept for later.
 const FREE_BYTES: libc::c_int = 128 * 1024;
 /// Chunks of output from this size on go back to the kernel one by one, and leave no holes.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::exec::spawn::nobody_starts;
 use crate::procs::{self, Family};
 
 /// A process that does not stop within this time is stuck in the kernel, or is woken by another.
@@ -30,6 +31,7 @@ impl Hold {
         let mut everybody = Family::of(std::process::id());
         let until = Instant::now() + PATIENCE;
         loop {
+            let nobody_starts = nobody_starts();
             let moving = everybody.moving();
             let Some(first) = moving.first() else {
                 return Ok(());
@@ -40,6 +42,7 @@ impl Hold {
                 return Err(restless);
             }
             procs::signal(&moving, Signal::STOP);
+            drop(nobody_starts);
             let known: HashSet<u32> = self.stopped.iter().copied().collect();
             self.stopped
                 .extend(moving.iter().filter(|pid| !known.contains(pid)));

@@ -16,10 +16,15 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Gid, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, setsid};
+use rustix::process::{
+    DumpableBehavior, Gid, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, set_dumpable_behavior,
+    setsid,
+};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::boot::UNUSUAL_SIGNALS;
 use crate::exec::command::{Command, StartError};
 use crate::privilege::{Level, confine_child, may_set_groups};
 
@@ -27,6 +32,14 @@ use crate::privilege::{Level, confine_child, may_set_groups};
 const STACK_BYTES: usize = 64 * 1024;
 /// Runs what is a program to people and not to the kernel: text without an interpreter's name.
 const SHELL: &std::ffi::CStr = c"/bin/sh";
+
+/// Held while there is a process that is not yet what it is to become.
+static STARTING: Mutex<()> = Mutex::new(());
+
+/// As long as the answer lives no process borrows the agent's memory. Who stopped one that does would stop the agent with it.
+pub(crate) fn nobody_starts() -> MutexGuard<'static, ()> {
+    STARTING.lock()
+}
 
 /// What went wrong between clone and exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,9 +189,10 @@ impl Child {
         let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let own: *const Self = self;
+        let _only_one = STARTING.lock();
         let _quiet = Quiet::begin();
         // SAFETY: a child that shares this memory on a stack of its own, while this thread stands still until it is done with both.
-        // Other threads go on; the child takes no lock, allocates nothing, and no handler runs in it.
+        // Other threads go on; the child takes no lock, allocates nothing, and no handler runs in it, since it lets signals in without any.
         let pid = unsafe {
             libc::clone(
                 child_main,
@@ -242,7 +256,8 @@ impl Child {
         if self.uid != geteuid() {
             set_thread_res_uid(self.uid, self.uid, self.uid)?;
         }
-        Ok(())
+        // The kernel makes of it whatever the machine is set to when a process changes its user, and the memory is the agent's.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
     }
 }
 
@@ -277,11 +292,13 @@ impl Drop for Quiet {
     }
 }
 
-/// Signals as a program expects them. What the agent handles is reset by the exec.
+/// Signals as a program expects them. Handlers go first: one that ran here for a signal that came early would tell the agent of it.
 fn hear_signals() {
     // SAFETY: the default is no handler, an all-zero set is the empty set, and dispositions and mask are the child's own.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        for signal in UNUSUAL_SIGNALS {
+            libc::signal(signal, libc::SIG_DFL);
+        }
         let none: libc::sigset_t = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }

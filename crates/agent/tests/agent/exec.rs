@@ -1,7 +1,9 @@
 //! Commands: what they get, what comes out, how they end.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{self, TryRecvError};
 
+use rustix::process::{Pid, Signal, kill_process};
 use skerry_proto::agent::*;
 
 use crate::node::*;
@@ -212,6 +214,37 @@ fn signals_reach_the_group() {
     }
     node.signal(&id, 15);
     assert_eq!(node.finish(&id).ended(), Ended::Signal(15));
+}
+
+#[test]
+fn a_signal_that_comes_before_the_program_is_not_the_agent_s() {
+    const MANY: usize = 300;
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let pid = agent.process.id();
+    let children = format!("/proc/{pid}/task/{pid}/children");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    // What a child must put back before it lets signals in: SIGPIPE, SIGTERM and SIGCHLD.
+    assert!(status.contains("SigIgn:\t0000000000001000"), "{status}");
+    assert!(status.contains("SigCgt:\t0000000000014000"), "{status}");
+    let (running, stop) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while stop.try_recv() == Err(TryRecvError::Empty) {
+                let now = std::fs::read_to_string(&children).unwrap_or_default();
+                for child in now.split_whitespace() {
+                    let child = Pid::from_raw(child.parse().unwrap()).unwrap();
+                    let _ = kill_process(child, Signal::TERM);
+                }
+            }
+        });
+        let _until_here = running;
+        for _ in 0..MANY {
+            let end = node.run(command(&["/bin/true"])).ended();
+            assert!(matches!(end, Ended::Code(0) | Ended::Signal(15)), "{end:?}");
+        }
+    });
+    assert_eq!(node.run(sh("echo on")).out(), "on\n");
 }
 
 #[test]
