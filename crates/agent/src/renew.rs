@@ -3,41 +3,50 @@
 //! In a sandbox on the host's kernel the driver does what needs rights there; the agent does what is the sandbox's own.
 #![expect(
     unsafe_code,
-    reason = "feeding the kernel's random pool has no safe interface"
+    reason = "code between fork and exec has no safe interface"
 )]
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsRawFd;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::mount_bind;
 use rustix::time::{ClockId, Timespec, clock_settime};
 use skerry_proto::agent::Renew;
+use skerry_sys::entropy;
 
 use crate::files::error::{Doing, FileError};
-use crate::privilege::may_set_clock;
+use crate::privilege::{Level, confine_child, may_set_clock};
 
-/// The kernel takes at most this much at once.
-const MAX_ENTROPY: usize = 256;
-const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
-const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 const NANOSECONDS: i64 = 1_000_000_000;
+/// For the image's program to make keys.
+const KEYS_PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Makes everything new.
 pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
-    let entropy = renew.entropy.as_ref();
+    let ids = renew.entropy.split_first_chunk::<16>();
+    let (machine_id, rest) = ids.ok_or(FileError::NoEntropy)?;
+    let boot_id = rest.first_chunk::<16>().ok_or(FileError::NoEntropy)?;
     // A kernel whose clock is wrong is the sandbox's own. Who may not set it has a driver that did, and saw to the rest of the kernel, too.
     if renew.wall_clock_ns != 0 && may_set_clock() {
         set_clock(renew.wall_clock_ns)?;
-        add_entropy(entropy)?;
-        renew_boot_id(entropy)?;
+        entropy::add(&renew.entropy).doing("feed", Path::new("/dev/urandom"))?;
+        renew_boot_id(boot_id)?;
     }
     renew_hostname(&renew.hostname)?;
-    renew_machine_id(entropy)?;
-    renew_ssh_host_keys()
+    let path = Path::new("/etc/machine-id");
+    rewrite(path, &format!("{}\n", hex(machine_id))).doing("write", path)?;
+    let mut keygen = Command::new("/usr/bin/ssh-keygen");
+    keygen.arg("-A");
+    renew_host_keys(Path::new("/etc/ssh"), keygen)
 }
 
 fn set_clock(wall_clock_ns: i64) -> Result<(), FileError> {
@@ -48,54 +57,27 @@ fn set_clock(wall_clock_ns: i64) -> Result<(), FileError> {
     clock_settime(ClockId::Realtime, time).doing("set the clock", Path::new("/"))
 }
 
-/// What the kernel reads: how many bits, how many bytes, the bytes.
-#[repr(C)]
-struct PoolInfo {
-    bits: libc::c_int,
-    bytes: libc::c_int,
-    data: [u8; MAX_ENTROPY],
-}
-
-fn add_entropy(entropy: &[u8]) -> Result<(), FileError> {
-    let path = Path::new("/dev/urandom");
-    let mut info = PoolInfo {
-        bits: 0,
-        bytes: 0,
-        data: [0; MAX_ENTROPY],
-    };
-    for (into, byte) in info.data.iter_mut().zip(entropy) {
-        *into = *byte;
-        info.bytes += 1;
-        info.bits += 8;
-    }
-    let pool = File::open(path).doing("open", path)?;
-    // SAFETY: the kernel reads the header and as many bytes as it says, all inside `info`.
-    let added = unsafe { libc::ioctl(pool.as_raw_fd(), RNDADDENTROPY, &raw const info) };
-    // SAFETY: takes no argument.
-    let reseeded = unsafe { libc::ioctl(pool.as_raw_fd(), RNDRESEEDCRNG) };
-    if added < 0 || reseeded < 0 {
-        return Err(io::Error::last_os_error()).doing("reseed", path);
-    }
-    Ok(())
-}
-
 /// The kernel's own cannot be written, so another file lies over it.
-fn renew_boot_id(entropy: &[u8]) -> Result<(), FileError> {
+fn renew_boot_id(id: &[u8; 16]) -> Result<(), FileError> {
     let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = hex(entropy.iter().skip(16).take(16));
+    let text = hex(id);
     let uuid = format!(
-        "{}-{}-4{}-a{}-{}\n",
+        "{}-{}-4{}-a{}-{}",
         &text[..8],
         &text[8..12],
         &text[13..16],
         &text[17..20],
         &text[20..]
     );
-    let own = Path::new("/dev/shm/.boot_id");
-    fs::write(own, uuid).doing("write", own)?;
-    mount_bind(own, boot_id).doing("replace", boot_id)?;
+    // A name that nobody could take before.
+    let own = PathBuf::from(format!("/dev/shm/.{uuid}"));
+    let made = OpenOptions::new().write(true).create_new(true).open(&own);
+    let written = made.and_then(|mut file| writeln!(file, "{uuid}"));
+    written.doing("write", &own)?;
+    let bound = mount_bind(&own, boot_id).doing("replace", boot_id);
     // The mount keeps it.
-    fs::remove_file(own).doing("remove", own)
+    fs::remove_file(&own).doing("remove", &own)?;
+    bound
 }
 
 /// Only where whoever made the copy has not seen to it.
@@ -106,52 +88,133 @@ fn renew_hostname(name: &str) -> Result<(), FileError> {
     rustix::system::sethostname(name.as_bytes()).doing("set the host name", Path::new("/"))
 }
 
-/// Only where the image has one.
-fn renew_machine_id(entropy: &[u8]) -> Result<(), FileError> {
-    let path = Path::new("/etc/machine-id");
-    if !path.exists() {
-        return Ok(());
+/// Writes a file of the system's if there is one. A link is replaced and not followed, and what is no file is an error that does not wait.
+fn rewrite(path: &Path, text: &str) -> io::Result<()> {
+    let flags =
+        OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let opened = match rustix::fs::open(path, flags, mode) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::LOOP) => {
+            fs::remove_file(path)?;
+            rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, mode)?
+        }
+        opened => opened?,
+    };
+    let mut file = File::from(opened);
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    let id = hex(entropy.iter().take(16));
-    fs::write(path, format!("{id}\n")).doing("write", path)
+    file.set_len(0)?;
+    file.write_all(text.as_bytes())
 }
 
-/// Only where there are any, and with the image's own program.
-fn renew_ssh_host_keys() -> Result<(), FileError> {
-    let folder = Path::new("/etc/ssh");
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Ok(());
-    };
-    let is_key = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with("ssh_host_") && name.contains("_key")
-    };
-    let entries = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let keys: Vec<PathBuf> = entries.filter(is_key).collect();
+/// Only where there are any, and with the image's own program; without that there is nobody who would need them.
+fn renew_host_keys(folder: &Path, maker: Command) -> Result<(), FileError> {
+    let keys = host_keys(folder);
     if keys.is_empty() {
         return Ok(());
     }
     for key in &keys {
         fs::remove_file(key).doing("remove", key)?;
     }
-    let made = Command::new("/usr/bin/ssh-keygen")
-        .arg("-A")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .doing("make new host keys in", folder)?;
-    if made.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other("ssh-keygen failed")).doing("make new host keys in", folder)
+    match run(maker) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        done => done.doing("make new host keys in", folder)?,
     }
+    if host_keys(folder).is_empty() {
+        return Err(io::Error::other("none was made")).doing("make new host keys in", folder);
+    }
+    Ok(())
 }
 
-fn hex<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
-    bytes.fold(String::new(), |mut text, byte| {
+fn host_keys(folder: &Path) -> Vec<PathBuf> {
+    let is_key = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("ssh_host_") && name.contains("_key")
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths.filter(is_key).collect()
+}
+
+/// Runs a program that anybody may have put there: with no privilege, and not for longer than it may take.
+fn run(mut program: Command) -> io::Result<()> {
+    program.env_clear();
+    program.stdin(Stdio::null()).stdout(Stdio::null());
+    program.stderr(Stdio::null());
+    // SAFETY: system calls only, no lock and no allocation.
+    unsafe { program.pre_exec(|| confine_child(Level::Restricted)) };
+    let mut running = program.spawn()?;
+    let until = Instant::now() + KEYS_PATIENCE;
+    // An error is that there is no such child: the reaper was faster.
+    while let Ok(None) = running.try_wait() {
+        if Instant::now() > until {
+            running.kill()?;
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _: std::fmt::Result = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_a_file_is_rewritten_and_no_link_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        rewrite(&at("missing"), "new").unwrap();
+        assert!(!at("missing").exists());
+        fs::write(at("file"), "longer before").unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        rewrite(&at("link"), "new").unwrap();
+        assert_eq!(fs::read_to_string(at("link")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "longer before");
+        rewrite(&at("file"), "new").unwrap();
+        assert_eq!(fs::read_to_string(at("file")).unwrap(), "new");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            Mode::RWXU,
+            0,
+        )
+        .unwrap();
+        rewrite(&at("pipe"), "new").unwrap_err();
+    }
+
+    #[test]
+    fn host_keys_are_others_by_a_maker_without_privileges() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("ssh_host_x_key");
+        let maker = |script: &str| {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", script, "maker"]).arg(folder.path());
+            shell
+        };
+        let makes = "grep -E 'CapEff|NoNewPrivs' /proc/self/status >$1/ssh_host_x_key";
+        renew_host_keys(folder.path(), maker(makes)).unwrap();
+        assert!(!key.exists());
+        fs::write(&key, "old").unwrap();
+        renew_host_keys(folder.path(), maker(makes)).unwrap();
+        let had = "CapEff:\t0000000000000000\nNoNewPrivs:\t1\n";
+        assert_eq!(fs::read_to_string(&key).unwrap(), had);
+        renew_host_keys(folder.path(), maker("true")).unwrap_err();
+        fs::write(&key, "old").unwrap();
+        renew_host_keys(folder.path(), Command::new("/nowhere/keygen")).unwrap();
+        assert!(!key.exists());
+    }
 }

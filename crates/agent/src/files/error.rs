@@ -29,6 +29,8 @@ pub(crate) enum FileError {
     NotAFile(PathBuf),
     #[error("there are too many directories beside {} to keep them in mind; take them one by one", .0.display())]
     TooWide(PathBuf),
+    #[error("there are too few random bytes to make new ids of")]
+    NoEntropy,
     #[error("the root directory cannot be removed")]
     Root,
     #[error("the transfer ended before its last byte")]
