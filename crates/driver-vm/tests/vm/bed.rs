@@ -7,12 +7,13 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skerry_driver::Rootfs;
+use skerry_driver::{NetworkMode, Privilege, Rootfs, Spec};
 use skerry_driver_vm::{Options, Tools, VmDriver};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::mount;
+use skerry_types::{Resources, SandboxId};
 
 use crate::image;
 
@@ -26,8 +27,14 @@ pub(crate) struct Bed {
     tools: Tools,
 }
 
-/// Runs a test over a new folder, on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+/// Runs a test over a new folder.
 pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    test_in(folder.path(), body);
+}
+
+/// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+pub(crate) fn test_in<F: Future<Output = ()>>(folder: &Path, body: impl FnOnce(Bed) -> F) {
     let Some(tools) = tools() else {
         println!("left out: run scripts/tools.sh qemu kernel first");
         return;
@@ -36,11 +43,22 @@ pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
         println!("left out: driver vm needs root");
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
     mount::own_namespace().unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    runtime.block_on(async { body(Bed::at(folder.path(), tools)).await });
+    runtime.block_on(async { body(Bed::at(folder, tools)).await });
+}
+
+/// A small restricted sandbox without network.
+pub(crate) fn spec() -> Spec {
+    Spec {
+        id: SandboxId::new(),
+        resources: Resources::FREE_FORM,
+        rootfs: Bed::rootfs(),
+        privilege: Privilege::Restricted,
+        network: NetworkMode::None,
+        hostname: "island".to_owned(),
+    }
 }
 
 /// Where `scripts/tools.sh` put them.
@@ -55,7 +73,7 @@ fn tools() -> Option<Tools> {
 impl Bed {
     fn at(folder: &Path, tools: Tools) -> Self {
         let data = folder.join("data");
-        fs::create_dir(&data).unwrap();
+        fs::create_dir_all(&data).unwrap();
         let name = folder.file_name().unwrap().to_str().unwrap();
         let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
         Self {
@@ -83,6 +101,22 @@ impl Bed {
             first_uid: Options::FIRST_UID,
         };
         VmDriver::new(options).await.unwrap()
+    }
+
+    /// Nothing of any sandbox is left: no record, files, control group or process.
+    #[track_caller]
+    pub(crate) fn assert_clean(&self) {
+        let own = self.storage.own_folder("vm").unwrap();
+        for folder in [
+            self.data().join("run"),
+            own.join("sandbox"),
+            own.join("snapshot"),
+        ] {
+            let left = fs::read_dir(&folder).unwrap().count();
+            assert_eq!(left, 0, "left in {}", folder.display());
+        }
+        let groups = Cgroups::open(&self.cgroup_parent).map_or(Vec::new(), |g| g.names().unwrap());
+        assert_eq!(groups, Vec::<String>::new(), "a control group is left");
     }
 
     /// A gateway of this bed's own. To be stopped.

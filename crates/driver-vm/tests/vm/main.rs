@@ -4,11 +4,14 @@
 //! Where QEMU or a kernel is missing, or this is not root, the tests say that they are left out.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::print_stdout,
     reason = "a test fails by panicking, and says what it measured"
 )]
 
 mod bed;
+mod cage;
 mod conformance;
+mod crash;
 mod image;
 mod measure;

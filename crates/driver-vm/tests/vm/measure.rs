@@ -3,24 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use skerry_driver::{Driver, Extent, NetworkMode, Privilege, Spec, Step};
-use skerry_types::{Resources, SandboxId, SnapshotId};
+use skerry_driver::{Driver, Extent, Spec, Step};
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::AsyncReadExt;
 
-use crate::bed::{Bed, test};
+use crate::bed::{spec, test};
 
 const ROUNDS: usize = 15;
-
-fn spec() -> Spec {
-    Spec {
-        id: SandboxId::new(),
-        resources: Resources::FREE_FORM,
-        rootfs: Bed::rootfs(),
-        privilege: Privilege::Restricted,
-        network: NetworkMode::None,
-        hostname: "island".to_owned(),
-    }
-}
 
 /// The middle of some durations, in milliseconds.
 fn median(mut all: Vec<Duration>) -> f64 {
