@@ -75,7 +75,7 @@ async fn run() -> Result<()> {
 }
 
 /// The server's program, built beside this one.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("skerry");
     if !program.is_file() {
         bail!("{} is not there: `make bench` builds it", program.display());

@@ -7,6 +7,7 @@ mod fork;
 mod output;
 mod rate;
 mod resident;
+mod warm;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -49,6 +50,9 @@ pub(crate) async fn measure(
     }
     if wanted("cold") {
         cold::measure(stage, results).await?;
+    }
+    if wanted("warm") {
+        warm::measure(results).await?;
     }
     if wanted("exec") {
         exec::measure(stage, results).await?;

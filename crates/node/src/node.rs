@@ -23,7 +23,7 @@ use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::pool::{Pool, ReadyLimits};
 use crate::reports::Reports;
-use crate::snapshots::Shelf;
+use crate::snapshots::Archive;
 
 /// Journals of ended sandboxes kept open for readers.
 const COLD_JOURNALS: usize = 32;
@@ -70,7 +70,7 @@ pub struct Node {
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) shelf: Shelf,
+    pub(crate) archive: Archive,
     pub(crate) budget: Arc<Budget>,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
@@ -97,13 +97,13 @@ impl Node {
         };
         // What cannot be listed must not be taken for nothing: it would be swept away.
         let ids = layout.list().map_err(failed)?;
-        let shelf = Shelf::open(layout.clone(), &options.images).map_err(failed)?;
+        let archive = Archive::open(layout.clone(), &options.images).map_err(failed)?;
         let (budget, exceeded) = Budget::new(&options.data_dir, journal_bytes);
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers,
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
             budget: Arc::new(budget),
-            shelf,
+            archive,
             images: options.images,
             layout,
             reports: Reports::default(),
@@ -189,7 +189,7 @@ impl Node {
                 }
             }
             for snapshot in driver.list_snapshots().await.map_err(NodeError::List)? {
-                if self.shelf.get(snapshot).is_err()
+                if self.archive.get(snapshot).is_err()
                     && let Err(error) = driver.remove_snapshot(snapshot).await
                 {
                     tracing::error!(%snapshot, %error, "cannot sweep");
@@ -197,6 +197,11 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// How many sandboxes stand ready for the next create.
+    pub fn ready(&self) -> usize {
+        self.pool.count()
     }
 
     /// Removes what stands ready for nobody yet. Sandboxes stay.

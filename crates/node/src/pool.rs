@@ -15,12 +15,16 @@ use skerry_image::{Image, Images, Pin};
 use skerry_types::SandboxId;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use shelf::{Shelves, Step};
 
+use crate::wake::warm_up;
+
 /// How often it looks when nothing happens.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
+/// Whoever was just given one needs the processor first.
+const AFTER_ASKING: Duration = Duration::from_millis(20);
 /// After one could not be made.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -141,6 +145,10 @@ impl Pool {
         ready.filter(|ready| !ready.watch.is_finished())
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.shelves.lock().count()
+    }
+
     /// Removes all that stands ready, for good.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
@@ -166,7 +174,11 @@ impl Pool {
         };
         let layers = self.images.pin(&kind.image)?;
         let driver = Arc::clone(&kind.driver);
-        let instance = match driver.create(&spec).await {
+        let made = async {
+            let instance = driver.create(&spec).await?;
+            warm_up(driver.as_ref(), id).await.map(|()| instance)
+        };
+        let instance = match made.await {
             Ok(instance) => instance,
             Err(error) => {
                 driver.destroy(id).await?;
@@ -210,6 +222,9 @@ async fn keep(pool: Weak<Pool>) {
         let step = pool.shelves.lock().step(Instant::now());
         match step {
             Step::Make(kind) => {
+                if timeout(AFTER_ASKING, pool.changed.notified()).await.is_ok() {
+                    continue;
+                }
                 if let Err(error) = pool.make(kind).await {
                     tracing::warn!(%error, "a sandbox could not be made ahead");
                     sleep(AFTER_FAILURE).await;

@@ -34,12 +34,12 @@ struct Entry {
 
 /// All of them, by id. What is not here does not exist, whatever a crash left on disk.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct Archive {
     layout: Layout,
     entries: RwLock<HashMap<SnapshotId, Entry>>,
 }
 
-impl Shelf {
+impl Archive {
     /// Reads what an earlier daemon kept.
     pub(crate) fn open(layout: Layout, images: &Images) -> io::Result<Self> {
         let mut entries = HashMap::new();
@@ -74,15 +74,16 @@ impl Shelf {
         entries.values().map(|e| Arc::clone(&e.kept)).collect()
     }
 
-    /// From now on it does not exist; what it was.
-    pub(crate) fn forget(&self, id: SnapshotId) -> Result<Option<Arc<Kept>>> {
+    /// From now on it does not exist.
+    pub(crate) fn forget(&self, id: SnapshotId) -> Result<()> {
         match std::fs::remove_file(self.layout.snapshot(id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::internal(format!("cannot remove its record: {e}")));
             }
             _ => {}
         }
-        Ok(self.entries.write().remove(&id).map(|e| e.kept))
+        self.entries.write().remove(&id);
+        Ok(())
     }
 }
 

@@ -109,6 +109,11 @@ impl<K: Kind, R> Shelves<K, R> {
         None
     }
 
+    /// How many stand ready, of all kinds.
+    pub(super) fn count(&self) -> usize {
+        self.kinds.iter().map(|shelf| shelf.ready.len()).sum()
+    }
+
     /// Everything, because the node ends.
     pub(super) fn clear(&mut self) -> Vec<R> {
         let shelves = std::mem::take(&mut self.kinds);

@@ -27,7 +27,7 @@ impl Snapshots for Node {
         let taken = take(&handle, request.id, extent).await?;
         let kept = self.kept(&request, extent, taken);
         let kept = match kept
-            .and_then(|kept| self.shelf.keep(kept.clone(), &self.images).map(|()| kept))
+            .and_then(|kept| self.archive.keep(kept.clone(), &self.images).map(|()| kept))
         {
             Ok(kept) => kept,
             Err(error) => {
@@ -39,21 +39,22 @@ impl Snapshots for Node {
     }
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>> {
-        let all = self.shelf.all();
+        let all = self.archive.all();
         Ok(all.iter().map(|kept| kept.report.clone()).collect())
     }
 
     async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
-        let Some(kept) = self.shelf.forget(id)? else {
-            return Ok(());
-        };
-        let driver = self.driver(Some(&kept.meta.driver))?;
-        Ok(driver.remove_snapshot(id).await?)
+        self.archive.forget(id)?;
+        // Whichever made it, if one of them did: an earlier try may have come no further than the record.
+        for driver in &self.drivers {
+            driver.remove_snapshot(id).await?;
+        }
+        Ok(())
     }
 
     async fn roll_back(&self, sandbox: SandboxId, to: SnapshotId) -> Result<SandboxReport> {
         let handle = self.running(sandbox)?;
-        let kept = self.shelf.get(to)?;
+        let kept = self.archive.get(to)?;
         if kept.report.sandbox != sandbox {
             return Err(Error::not_found(format!(
                 "snapshot {to} of sandbox {sandbox}"
@@ -105,7 +106,7 @@ impl Node {
         from: SnapshotId,
         request: &CreateSandbox,
     ) -> Result<SandboxReport> {
-        let kept = self.shelf.get(from)?;
+        let kept = self.archive.get(from)?;
         let driver = self.driver(Some(&kept.meta.driver))?;
         let memory = kept.report.memory;
         let mut meta = kept.meta.clone();

@@ -28,13 +28,18 @@ async fn create(node: &Node) -> SandboxId {
     id
 }
 
-/// What is on the machine that is none of these.
-async fn standing(bed: &Bed, others: &[SandboxId], count: usize) -> HashSet<SandboxId> {
+/// What is on the machine that is none of these, once so many stand ready.
+async fn standing(
+    bed: &Bed,
+    node: &Node,
+    others: &[SandboxId],
+    ready: usize,
+) -> HashSet<SandboxId> {
     let now = || -> HashSet<SandboxId> {
         let all = bed.world.sandboxes().into_iter();
         all.filter(|id| !others.contains(id)).collect()
     };
-    patiently("what stands ready", || now().len() == count).await;
+    patiently("so many stand ready", || node.ready() == ready).await;
     now()
 }
 
@@ -43,9 +48,9 @@ async fn one_that_stands_ready_becomes_the_next_sandbox_and_nobody_elses() {
     let bed = Bed::new().await;
     let node = node(&bed).await;
     let first = create(&node).await;
-    let ready = standing(&bed, &[first], 1).await;
+    let ready = standing(&bed, &node, &[first], 1).await;
     let second = create(&node).await;
-    let others: HashSet<_> = standing(&bed, &[first], 3).await;
+    let others: HashSet<_> = standing(&bed, &node, &[first], 2).await;
     assert!(
         ready.is_subset(&others) && !others.contains(&second),
         "it was not made anew"
@@ -73,7 +78,7 @@ async fn a_sandbox_of_another_kind_or_with_a_name_is_made() {
     let bed = Bed::new().await;
     let node = node(&bed).await;
     let first = create(&node).await;
-    standing(&bed, &[first], 1).await;
+    standing(&bed, &node, &[first], 1).await;
     let id = SandboxId::new();
     let mut others = vec![first];
     for different in [
@@ -100,7 +105,7 @@ async fn a_dead_one_is_not_handed_out() {
     let bed = Bed::new().await;
     let node = node(&bed).await;
     let first = create(&node).await;
-    for place in standing(&bed, &[first], 1).await {
+    for place in standing(&bed, &node, &[first], 1).await {
         bed.world.lose_agent(place);
     }
     let second = create(&node).await;
@@ -112,9 +117,9 @@ async fn the_next_daemon_keeps_what_was_handed_out_and_sweeps_what_was_not() {
     let bed = Bed::new().await;
     let before = node(&bed).await;
     let first = create(&before).await;
-    let place = standing(&bed, &[first], 1).await;
+    let place = standing(&bed, &before, &[first], 1).await;
     let second = create(&before).await;
-    standing(&bed, &[first], 3).await;
+    standing(&bed, &before, &[first], 2).await;
     drop(before);
 
     let after = bed.node().await;

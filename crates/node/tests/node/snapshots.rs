@@ -56,8 +56,11 @@ async fn a_snapshot_makes_any_number_of_sandboxes_and_none_touches_another() {
         made.ok("echo mine > /tmp/when").await;
     }
     assert_eq!(island.ok("cat /tmp/when").await, "later\n");
-    island.node.remove_snapshot(snapshot).await.unwrap();
-    island.node.remove_snapshot(snapshot).await.unwrap();
+    bed.world.script(|script| script.fail_removals = 1);
+    island.node.remove_snapshot(snapshot).await.unwrap_err();
+    for _ in 0..2 {
+        island.node.remove_snapshot(snapshot).await.unwrap();
+    }
     assert!(bed.world.snapshots().is_empty());
     let request = CreateSandbox {
         snapshot: Some(snapshot),
