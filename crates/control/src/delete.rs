@@ -1,6 +1,6 @@
 //! Deleting: from every state, and done only when its node has nothing left of it.
 
-use skerry_store::{Change, Sandbox as Row};
+use skerry_store::{Change, Sandbox as Row, StoreError};
 use skerry_types::{Action, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::{Caller, Control, Sandbox};
@@ -55,7 +55,13 @@ impl Control {
     ) -> Result<Row> {
         let (tenant, id, now) = (row.tenant(), row.id, self.now());
         let store = &self.0.store;
-        store.ask_deletion(&tenant, id, reason, now).await?;
+        match store.ask_deletion(&tenant, id, reason, now).await {
+            // Then removing it is what makes room, and only a crash right now would leave it half removed.
+            Err(StoreError::DiskFull(error)) => {
+                tracing::warn!(%id, %error, "deleted off the record");
+            }
+            asked => asked?,
+        }
         self.0.live.leave(id, reason);
         self.call_off(id).await;
         if row.node_id.is_some() {

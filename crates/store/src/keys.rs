@@ -144,14 +144,13 @@ impl Store {
             .last_used_at
             .is_none_or(|used| used.as_microsecond() <= stale)
         {
-            self.db
-                .run(
-                    sql("UPDATE api_keys SET last_used_at = $2 WHERE id = $1")
-                        .bind(key.id)
-                        .bind(at),
-                )
-                .await?;
-            key.last_used_at = Some(at);
+            let note = sql("UPDATE api_keys SET last_used_at = $2 WHERE id = $1");
+            match self.db.run(note.bind(key.id).bind(at)).await {
+                Ok(_) => key.last_used_at = Some(at),
+                // Who may delete something is not locked out because there is no room to note that.
+                Err(StoreError::DiskFull(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(Some(key))
     }
