@@ -56,13 +56,7 @@ impl Control {
         request: SnapshotRequest,
     ) -> Result<Snapshot> {
         self.takes_work()?;
-        if let Some(name) = &request.name {
-            validate::name("name", name)?;
-            if RESERVED.contains(&name.as_str()) {
-                let text = format!("name `{name}` is an image's; take another");
-                return Err(Error::new(ErrorCode::Conflict, text));
-            }
-        }
+        request.name.as_deref().map(check_name).transpose()?;
         let row = self.running_row(caller, sandbox).await?;
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.begin_snapshot(&tenant, row, request).await })
@@ -230,6 +224,17 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// A name must say which: an id or an image of the same name would be found before it.
+fn check_name(name: &str) -> Result<()> {
+    validate::name("name", name)?;
+    let is_taken = RESERVED.contains(&name) || name.parse::<SnapshotId>().is_ok();
+    if is_taken {
+        let text = format!("name `{name}` is an image's or an id; take another");
+        return Err(Error::new(ErrorCode::Conflict, text));
+    }
+    Ok(())
 }
 
 fn taken(report: &SnapshotReport) -> TakenSnapshot {

@@ -80,7 +80,8 @@ async fn a_name_is_for_one_and_can_be_taken_over() {
         .control
         .take_snapshot(&world.caller, parent, named("warm"));
     assert_eq!(code(again.await), ErrorCode::Conflict);
-    for bad in ["", "-x", "a/b", "base"] {
+    let an_id = first.label();
+    for bad in ["", "-x", "a/b", "base", &an_id] {
         let refused = world
             .control
             .take_snapshot(&world.caller, parent, named(bad));

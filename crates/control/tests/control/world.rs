@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Unit};
 use skerry_control::{
     Caller, Control, CreateRequest, ImageCatalogue, ManualClock, Member, NodeFacts, Nodes, Offer,
     Sandbox, Settings, Until,
@@ -69,7 +69,9 @@ impl World {
             _ => Location::Sqlite(dir.path().join("skerry.db")),
         };
         let store = Store::open(&location).await.unwrap();
-        let clock = Arc::new(ManualClock::new(Timestamp::now()));
+        // As fine as what is stored, so that what is read again is the same.
+        let now = Timestamp::now().round(Unit::Microsecond).unwrap();
+        let clock = Arc::new(ManualClock::new(now));
         let node = FakeNode::new(clock.clone());
         let settings = Settings {
             clock: clock.clone(),
