@@ -3,9 +3,10 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::fchown;
+use rustix::fs::{Mode, OFlags, fchown, open};
+use rustix::io::Errno;
 use rustix::process::Uid;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use skerry_proto::agent::TtySize;
 
@@ -17,13 +18,25 @@ pub(crate) struct Terminal {
     controller: OwnedFd,
 }
 
+/// By descriptor, so that no mount in the way matters; by name on a kernel that cannot.
+fn other_side(controller: &OwnedFd, flags: OpenptFlags) -> io::Result<OwnedFd> {
+    match ioctl_tiocgptpeer(controller, flags) {
+        Err(Errno::NOTTY | Errno::INVAL) => {
+            let name = ptsname(controller, Vec::new())?;
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            Ok(open(name, flags, Mode::empty())?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
 impl Terminal {
     /// A new terminal of this size for this user, and the descriptors for its process.
     pub(crate) fn open(size: TtySize, uid: u32) -> io::Result<(Self, Descriptors)> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let controller = openpt(flags)?;
         unlockpt(&controller)?;
-        let stdin = ioctl_tiocgptpeer(&controller, flags)?;
+        let stdin = other_side(&controller, flags)?;
         // Programs like sudo open the terminal anew, by name; where it cannot be given away, those alone fail.
         let _: rustix::io::Result<()> = fchown(&stdin, Some(Uid::from_raw(uid)), None);
         let terminal = Self { controller };

@@ -4,24 +4,23 @@
 use std::fs::Permissions;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use crate::record::Place;
 
 /// The socket's name in the folder that is shown inside.
 pub(crate) const SOCKET: &str = "link";
 /// An agent that does not let go of its link for so long does nothing any more.
-const LET_GO: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
+const LET_GO: Duration = Duration::from_secs(5);
+const CHUNK: usize = 64 * 1024;
 
 /// A socket that one agent dials.
 #[derive(Debug)]
@@ -72,7 +71,7 @@ impl Exchange {
         let stream = match waiting {
             Some(stream) => stream,
             None => {
-                self.hang_up()?;
+                self.hang_up().await?;
                 accept(listener.as_ref()).await?
             }
         };
@@ -81,11 +80,14 @@ impl Exchange {
         UnixStream::from_std(stream)
     }
 
-    fn hang_up(&self) -> io::Result<()> {
-        match self.current.lock().take() {
-            Some(link) => ended(link.shutdown(Shutdown::Both)),
-            None => Ok(()),
+    /// Whoever drops this half-way finds the link again.
+    async fn hang_up(&self) -> io::Result<()> {
+        let link = self.current.lock().as_ref().map(StdStream::try_clone);
+        if let Some(link) = link {
+            let_go(link?).await?;
+            *self.current.lock() = None;
         }
+        Ok(())
     }
 
     /// Ends the link and lets no other begin: when this returns, the sandbox holds none. The agent has to run for that.
@@ -107,8 +109,13 @@ impl Exchange {
             exchange: self,
             listener,
         };
-        let let_go = tokio::task::spawn_blocking(move || links.into_iter().try_for_each(let_go));
-        match let_go.await.map_err(io::Error::other).flatten() {
+        let ending = async {
+            for link in links {
+                let_go(link).await?;
+            }
+            Ok(())
+        };
+        match timeout(LET_GO, ending).await.map_err(io::Error::from).flatten() {
             Ok(()) => Ok(closed),
             Err(error) => closed.reopen().and(Err(error)),
         }
@@ -138,15 +145,15 @@ async fn accept(listener: Option<&UnixListener>) -> io::Result<UnixStream> {
     Ok(listener.accept().await?.0)
 }
 
-/// Hangs up, and waits until the other side has: what it said last can still be read by whoever has the link.
-fn let_go(link: StdStream) -> io::Result<()> {
+/// Hangs up, and waits until the other side has. What it still says is dropped: an agent that is stuck in saying it would not hear the end,
+/// and says on its next link whatever was not acknowledged.
+async fn let_go(link: StdStream) -> io::Result<()> {
     ended(link.shutdown(Shutdown::Write))?;
-    let link = OwnedFd::from(link);
-    let mut other_end = [PollFd::new(&link, PollFlags::empty())];
-    match poll(&mut other_end, Some(&LET_GO))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
+    let mut link = UnixStream::from_std(link)?;
+    let mut dropped = vec![0; CHUNK];
+    // A link that breaks has ended too.
+    while let Ok(1..) = link.read(&mut dropped).await {}
+    Ok(())
 }
 
 /// Takes the socket away from the folder.
