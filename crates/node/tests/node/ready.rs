@@ -107,9 +107,14 @@ async fn a_dead_one_is_not_handed_out() {
     let first = create(&node).await;
     for place in standing(&bed, &node, &[first], 1).await {
         bed.world.lose_agent(place);
+        patiently("the dead one goes", || {
+            !bed.world.sandboxes().contains(&place)
+        })
+        .await;
     }
-    let second = create(&node).await;
-    assert_eq!(node.get(second).await.unwrap().state, SandboxState::Running);
+    let id = create(&node).await;
+    let second = Island { node, id };
+    second.ok("echo alive").await;
 }
 
 #[tokio::test]
