@@ -117,6 +117,7 @@ impl VmDriver {
             let folder = self.layout.snapshot(id);
             let kept = kept(&folder)?;
             if kept.extent == Extent::Memory {
+                self.check_engine(&kept.shape)?;
                 return restored(spec, folder, kept);
             }
         }
@@ -139,6 +140,15 @@ impl VmDriver {
             disk,
             base: Some(base),
         })
+    }
+
+    /// Only what kept a machine can restore it.
+    pub(crate) fn check_engine(&self, shape: &Shape) -> Result<(), DriverError> {
+        if shape.engine == self.engine.key() {
+            return Ok(());
+        }
+        let text = "its memory was kept with another QEMU, accelerator, guest kernel or version of this server; its files can still be forked";
+        Err(DriverError::Unsupported(text.to_owned()))
     }
 
     pub(crate) fn new_state(&self, spec: &Spec, shape: Shape) -> Result<State, DriverError> {

@@ -76,8 +76,12 @@ pub(crate) fn write(namespace: &fs::File, identity: &Identity) -> Result<(), Fai
         .map_err(Failure::at("write the sandbox's names"))
 }
 
-/// Whatever was there before: a link too, which is replaced and not followed.
+/// Whatever was there before: a link too, which is replaced and not followed. What is right already costs no room on a full disk.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+    if is_file && fs::read(path).is_ok_and(|was| was == content.as_bytes()) {
+        return Ok(());
+    }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
