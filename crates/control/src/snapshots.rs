@@ -260,6 +260,13 @@ pub(crate) fn of_snapshot(mut request: CreateRequest, from: &Snapshot) -> Result
     };
     fixed("driver", &mut request.driver, &from.driver)?;
     fixed("privilege", &mut request.privilege, from.privilege.as_str())?;
+    if from.memory {
+        // Its processes know their interfaces.
+        fixed("network", &mut request.network, from.network.as_str())?;
+    }
+    request
+        .network
+        .get_or_insert_with(|| from.network.as_str().to_owned());
     let sized = validate::single_values(&request) || request.profile.is_some();
     if from.memory && sized {
         return Err(Error::validation(format!(

@@ -8,7 +8,7 @@ use crate::context::{System, Tenant};
 use crate::error::{Result, StoreError};
 use crate::orgs::select_quotas;
 use crate::page::{Cursor, Page};
-use crate::sandbox::{Privilege, Sandbox};
+use crate::sandbox::{Network, Privilege, Sandbox};
 use crate::sql::{Row, sql};
 
 /// A sandbox frozen to disk, as control remembers it.
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub driver: String,
     /// The privilege of that sandbox, and of what is made from this.
     pub privilege: Privilege,
+    /// What that sandbox reached.
+    pub network: Network,
     /// What that sandbox could use.
     pub resources: Resources,
     /// It has memory and processes.
@@ -66,6 +68,7 @@ impl Snapshot {
             image: row.get("image")?,
             driver: row.get("driver")?,
             privilege: row.word("privilege", Privilege::from_name)?,
+            network: row.word("network", Network::from_name)?,
             resources: Resources {
                 vcpus: row.count("vcpus")?,
                 memory_mb: row.count("memory_mb")?,
@@ -92,9 +95,9 @@ impl Store {
         at: Timestamp,
     ) -> Result<Snapshot> {
         let insert = sql("INSERT INTO snapshots (id, org_id, name, node_id, sandbox_id, image, driver, privilege, \
-             vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, FALSE, 0, 0, $13 \
-             WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $14 RETURNING *")
+             network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14 \
+             WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $15 RETURNING *")
         .bind(id)
         .bind(tenant.org())
         .bind(name.clone())
@@ -103,6 +106,7 @@ impl Store {
         .bind(of.image.as_str())
         .bind(of.facts.driver.clone())
         .bind(of.facts.privilege)
+        .bind(of.network)
         .bind(of.resources.vcpus)
         .bind(of.resources.memory_mb)
         .bind(of.resources.disk_mb)

@@ -69,6 +69,15 @@ async fn one_with_memory_keeps_its_size() {
     };
     let refused = world.control.create(&world.caller, larger).await;
     assert_eq!(code(refused), ErrorCode::ValidationError);
+    let network = world.get(parent).await.network;
+    let other = if network == "none" { "nat" } else { "none" };
+    let elsewhere = CreateRequest {
+        image: Some("warm".into()),
+        network: Some(other.into()),
+        ..CreateRequest::default()
+    };
+    let refused = world.control.create(&world.caller, elsewhere).await;
+    assert_eq!(code(refused), ErrorCode::ValidationError);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ CREATE TABLE IF NOT EXISTS snapshots (
     image TEXT NOT NULL,
     driver TEXT NOT NULL,
     privilege TEXT NOT NULL,
+    network TEXT NOT NULL,
     vcpus BIGINT NOT NULL,
     memory_mb BIGINT NOT NULL,
     disk_mb BIGINT NOT NULL,
