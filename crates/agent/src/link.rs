@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use skerry_proto::agent::ToAgent;
 use skerry_proto::frame::{self, FrameError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
@@ -137,8 +137,12 @@ async fn read(agent: &Rc<Agent>, mut reader: OwnedReadHalf) -> Result<(), LinkEr
             }
             agent.outbox.has_room().await;
         }
-        if reader.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+        // Not `read`, which takes a short one for all there is: some kernels tell of data and of the end in one event.
+        reader.readable().await?;
+        match reader.try_read_buf(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+            Ok(_) | Err(_) => {}
         }
     }
 }
