@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use std::{fs, process};
@@ -21,7 +21,7 @@ use crate::record::{Folder, State};
 use crate::start::Source;
 
 /// `runsc` needs a fraction of a second; on a busy machine, or for much memory, more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const MAX_SAID: u64 = 4096;
 /// Restores under way at once: more have been seen to fail, and two processors are busy with fewer.
 pub(crate) const RESTORES: usize = 3;
@@ -64,7 +64,7 @@ impl GvisorDriver {
         let Source::Memory(snapshot) = source else {
             return self.runsc(id, "run", args, Some(needs)).await;
         };
-        args.push(image_flag(self.snapshots.image(snapshot)));
+        args.push(image_flag(&self.snapshots.image(snapshot)));
         let closed = DriverError::step("wait for other restores");
         let _turn = self.restores.acquire().await.map_err(closed)?;
         self.runsc(id, "restore", args, Some(needs)).await
@@ -79,7 +79,7 @@ impl GvisorDriver {
         let args = vec![
             "--leave-running".to_owned(),
             "--compression=none".to_owned(),
-            image_flag(image),
+            image_flag(&image),
         ];
         self.runsc(id, "checkpoint", args, None).await
     }
@@ -145,7 +145,7 @@ impl GvisorDriver {
     }
 }
 
-fn image_flag(image: PathBuf) -> String {
+fn image_flag(image: &Path) -> String {
     format!("--image-path={}", image.display())
 }
 

@@ -68,12 +68,11 @@ impl Exchange {
     pub(crate) async fn connect(&self) -> io::Result<UnixStream> {
         let listener = self.listener.lock().await;
         let waiting = self.waiting.lock().take();
-        let stream = match waiting {
-            Some(stream) => stream,
-            None => {
-                self.hang_up().await?;
-                accept(listener.as_ref()).await?
-            }
+        let stream = if let Some(stream) = waiting {
+            stream
+        } else {
+            self.hang_up().await?;
+            accept(listener.as_ref()).await?
         };
         let stream = stream.into_std()?;
         *self.current.lock() = Some(stream.try_clone()?);
@@ -115,7 +114,11 @@ impl Exchange {
             }
             Ok(())
         };
-        match timeout(LET_GO, ending).await.map_err(io::Error::from).flatten() {
+        match timeout(LET_GO, ending)
+            .await
+            .map_err(io::Error::from)
+            .flatten()
+        {
             Ok(()) => Ok(closed),
             Err(error) => closed.reopen().and(Err(error)),
         }

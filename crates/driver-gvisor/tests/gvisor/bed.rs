@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use skerry_driver::conformance;
 use skerry_driver::{Bind, Driver, Rootfs};
-use skerry_driver_gvisor::{GvisorDriver, Options, Tool};
+use skerry_driver_gvisor::{GvisorDriver, Options, Tool, ToolError};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
@@ -28,18 +28,28 @@ pub(crate) struct Bed {
     tool: Tool,
 }
 
-/// Runs a test over a new folder, on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+/// Runs a test over a new folder, on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else. `None`: it is left
+/// out, and said so.
 pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -> Option<T> {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("left out: gVisor needs root here, to map users and enter networks");
+        println!("SKIPPED: gVisor needs root here, to map users and enter networks");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    mount::own_namespace().unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
+    let scratch = folder.path().join("probe");
+    fs::create_dir(&scratch).unwrap();
+    let tool = match runtime.block_on(Tool::find(None, &scratch)) {
+        Err(ToolError::Missing) => {
+            println!("SKIPPED: there is no runsc; `scripts/tools.sh runsc` fetches it");
+            return None;
+        }
+        found => found.unwrap(),
+    };
+    mount::own_namespace().unwrap();
     runtime.block_on(async {
-        let bed = Arc::new(Bed::new(folder.path()).await);
+        let bed = Arc::new(Bed::new(folder.path(), tool).await);
         let done = body(Arc::clone(&bed)).await;
         bed.network.stop().await.unwrap();
         Some(done)
@@ -47,11 +57,7 @@ pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -
 }
 
 impl Bed {
-    async fn new(folder: &Path) -> Self {
-        let scratch = folder.join("probe");
-        fs::create_dir(&scratch).unwrap();
-        let tool = Tool::find(None, &scratch).await;
-        let tool = tool.expect("runsc is there and works; `scripts/tools.sh runsc` fetches it");
+    async fn new(folder: &Path, tool: Tool) -> Self {
         make_image(&folder.join("image"));
         let data = folder.join("data");
         fs::create_dir(&data).unwrap();

@@ -1,5 +1,9 @@
 //! The gvisor driver against `runsc` on this machine. It needs root, and says so where it is not.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says when it is left out"
+)]
 
 mod bed;
 mod conformance;
