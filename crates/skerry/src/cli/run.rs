@@ -107,13 +107,11 @@ async fn wait(sandbox: &Sandbox) -> anyhow::Result<()> {
         }
         record = sandbox.wait_running(WAIT_SECONDS).await?;
     }
-    match record.status {
-        SandboxState::Running => Ok(()),
-        _ => {
-            let why = record
-                .failure_message
-                .unwrap_or_else(|| format!("it is {}", record.status));
-            Err(Failure::failed(format!("the sandbox did not start: {why}")).into())
-        }
+    if record.status == SandboxState::Running {
+        return Ok(());
     }
+    let why = record
+        .failure_message
+        .unwrap_or_else(|| format!("it is {}", record.status));
+    Err(Failure::failed(format!("the sandbox did not start: {why}")).into())
 }

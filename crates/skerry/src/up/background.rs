@@ -22,7 +22,7 @@ use crate::data_dir::DataDir;
 pub(crate) const DETACH: &str = "--detach";
 
 /// Longer than a server may take to end.
-const END: Duration = Duration::from_secs(60);
+const END: Duration = Duration::from_mins(1);
 /// The end of a log that an error shows.
 const TAIL_BYTES: u64 = 2000;
 
