@@ -78,7 +78,7 @@ impl NsDriver {
             .facts()
             .map_err(DriverError::step("look at the storage"))?;
         let records = Records::open(&storage.path).map_err(DriverError::step("open records"))?;
-        let marks = options.storage.own_folder("snapshots");
+        let marks = options.storage.own_folder("ns-snapshots");
         let marks = Marks::new(marks.map_err(DriverError::step("open the snapshots"))?);
         let taken = ids_in_use(&records).map_err(DriverError::step("read records"))?;
         let mut notes = Vec::new();

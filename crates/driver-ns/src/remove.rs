@@ -13,7 +13,6 @@ use skerry_types::SandboxId;
 use crate::driver::{NsDriver, blocking};
 use crate::processes;
 use crate::record::Agent;
-use crate::snapshots::volume_of;
 
 /// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,15 +57,12 @@ impl NsDriver {
         released.map_err(DriverError::step("give the network back"))
     }
 
-    /// Every sandbox that has a record, a control group, a volume or a network.
+    /// Every sandbox that has a record or a control group: what else there is of one was made after its record and goes before it. Volumes and
+    /// networks are not asked for, since other drivers have theirs in the same place.
     pub(crate) async fn everything(&self) -> Result<Vec<SandboxId>, DriverError> {
-        let (storage, records) = (Arc::clone(&self.storage), self.records.clone());
-        let (cgroups, marks) = (self.cgroups.clone(), self.marks.clone());
-        let mut ids = blocking("list what there is", move || {
+        let (records, cgroups) = (self.records.clone(), self.cgroups.clone());
+        blocking("list what there is", move || {
             let mut ids = records.list()?;
-            let snapshots: Vec<_> = marks.list()?.into_iter().map(volume_of).collect();
-            let volumes = storage.list().map_err(io::Error::other)?;
-            ids.extend(volumes.into_iter().filter(|id| !snapshots.contains(id)));
             let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
             let names = names.unwrap_or_default();
             ids.extend(
@@ -74,19 +70,11 @@ impl NsDriver {
                     .iter()
                     .filter_map(|name| name.parse::<SandboxId>().ok()),
             );
+            ids.sort_unstable();
+            ids.dedup();
             Ok(ids)
         })
-        .await?;
-        if let Some(network) = &self.network {
-            let held = network
-                .list()
-                .await
-                .map_err(DriverError::step("list networks"))?;
-            ids.extend(held.into_iter().map(|held| held.sandbox));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        .await
     }
 
     /// Ends every process of the sandbox, known or not, and waits until they are gone.

@@ -1,5 +1,5 @@
-//! Snapshots of files: volumes that no sandbox has. A mark with the snapshot's name stands beside the volumes for as long as there is one, so that
-//! nobody takes its volume for what a crash left of a sandbox.
+//! Snapshots of files: volumes that no sandbox has. A mark with the snapshot's name stands beside the volumes from before there is one until after
+//! it is gone, so that what a crash leaves is found.
 
 use std::fs::{self, File};
 use std::io;

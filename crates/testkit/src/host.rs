@@ -123,9 +123,11 @@ impl Traces {
         for folder in [
             "run",
             "pool/run",
+            "pool/ns-snapshots",
             "pool/volumes",
             "pool/staging",
             "pool/trash",
+            "ns-snapshots",
             "volumes",
             "staging",
             "trash",

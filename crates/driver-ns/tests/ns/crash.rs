@@ -72,16 +72,18 @@ fn a_request_that_killed_the_spawner_is_made_once_more_and_not_for_ever() {
 fn a_caller_that_stops_waiting_leaves_what_destroy_takes_away() {
     test(async |bed| {
         let driver = bed.driver().await;
+        let mut made = Vec::new();
         for patience in (0..40).map(|n| Duration::from_micros(n * 150)) {
             let spec = bed.spec();
             drop(tokio::time::timeout(patience, driver.create(&spec)).await);
             driver.destroy(spec.id).await.unwrap();
+            made.push(spec.id);
         }
         // A request under way when its caller went is finished before this one.
         let last = bed.spec();
         create(&driver, &last).await;
-        driver.destroy(last.id).await.unwrap();
-        for id in driver.list().await.unwrap() {
+        made.push(last.id);
+        for id in made {
             driver.destroy(id).await.unwrap();
         }
         bed.assert_clean();
@@ -119,7 +121,7 @@ fn nothing_is_left_after_a_daemon_was_killed_at_any_moment() {
             .stderr(process::Stdio::null())
             .spawn()
             .unwrap();
-        wait_for_a_record(folder.path());
+        wait_for_a_record(victim.id(), folder.path());
         // Spread over the whole cycle; whatever moment it hits, the outcome must be the same.
         std::thread::sleep(Duration::from_micros(round * 1_777));
         kill(victim.id());
@@ -135,9 +137,16 @@ fn nothing_is_left_after_a_daemon_was_killed_at_any_moment() {
     }
 }
 
-fn wait_for_a_record(folder: &Path) {
-    let records = folder.join("data/run");
-    while fs::read_dir(&records).map_or(0, Iterator::count) == 0 {
+/// The pool is mounted only for the thread that is the victim's daemon.
+fn wait_for_a_record(victim: u32, folder: &Path) {
+    let below = folder.strip_prefix("/").unwrap();
+    let has_record = |task: fs::DirEntry| {
+        let data = task.path().join("root").join(below).join("data");
+        let records = [data.join("pool/run"), data.join("run")];
+        (records.iter()).any(|run| fs::read_dir(run).is_ok_and(|mut run| run.next().is_some()))
+    };
+    let tasks = || fs::read_dir(format!("/proc/{victim}/task")).unwrap();
+    while !tasks().flatten().any(has_record) {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

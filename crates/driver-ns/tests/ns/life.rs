@@ -2,7 +2,9 @@
 
 use std::fs;
 
+use rustix::process::{getegid, geteuid};
 use skerry_driver::{Driver, DriverError, Spec};
+use skerry_types::SandboxId;
 
 use crate::agent::Agent;
 use crate::bed::{create, test};
@@ -96,6 +98,21 @@ fn a_later_daemon_takes_up_what_runs_and_only_that() {
         assert_eq!(second.list().await.unwrap(), [runs.id]);
         second.destroy(runs.id).await.unwrap();
         bed.assert_clean();
+    });
+}
+
+#[test]
+fn what_other_drivers_keep_in_the_same_storage_is_not_ours() {
+    test(async |bed| {
+        let theirs = SandboxId::new();
+        let owner = (geteuid().as_raw(), getegid().as_raw());
+        bed.storage.create(theirs, 1 << 20, owner).unwrap();
+        let driver = bed.driver().await;
+        assert_eq!(driver.list().await.unwrap(), []);
+        assert_eq!(driver.list_snapshots().await.unwrap(), []);
+        assert!(driver.release().await.unwrap());
+        assert!(bed.storage.get(theirs).is_some());
+        bed.storage.destroy(theirs).unwrap();
     });
 }
 
