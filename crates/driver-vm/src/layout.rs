@@ -38,6 +38,11 @@ impl Layout {
         self.root.join("base").join(key)
     }
 
+    /// Every base disk.
+    pub(crate) fn bases(&self) -> PathBuf {
+        self.root.join("base")
+    }
+
     /// A formatted disk of this size, never written.
     pub(crate) fn blank(&self, mib: u32) -> PathBuf {
         self.root.join("blank").join(mib.to_string())
@@ -109,10 +114,58 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what was made first until at most so many are left, except what is still needed.
+pub(crate) fn keep_newest(
+    folder: &Path,
+    most: usize,
+    needed: impl Fn(&str) -> bool,
+) -> io::Result<()> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !needed(&entry.file_name().to_string_lossy()) {
+            all.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    all.sort_unstable();
+    let too_many = all.len().saturating_sub(most);
+    for (_, path) in all.into_iter().take(too_many) {
+        if path.is_dir() {
+            remove(&path)?;
+        } else {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file; nothing there is fine.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::FileTimes;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn what_is_needed_stays_however_old_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for (age, name) in ["newest", "newer", "older", "oldest"].iter().enumerate() {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            let then = SystemTime::now() - Duration::from_hours(age as u64);
+            file.set_times(FileTimes::new().set_modified(then)).unwrap();
+        }
+        keep_newest(folder.path(), 2, |name| name == "oldest").unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().flatten();
+        let mut left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["newer", "newest", "oldest"]);
     }
 }

@@ -1,5 +1,6 @@
 //! What sandboxes share: base disks, blank disks, and a machine of each shape that has booted and waits to be told who it is.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::disk;
 use crate::driver::VmDriver;
 use crate::engine::digest;
 use crate::error::{at, blocking};
+use crate::keep::Kept;
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::machine::{Begin, Shape};
 use crate::memory;
@@ -21,6 +23,8 @@ use crate::qmp::Monitor;
 
 /// Templates that are kept; sandboxes that began with one that is not go on with what they have of it.
 const MAX_TEMPLATES: usize = 16;
+/// Base disks that are kept beside those that are needed.
+const MAX_BASES: usize = 8;
 /// The disk of a machine that has none to write.
 const NO_DISK_BYTES: u64 = 1 << 20;
 
@@ -33,6 +37,7 @@ impl VmDriver {
             return Ok(base);
         }
         let _one_at_a_time = self.making.lock().await;
+        self.forget_old_bases().await?;
         let launcher = self.launcher.clone();
         blocking("make the base disk", move || {
             base.make(&layout, &launcher).map(|()| base)
@@ -114,18 +119,24 @@ impl VmDriver {
 
     async fn forget_old_templates(&self) -> Result<(), DriverError> {
         let folder = self.layout.templates();
-        blocking("remove old templates", move || {
-            let mut all = Vec::new();
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                all.push((entry.metadata()?.modified()?, entry.path()));
+        let remove = move || layout::keep_newest(&folder, MAX_TEMPLATES - 1, |_| false);
+        blocking("remove old templates", remove).await
+    }
+
+    /// Those of images that nothing is made of any more.
+    async fn forget_old_bases(&self) -> Result<(), DriverError> {
+        let (layout, records) = (self.layout.clone(), self.records.clone());
+        blocking("remove old base disks", move || {
+            let mut needed = HashSet::new();
+            for id in records.list()? {
+                needed.extend(records.read(id)?.map(|state| state.shape.base));
             }
-            all.sort_unstable();
-            let too_many = (all.len() + 1).saturating_sub(MAX_TEMPLATES);
-            for (_, path) in all.into_iter().take(too_many) {
-                layout::remove(&path)?;
+            for id in layout.snapshots()? {
+                // Half-made ones need nothing.
+                let kept = Kept::read(&layout.snapshot(id)).ok();
+                needed.extend(kept.map(|kept| kept.shape.base));
             }
-            Ok(())
+            layout::keep_newest(&layout.bases(), MAX_BASES - 1, |name| needed.contains(name))
         })
         .await
     }

@@ -21,6 +21,8 @@ type Mark = [u8; MARK_BYTES];
 struct Current {
     mark: Mark,
     agent: Arc<UnixStream>,
+    /// The host's mark was heard, so it is this link's host that hears us, and not the one before.
+    heard: bool,
 }
 
 #[derive(Debug)]
@@ -55,12 +57,15 @@ impl Links {
     /// From the mark on, what comes is for this agent.
     pub(crate) fn begin(&self, mark: Mark, agent: UnixStream) {
         let agent = Arc::new(agent);
-        let earlier = self.0.current.lock().replace(Current { mark, agent });
+        let earlier = self.0.current.lock().replace(Current {
+            mark,
+            agent,
+            heard: false,
+        });
         if let Some(earlier) = earlier {
             // It may be gone already.
             let _ended: io::Result<()> = earlier.agent.shutdown(Shutdown::Both);
         }
-        self.0.changed.notify_all();
     }
 }
 
@@ -73,12 +78,22 @@ impl Shared {
         (self.current.lock().as_ref()).is_some_and(|current| current.mark == *mark)
     }
 
-    /// The link after the one with this mark.
+    /// The host of the link with this mark is there.
+    fn hear(&self, mark: &Mark) {
+        if let Some(current) = self.current.lock().as_mut()
+            && current.mark == *mark
+        {
+            current.heard = true;
+        }
+        self.changed.notify_all();
+    }
+
+    /// The link after the one with this mark, once its host is there.
     fn after(&self, earlier: Option<Mark>) -> Current {
         let mut current = self.current.lock();
         loop {
             match current.as_ref() {
-                Some(next) if Some(next.mark) != earlier => return next.clone(),
+                Some(next) if next.heard && Some(next.mark) != earlier => return next.clone(),
                 _ => self.changed.wait(&mut current),
             }
         }
@@ -104,6 +119,7 @@ fn carry_in(shared: &Shared) -> io::Result<()> {
         tail.extend_from_slice(&buffer[..len]);
         if let Some(at) = find(&tail, &current.mark) {
             begun = Some(current.mark);
+            shared.hear(&current.mark);
             let _taken: io::Result<()> = (&*current.agent).write_all(&tail[at + MARK_BYTES..]);
             tail.clear();
         } else {
