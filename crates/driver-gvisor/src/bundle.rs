@@ -45,14 +45,15 @@ const ROOT: [&str; 13] = [
 /// The description of one sandbox.
 pub(crate) fn describe(spec: &Spec, first_id: u32, has_netns: bool) -> Value {
     let map = json!([{ "containerID": 0, "hostID": first_id, "size": RANGE }]);
-    let mut namespaces = vec!["pid", "ipc", "uts", "mount", "user"];
-    if !has_netns {
-        namespaces.push("network");
-    }
-    let namespaces: Vec<Value> = namespaces
-        .iter()
+    let mut namespaces = ["pid", "ipc", "uts", "mount", "user"]
         .map(|kind| json!({ "type": kind }))
-        .collect();
+        .to_vec();
+    namespaces.push(if has_netns {
+        // The launcher has entered it.
+        json!({ "type": "network", "path": "/proc/self/ns/net" })
+    } else {
+        json!({ "type": "network" })
+    });
     json!({
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,

@@ -125,6 +125,16 @@ impl Exchange {
     }
 }
 
+/// Whoever listens next is dialled only by an agent that has no link.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if let Some(link) = self.current.get_mut().take() {
+            // It ends in any case when the last who has it drops it.
+            let _late = link.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 impl Closed<'_> {
     /// Lets the agent dial again.
     pub(crate) fn reopen(mut self) -> io::Result<()> {
