@@ -128,7 +128,7 @@ impl Drop for Unlink<'_> {
     }
 }
 
-async fn read(agent: &Rc<Agent>, mut reader: OwnedReadHalf) -> Result<(), LinkError> {
+async fn read(agent: &Rc<Agent>, reader: OwnedReadHalf) -> Result<(), LinkError> {
     let mut buffer = BytesMut::new();
     loop {
         while let Some(message) = frame::decode::<ToAgent>(&mut buffer)? {
