@@ -156,7 +156,11 @@ impl Node {
         let place = meta.spec.id;
         if !state.is_ended() && driver.adopt(place).await?.is_none() {
             close_books(&shared, state);
-            driver.kill(place).await?;
+            match driver.kill(place).await {
+                // A crash of the machine may have taken all of it.
+                Err(DriverError::NotFound(_)) => {}
+                killed => killed?,
+            }
         } else if !state.is_ended() && shared.history.read().started_at.is_none() {
             // It came up after the daemon that asked for it died: nobody was told that it runs.
             close_books(&shared, state);
