@@ -32,7 +32,8 @@ use crate::snapshots::Snapshots;
 use crate::start::Source;
 use crate::tool::Tool;
 
-const NOTES: [&str; 2] = [
+const NOTES: [&str; 3] = [
+    "memory and processor time are bound by a control group around the whole sandbox; processes inside are not counted",
     "a sandbox that needs more memory than its limit ends as a whole: its kernel is one process of the host",
     "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
 ];
@@ -123,7 +124,7 @@ impl GvisorDriver {
             memory_snapshot: true,
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
-            limits: true,
+            limits: false,
             disk_quota: storage.disk_quota,
             level_root: true,
             users: true,

@@ -36,19 +36,22 @@ pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_all().build().unwrap();
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap()
+    };
     let scratch = folder.path().join("probe");
     fs::create_dir(&scratch).unwrap();
-    let tool = match runtime.block_on(Tool::find(None, &scratch)) {
+    let tool = match runtime().block_on(Tool::find(None, &scratch)) {
         Err(ToolError::Missing) => {
             println!("SKIPPED: there is no runsc; `scripts/tools.sh runsc` fetches it");
             return None;
         }
         found => found.unwrap(),
     };
+    // Before the runtime has any thread: a thread stays in the namespace that it began in.
     mount::own_namespace().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         let bed = Arc::new(Bed::new(folder.path(), tool).await);
         let done = body(Arc::clone(&bed)).await;
         bed.network.stop().await.unwrap();

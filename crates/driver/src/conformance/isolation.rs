@@ -14,6 +14,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "isolation: no capability and no new privileges at level restricted", walled => restricted;
     "isolation: a set-uid program gives nothing at level restricted", |c| walled(c) && c.users => set_uid;
     "isolation: kernel interfaces cannot be written", walled => kernel;
+    "isolation: the settings of the host's network cannot be written", shares_kernel => network_settings;
     "isolation: there are no devices but the harmless, and none can be made", walled => devices;
     "isolation: mounts, namespaces, keyrings, bpf and raw sockets are refused", shares_kernel => refused;
     "isolation: the agent cannot be traced, read, killed or stopped", shares_kernel => agent;
@@ -111,11 +112,14 @@ fn minor_of(device: u64) -> u64 {
     device & 0xff | (device >> 12) & !0xff
 }
 
+/// 39 is `PR_GET_NO_NEW_PRIVS`.
 const STATUS: &str = "
 status = dict(line.split(':', 1) for line in open('/proc/self/status'))
 for name in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'):
-    print(name, int(status[name], 16))
-print('NoNewPrivs', int(status['NoNewPrivs']))
+    # A kernel without ambient capabilities does not name them.
+    print(name, int(status.get(name, '0'), 16))
+import ctypes
+print('NoNewPrivs', ctypes.CDLL(None).prctl(39, 0, 0, 0, 0))
 ";
 
 async fn restricted(ground: Ground<'_>) -> Verdict {
@@ -147,7 +151,7 @@ async fn set_uid(ground: Ground<'_>) -> Verdict {
 
 const KERNEL: &str = "
 for path in ('/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname', '/proc/sys/vm/overcommit_memory',
-             '/proc/sys/net/ipv4/ip_forward', '/proc/sysrq-trigger', '/proc/irq/default_smp_affinity',
+             '/proc/sysrq-trigger', '/proc/irq/default_smp_affinity',
              '/sys/kernel/uevent_helper', '/sys/power/state', '/proc/acpi/wakeup'):
     refused('write to ' + path, lambda: write(path))
 for path in ('/proc/kcore', '/proc/keys', '/proc/timer_list', '/dev/mem', '/dev/kmsg'):
@@ -160,15 +164,32 @@ async fn kernel(ground: Ground<'_>) -> Verdict {
     silent(&ground, KERNEL).await
 }
 
+const NETWORK_SETTINGS: &str = "
+for path in ('ipv4/ip_forward', 'ipv4/conf/all/forwarding', 'core/somaxconn'):
+    path = '/proc/sys/net/' + path
+    if os.path.exists(path):
+        refused('write to ' + path, lambda: write(path))
+";
+
+async fn network_settings(ground: Ground<'_>) -> Verdict {
+    silent(&ground, NETWORK_SETTINGS).await
+}
+
 const DEVICES: &str = "
-harmless = 'core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero console'.split()
+harmless = 'core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero console'.split() + OWN
 print(*(set(os.listdir('/dev')) - set(harmless)), end='')
 for kind, major, minor in ((0o020000, 1, 1), (0o060000, 254, 0), (0o060000, 8, 0), (0o020000, 10, 232)):
     refused(f'device {major}:{minor}', lambda: os.mknod('/tmp/node', kind | 0o666, os.makedev(major, minor)))
 ";
 
 async fn devices(ground: Ground<'_>) -> Verdict {
-    silent(&ground, DEVICES).await
+    // Behind these a kernel of its own has only what is its own.
+    let own = if shares_kernel(ground.capabilities()) {
+        "OWN = []"
+    } else {
+        "OWN = ['fuse', 'net']"
+    };
+    silent(&ground, &format!("{own}{DEVICES}")).await
 }
 
 const REFUSED: &str = "
