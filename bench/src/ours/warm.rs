@@ -21,7 +21,7 @@ const REST: Duration = Duration::from_millis(50);
 
 pub(super) async fn measure(results: &mut Results) -> Result<()> {
     let launch = Launch::new(crate::program()?).env("SKERRY_READY", &4);
-    let server = tokio::task::spawn_blocking(move || launch.start()).await??;
+    let mut server = tokio::task::spawn_blocking(move || launch.start()).await??;
     let api = Api::new(server.url(), server.key())?;
     // The first ones tell the server that there is somebody who wants them.
     for round in 0..ROUNDS + 8 {
@@ -38,5 +38,7 @@ pub(super) async fn measure(results: &mut Results) -> Result<()> {
         sandbox.delete().await?;
         sleep(REST).await;
     }
+    // It takes with it what stands ready.
+    tokio::task::spawn_blocking(move || server.end()).await??;
     Ok(())
 }

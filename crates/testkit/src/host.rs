@@ -224,12 +224,20 @@ fn parents(data: &Path) -> Vec<PathBuf> {
     let Ok(meta) = fs::metadata(data) else {
         return Vec::new();
     };
-    let own = format!("skerry/{:x}-{:x}", meta.dev(), meta.ino());
+    // One for each driver.
+    let own = format!("{:x}-{:x}-", meta.dev(), meta.ino());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let hierarchies = mounts.lines().filter(|line| line.contains(" - cgroup"));
     let folders = hierarchies.filter_map(|line| line.split(' ').nth(4));
-    let folders = folders.map(|folder| Path::new(folder).join(&own));
-    folders.filter(|folder| folder.is_dir()).collect()
+    let folders = folders.map(|folder| Path::new(folder).join("skerry"));
+    let drivers = folders.flat_map(|folder| {
+        let names = names(&folder).into_iter();
+        names
+            .filter(|name| name.starts_with(&own))
+            .map(|name| folder.join(name))
+            .collect::<Vec<_>>()
+    });
+    drivers.filter(|folder| folder.is_dir()).collect()
 }
 
 fn loops(data: &Path) -> Vec<String> {

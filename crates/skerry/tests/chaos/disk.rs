@@ -57,7 +57,9 @@ async fn a_full_sandbox_hurts_only_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_node_refuses_and_forgets_nothing() {
-    if rustix::process::geteuid().is_root() {
+    // A greedy sandbox may take the room that comes free before the records get any, and then this takes as long as it likes.
+    let has_time = std::env::var_os("SKERRY_TEST_ALL").is_some();
+    if rustix::process::geteuid().is_root() && has_time {
         a_full_node(small()).await;
     }
 }
