@@ -1,6 +1,6 @@
 //! Store and node brought into agreement: at the start, after every silence, every few seconds, and at every change that a node tells.
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use skerry_proto::node::SandboxReport;
 use skerry_store::{Change, Deletion, NodeState, Sandbox as Row, StoreError};
 use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
@@ -9,6 +9,9 @@ use crate::change::step_when_gone;
 use crate::make::signed;
 use crate::service::SYSTEM;
 use crate::{Control, Member};
+
+/// Deletions that were left open and are finished at once.
+const DELETIONS_AT_ONCE: usize = 8;
 
 impl Control {
     /// Follows one node until control ends.
@@ -149,36 +152,47 @@ impl Control {
     /// One that its node has deleted although nobody asked for that on record.
     async fn finish_deletion(&self, id: SandboxId) -> Result<()> {
         match self.0.live.row(id) {
-            Some(row) if self.0.live.is_idle(id) && !self.0.live.is_leaving(id) => {
+            Some(row) if !self.0.live.is_leaving(id) => {
                 let reason = FailureReason::SandboxDeleted;
-                self.remove(row, reason).await.map(drop)
+                self.remove_unless_busy(&row, reason).await
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes up every deletion that was asked for, is not done, and that nobody here is at.
+    /// Takes up every deletion that was asked for and is not done, some at a time. One round is enough: what fails has its turn in the next.
     pub(crate) async fn finish_deletions(&self) -> Result<()> {
-        for open in self.0.store.open_deletions(&SYSTEM).await? {
-            if !self.0.live.is_idle(open.sandbox.id) {
-                continue;
-            }
-            let control = self.clone();
-            self.0.tasks.spawn(async move {
-                let id = open.sandbox.id;
-                if let Err(error) = control.finish(open).await {
-                    tracing::warn!(%id, %error, "it could not be deleted yet");
-                }
-            });
+        let Ok(round) = self.0.finishing.clone().try_lock_owned() else {
+            return Ok(());
+        };
+        let open = self.0.store.open_deletions(&SYSTEM).await?;
+        if open.is_empty() {
+            return Ok(());
         }
+        let control = self.clone();
+        self.0.tasks.spawn(async move {
+            let finish = |open| control.finish(open);
+            stream::iter(open)
+                .for_each_concurrent(DELETIONS_AT_ONCE, finish)
+                .await;
+            drop(round);
+        });
         Ok(())
     }
 
-    async fn finish(&self, open: Deletion) -> Result<()> {
-        // It may be done since this was read.
-        let (tenant, id) = (open.sandbox.tenant(), open.sandbox.id);
-        let row = self.0.store.sandbox(&tenant, id).await?;
-        self.remove(row, open.reason).await.map(drop)
+    async fn finish(&self, Deletion { sandbox, reason }: Deletion) {
+        if let Err(error) = self.remove_unless_busy(&sandbox, reason).await {
+            tracing::warn!(id = %sandbox.id, %error, "it could not be deleted yet");
+        }
+    }
+
+    /// Removes one that nobody here is at.
+    async fn remove_unless_busy(&self, row: &Row, reason: FailureReason) -> Result<()> {
+        let turn = self.0.deleting.try_take(row.id);
+        if turn.is_none() || !self.0.live.is_idle(row.id) {
+            return Ok(());
+        }
+        self.remove(&row.tenant(), row.id, reason).await.map(drop)
     }
 
     /// One that has ended on record, or was never there: whatever the node still has of it goes, but for what an ended one leaves.

@@ -1,6 +1,6 @@
 //! Deleting: from every state, and done only when its node has nothing left of it.
 
-use skerry_store::{Change, Sandbox as Row, StoreError};
+use skerry_store::{Change, Sandbox as Row, StoreError, Tenant};
 use skerry_types::{Action, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::{Caller, Control, Sandbox};
@@ -11,21 +11,31 @@ impl Control {
     /// On a node that cannot be reached it is removed as soon as that comes back. What could not be removed, or was not by the time that this
     /// server died, is tried again until it is gone.
     pub async fn delete(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
-        let row = self.known(&caller.tenant, id).await?;
-        let control = self.clone();
+        // Before the turn: how long others take with it is nothing for a stranger.
+        self.known(&caller.tenant, id).await?;
+        let (control, tenant) = (self.clone(), caller.tenant);
         let reason = FailureReason::SandboxDeleted;
         let row = self
-            .detached(async move { control.remove(row, reason).await })
+            .detached(async move {
+                // Of many who delete it the first does it, and the others see what came of that.
+                let _turn = control.0.deleting.take(id).await;
+                control.remove(&tenant, id, reason).await
+            })
             .await?;
         Ok(self.view(row))
     }
 
     /// Puts on record that it is to go, removes it from its node, then puts that on record.
-    pub(crate) async fn remove(&self, row: Row, reason: FailureReason) -> Result<Row> {
+    pub(crate) async fn remove(
+        &self,
+        tenant: &Tenant,
+        id: SandboxId,
+        reason: FailureReason,
+    ) -> Result<Row> {
+        let row = self.known(tenant, id).await?;
         if row.state == SandboxState::Deleted {
             return Ok(row);
         }
-        let (tenant, id) = (row.tenant(), row.id);
         let change = Change {
             reason: Some(reason).filter(|_| !row.state.is_ended()),
             ..Change::default()
@@ -33,9 +43,9 @@ impl Control {
         let row = if row.state == SandboxState::Queued {
             // No queued sandbox gets its place while this looks.
             let _nobody_is_placed = self.0.placing.lock().await;
-            let row = self.known(&tenant, id).await?;
+            let row = self.known(tenant, id).await?;
             if row.state == SandboxState::Queued {
-                return self.act(&tenant, id, Action::Delete, &change).await;
+                return self.act(tenant, id, Action::Delete, &change).await;
             }
             row
         } else {

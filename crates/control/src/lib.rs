@@ -29,6 +29,7 @@ mod service;
 mod settings;
 mod snapshots;
 mod steer;
+mod turns;
 mod validate;
 
 pub use caller::{Caller, Scope};

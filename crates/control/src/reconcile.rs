@@ -168,8 +168,11 @@ impl Control {
         };
         match how {
             OnTimeout::Stop => self.begin_stop(row, reason).await.map(drop),
-            OnTimeout::Delete => self.remove(row, reason).await.map(drop),
-            OnTimeout::Pause => match self.member_of(&row)?.handle.pause(id).await {
+            OnTimeout::Delete => {
+                let _turn = self.0.deleting.take(id).await;
+                self.remove(&row.tenant(), id, reason).await.map(drop)
+            }
+            OnTimeout::Pause => match self.member_of(&row)?.handle.pause(id, unused_since).await {
                 Ok(report) => self.apply(&report).await.map(drop),
                 Err(error) if error.code == ErrorCode::Unsupported => {
                     self.begin_stop(row, reason).await.map(drop)

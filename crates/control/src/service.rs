@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::keys::Known;
 use crate::live::Live;
 use crate::rate::Rates;
+use crate::turns::Turns;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
 
 /// For what control does by itself, on behalf of no request.
@@ -42,6 +43,10 @@ pub(crate) struct Inner {
     pub(crate) placing: tokio::sync::Mutex<()>,
     /// Snapshots that are being taken here.
     pub(crate) snapshotting: Mutex<HashSet<SnapshotId>>,
+    /// Deletions that are under way here.
+    pub(crate) deleting: Turns,
+    /// Held while deletions that were left open are taken up.
+    pub(crate) finishing: Arc<tokio::sync::Mutex<()>>,
     /// Nodes that do not answer, and since when.
     pub(crate) silent: Mutex<HashMap<NodeId, Timestamp>>,
     pub(crate) clean_at: Mutex<Timestamp>,
@@ -84,6 +89,8 @@ impl Control {
             rates: Rates::default(),
             placing: tokio::sync::Mutex::default(),
             snapshotting: Mutex::default(),
+            deleting: Turns::default(),
+            finishing: Arc::default(),
             silent: Mutex::default(),
             wake: Notify::new(),
             answered: Notify::new(),

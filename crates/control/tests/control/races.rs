@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use futures::future::join_all;
 use proptest::prelude::*;
 use skerry_control::{Clock, CreateRequest, ForkRequest};
+use skerry_store::Quotas;
 use skerry_types::{ErrorCode, FailureReason, SandboxId, SandboxState};
 
 use crate::fake::Fault;
@@ -239,4 +240,45 @@ async fn a_deletion_that_its_node_refuses_is_tried_again() {
     world.pass(15);
     world.becomes(id, SandboxState::Deleted).await;
     assert_eq!(world.node.ids(), []);
+}
+
+#[tokio::test]
+async fn one_that_is_being_deleted_is_not_deleted_again_beside_that() {
+    let world = World::new(3).await;
+    let [runs, ended, open] = [
+        world.running().await,
+        world.running().await,
+        world.running().await,
+    ];
+    world.control.stop(&world.caller, ended).await.unwrap();
+    world.becomes(ended, SandboxState::Stopped).await;
+    world.node.breaks(Fault::DeleteHangs);
+    let reason = FailureReason::SandboxDeleted;
+    let (tenant, now) = (&world.caller.tenant, world.clock.now());
+    let noted = world.store.ask_deletion(tenant, open, reason, now);
+    noted.await.unwrap();
+    let deletes = [runs, ended, runs, ended].map(|id| {
+        let (control, caller) = (world.control.clone(), world.caller.clone());
+        tokio::spawn(async move { control.delete(&caller, id).await })
+    });
+    let begun = |id| world.node.deletes_of(id) > 0;
+    eventually("two are at it", || begun(runs) && begun(ended)).await;
+    let lists = world.node.lists();
+    eventually("control looked several times", || {
+        world.pass(15);
+        begun(open) && world.node.lists() > lists + 3
+    })
+    .await;
+    // Nobody learns from the time it takes that there is one.
+    let stranger = world.stranger(Quotas::DEFAULT).await;
+    let refused = world.control.delete(&stranger, ended).await;
+    assert_eq!(code(refused), ErrorCode::NotFound);
+    world.node.heals(Fault::DeleteHangs);
+    for delete in deletes {
+        assert_eq!(delete.await.unwrap().unwrap().status, SandboxState::Deleted);
+    }
+    world.becomes(open, SandboxState::Deleted).await;
+    for id in [runs, ended, open] {
+        assert_eq!(world.node.deletes_of(id), 1);
+    }
 }

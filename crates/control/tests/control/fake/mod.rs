@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     StopHangs,
     /// Nothing can be removed.
     DeleteFails,
+    /// Removing one takes until this fault is gone.
+    DeleteHangs,
     /// It cannot pause.
     NoPause,
     /// What it says of its snapshots arrives once this fault is gone.
@@ -62,6 +64,8 @@ struct World {
     warnings: Vec<(SandboxId, u64)>,
     stops: Vec<(SandboxId, Option<FailureReason>)>,
     purged_before: Option<Timestamp>,
+    deletes: Vec<SandboxId>,
+    lists: usize,
     most_at_once: usize,
 }
 
@@ -156,6 +160,17 @@ impl FakeNode {
 
     pub(crate) fn warnings(&self) -> Vec<(SandboxId, u64)> {
         self.world.lock().warnings.clone()
+    }
+
+    /// How often it was asked what there is.
+    pub(crate) fn lists(&self) -> usize {
+        self.world.lock().lists
+    }
+
+    /// How often it was told to remove this one.
+    pub(crate) fn deletes_of(&self, id: SandboxId) -> usize {
+        let world = self.world.lock();
+        world.deletes.iter().filter(|of| **of == id).count()
     }
 
     pub(crate) fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
@@ -345,7 +360,11 @@ impl Sandboxes for FakeNode {
 
     async fn list(&self) -> Result<Vec<SandboxReport>> {
         self.reach()?;
-        Ok(self.world.lock().boxes.values().cloned().collect())
+        self.world.lock().deletes.push(id);
+        self.passes(Fault::DeleteHangs).await;
+        let mut world = self.world.lock();
+        world.lists += 1;
+        Ok(world.boxes.values().cloned().collect())
     }
 
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
