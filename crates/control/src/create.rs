@@ -1,8 +1,8 @@
 //! Creating: checked, put on record within the quota, given a place or a place in the queue.
 
 use skerry_proto::node::Map;
-use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Tenant, Wanted};
-use skerry_types::{Error, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits};
+use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Snapshot, Tenant, Wanted};
+use skerry_types::{Error, ErrorCode, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits};
 
 use crate::live::Making;
 use crate::make::Recipe;
@@ -11,22 +11,43 @@ use crate::snapshots::of_snapshot;
 use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 
+/// What a sandbox is made from.
+enum Source {
+    /// The image of this name.
+    Image(String),
+    /// This snapshot.
+    Snapshot(Snapshot),
+}
+
+impl Source {
+    /// For the record.
+    fn name(self) -> String {
+        match self {
+            Self::Image(name) => name,
+            Self::Snapshot(snapshot) => snapshot.id.to_string(),
+        }
+    }
+}
+
 impl Control {
     /// Makes a sandbox. Returns as soon as it is on record, provisioning or queued; [`Control::wait_until`] tells the rest.
     pub async fn create(&self, caller: &Caller, request: CreateRequest) -> Result<Sandbox> {
         self.takes_work()?;
         validate::create(&request)?;
-        let (request, image) = self.source(caller, request).await?;
+        let (request, source) = self.source(caller, request).await?;
         let region = request.region.clone();
         let wish = Wish {
             driver: request.driver.clone(),
             isolation: request.isolation.clone(),
             region: region.unwrap_or_else(|| self.0.settings.region.clone()),
         };
-        let node = self.choose(&wish)?;
+        let node = match &source {
+            Source::Image(_) => self.choose(&wish)?,
+            Source::Snapshot(snapshot) => Some(self.node_with(snapshot, &wish)?),
+        };
         let quotas = self.quotas(caller).await?;
         let (env, id) = (request.env.clone(), request.id);
-        let new = self.new_sandbox(request, wish, image, quotas)?;
+        let new = self.new_sandbox(request, wish, source.name(), quotas)?;
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.place(&tenant, new, id, env, node).await })
             .await
@@ -44,20 +65,36 @@ impl Control {
         Ok(best.map(|m| m.facts.id))
     }
 
-    /// What it is made from, for the record: a snapshot's id, which also fixes some of the request, or an image's name.
+    /// The node that has the snapshot, which is where a sandbox from it is made.
+    fn node_with(&self, snapshot: &Snapshot, wish: &Wish) -> Result<NodeId> {
+        let id = snapshot.node_id;
+        let refuse = |code, why: &str| {
+            let text = format!("snapshot {} is on a node that {why}", snapshot.id);
+            Err(Error::new(code, text))
+        };
+        if self.0.nodes.get(id).is_none() || self.0.silent.lock().contains_key(&id) {
+            return refuse(ErrorCode::NodeUnreachable, "cannot be reached");
+        }
+        if !self.0.nodes.fitting(wish)?.iter().any(|m| m.facts.id == id) {
+            return refuse(ErrorCode::Unsupported, "does not offer what is asked for");
+        }
+        Ok(id)
+    }
+
+    /// What it is made from. A snapshot also fixes some of the request.
     async fn source(
         &self,
         caller: &Caller,
         request: CreateRequest,
-    ) -> Result<(CreateRequest, String)> {
+    ) -> Result<(CreateRequest, Source)> {
         if let Some(asked) = request.image.as_deref()
             && let Some(snapshot) = self.find_snapshot(&caller.tenant, asked).await?
         {
             let request = of_snapshot(request, &snapshot)?;
-            return Ok((request, snapshot.id.to_string()));
+            return Ok((request, Source::Snapshot(snapshot)));
         }
         let image = self.image(request.image.as_deref()).await?;
-        Ok((request, image))
+        Ok((request, Source::Image(image)))
     }
 
     /// The image's name for the record.

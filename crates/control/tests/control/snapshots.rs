@@ -193,3 +193,25 @@ async fn a_rollback_takes_only_its_own() {
     let refused = world.control.roll_back(&world.caller, two, "warm").await;
     assert_eq!(code(refused), ErrorCode::NotFound);
 }
+
+#[tokio::test]
+async fn a_sandbox_is_made_where_its_snapshot_is() {
+    let world = World::new(2).await;
+    let parent = world.running().await;
+    let snapshot = world.take(parent, named("warm")).await;
+    let warm = || CreateRequest {
+        image: Some("warm".into()),
+        ..CreateRequest::default()
+    };
+    // Another node has more room.
+    let other = world.another_node(9);
+    let both = world.over(vec![world.member(), other.clone()]).await;
+    let made = both.create(&world.caller, warm()).await.unwrap();
+    eventually("it is made", || world.node.order(made.id).is_some()).await;
+    assert_eq!(world.node.order(made.id).unwrap().snapshot, Some(snapshot));
+    both.drain().await;
+    let without = world.over(vec![other]).await;
+    let refused = without.create(&world.caller, warm()).await;
+    assert_eq!(code(refused), ErrorCode::NodeUnreachable);
+    without.drain().await;
+}

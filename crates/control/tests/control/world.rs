@@ -11,7 +11,7 @@ use skerry_control::{
     Sandbox, Settings, Until,
 };
 use skerry_store::{LOCAL_NODE, Location, Org, Quotas, Store, System, Tenant};
-use skerry_types::{ErrorCode, OrgId, Result, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{ErrorCode, NodeId, OrgId, Result, SandboxId, SandboxState, SnapshotId};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -115,6 +115,25 @@ impl World {
         async move { start(&store, &node, &settings, slots, isolation).await }
     }
 
+    /// Its node.
+    pub(crate) fn member(&self) -> Member {
+        member(LOCAL_NODE, &self.node, self.slots, self.isolation)
+    }
+
+    /// A node that nobody has put anything on.
+    pub(crate) fn another_node(&self, slots: u32) -> Member {
+        let node = FakeNode::new(self.clock.clone());
+        member(NodeId::new(), &node, slots, self.isolation)
+    }
+
+    /// Control over these nodes.
+    pub(crate) async fn over(&self, members: Vec<Member>) -> Control {
+        let (store, settings) = (self.store.clone(), self.settings.clone());
+        let nodes = Nodes::new(members);
+        let started = Control::start(store, nodes, Arc::new(Images), settings);
+        started.await.unwrap()
+    }
+
     /// Time passes.
     pub(crate) fn pass(&self, seconds: i64) {
         self.clock.advance(SignedDuration::from_secs(seconds));
@@ -199,10 +218,17 @@ async fn start(
     slots: u32,
     isolation: &str,
 ) -> Control {
-    let member = Member {
+    let nodes = Nodes::new(vec![member(LOCAL_NODE, node, slots, isolation)]);
+    Control::start(store.clone(), nodes, Arc::new(Images), settings.clone())
+        .await
+        .unwrap()
+}
+
+fn member(id: NodeId, node: &Arc<FakeNode>, slots: u32, isolation: &str) -> Member {
+    Member {
         facts: NodeFacts {
-            id: LOCAL_NODE,
-            name: "here".into(),
+            id,
+            name: id.to_string(),
             region: "local".into(),
             slots,
             offers: vec![Offer {
@@ -211,11 +237,7 @@ async fn start(
             }],
         },
         handle: node.clone(),
-    };
-    let nodes = Nodes::new(vec![member]);
-    Control::start(store.clone(), nodes, Arc::new(Images), settings.clone())
-        .await
-        .unwrap()
+    }
 }
 
 /// Waits until something becomes true that nobody announces.
