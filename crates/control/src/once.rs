@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use skerry_store::{Begun, Claim};
-use skerry_types::{Error, ErrorCode, Result};
+use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId};
 use uuid::Uuid;
 
-use crate::{Caller, Control, Reply};
+use crate::{Caller, Control, Reply, Sandbox};
 
 /// One try at a mutation that makes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,25 @@ impl Attempt {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.code == ErrorCode::NotFound => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The sandbox that an earlier attempt made, as [`Attempt::earlier`]. One that came to nothing with its server is a passing error, after
+    /// which the key is free: the next request under it makes another.
+    pub async fn earlier_sandbox(
+        self,
+        control: &Control,
+        caller: &Caller,
+    ) -> Result<Option<Sandbox>> {
+        let id = SandboxId::from_uuid(self.id);
+        match self.earlier(control.get(caller, id)).await? {
+            Some(made) if made.failure_reason == Some(FailureReason::ProvisionFailed) => {
+                let text = format!("sandbox {id} could not be made: the server went down meanwhile");
+                Err(Error::new(ErrorCode::ServiceUnavailable, text)
+                    .with_hint("send the same request again")
+                    .retry_after(1))
+            }
+            found => Ok(found),
         }
     }
 }

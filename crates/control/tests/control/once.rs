@@ -7,9 +7,10 @@ use futures::future::join_all;
 use sha2::{Digest, Sha256};
 use skerry_control::{Attempt, Clock, CreateRequest, Reply};
 use skerry_store::{Begun, Quotas};
-use skerry_types::{ErrorCode, Result, SandboxId};
+use skerry_types::{ErrorCode, Result, SandboxId, SandboxState};
 use tokio::sync::Semaphore;
 
+use crate::fake::Fault;
 use crate::world::{World, code, eventually};
 
 /// Work that counts how often it was done.
@@ -157,4 +158,57 @@ async fn what_a_dead_server_began_goes_on_under_the_same_id() {
         });
         assert_eq!(reply.await.unwrap().body, format!("{id} {found}"));
     }
+}
+
+#[tokio::test]
+async fn what_a_dead_server_could_not_finish_is_said_and_made_anew() {
+    let mut world = World::new(3).await;
+    let (store, tenant) = (world.store.clone(), world.caller.tenant);
+    let hash = Sha256::digest(b"r").into();
+    let replica = world.settings.replica.clone();
+    let begun = store.begin_idempotent(&tenant, "k", hash, &replica, world.clock.now());
+    let Begun::First(claim) = begun.await.unwrap() else {
+        panic!("somebody has it");
+    };
+    let cut = SandboxId::from_uuid(claim.id);
+    world.node.breaks(Fault::CreateHangs);
+    world
+        .create_with(CreateRequest {
+            id: Some(cut),
+            ..CreateRequest::default()
+        })
+        .await;
+    // All of that is forgotten, on the node too.
+    let world_before = world.control.clone();
+    world.node.lose(cut);
+    world.control = world.beside().await;
+    world.becomes(cut, SandboxState::Failed).await;
+    let ask = async || {
+        let work = |attempt: Attempt| {
+            let (control, caller) = (world.control.clone(), world.caller.clone());
+            async move {
+                let made = attempt.earlier_sandbox(&control, &caller).await;
+                let (status, body) = match made {
+                    Ok(Some(made)) => (201, made.id.to_string()),
+                    Ok(None) => (201, SandboxId::from_uuid(attempt.id).to_string()),
+                    Err(error) => (error.code.status(), error.message),
+                };
+                Reply {
+                    status,
+                    body,
+                    replayed: false,
+                }
+            }
+        };
+        world.control.once(&world.caller, "k", b"r", work).await
+    };
+    let first = ask().await.unwrap();
+    assert_eq!(first.status, 503, "{}", first.body);
+    assert!(first.body.contains(&cut.to_string()), "{}", first.body);
+    let second = ask().await.unwrap();
+    assert_eq!((second.status, second.replayed), (201, false));
+    assert_ne!(second.body, cut.to_string(), "another one");
+    assert!(ask().await.unwrap().replayed);
+    world.node.heals(Fault::CreateHangs);
+    world_before.drain().await;
 }

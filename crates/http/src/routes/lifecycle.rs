@@ -51,7 +51,7 @@ async fn fork_sandbox(
         move |attempt: Attempt| {
             async move {
                 let child = SandboxId::from_uuid(attempt.id);
-                let earlier = attempt.earlier(app.control.get(&caller, child));
+                let earlier = attempt.earlier_sandbox(&app.control, &caller);
                 let made = if let Some(made) = earlier.await? {
                     made
                 } else {

@@ -60,7 +60,7 @@ async fn create_sandbox(
         move |attempt: Attempt| {
             async move {
                 let id = SandboxId::from_uuid(attempt.id);
-                let earlier = attempt.earlier(app.control.get(&caller, id));
+                let earlier = attempt.earlier_sandbox(&app.control, &caller);
                 let made = if let Some(made) = earlier.await? {
                     made
                 } else {
