@@ -1,15 +1,17 @@
 //! What runs the guest's instructions.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::DriverError;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::driver::VmDriver;
-use crate::error::{at, blocking};
-use crate::machine::Shape;
-use crate::{disk, layout};
+use crate::engine::Engine;
+use crate::layout::Layout;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,46 +30,122 @@ impl Accelerator {
             Self::Tcg => "tcg",
         }
     }
-
-    /// How long a guest may take to boot. Where the processor itself runs it that takes a second, and one that hangs must not hold up the
-    /// daemon's start; one that is translated beside busy others takes a while.
-    pub(crate) const fn boot_patience(self) -> Duration {
-        match self {
-            Self::Kvm => Duration::from_secs(15),
-            Self::Tcg => Duration::from_mins(2),
-        }
-    }
 }
 
 /// Where the processor's own virtualization is offered.
 const KVM: &str = "/dev/kvm";
-/// The base disk of a guest that has nothing to show.
-const PROBE: &str = "probe";
+/// New with each start of this machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Where the processor itself runs it, a guest is up within a second. One that hangs must not hold up the first create.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What the guest's first process says on the console of a machine that has no disk.
+const ALIVE: &str = "skerry-guest:";
+/// More than a guest that works says.
+const MAX_SAID: u64 = 64 * 1024;
 
-impl VmDriver {
-    /// Takes KVM only if a guest really runs on it: that the device is there says little on a machine that is virtual itself.
-    pub(crate) async fn choose_accelerator(&mut self) {
-        if File::options().read(true).write(true).open(KVM).is_err() {
-            return;
+/// What came of trying KVM, true until this machine starts anew or the programs change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Trial {
+    boot: String,
+    programs: String,
+    /// `None`: a guest runs.
+    why_not: Option<String>,
+}
+
+/// KVM only if a guest really runs on it, which is tried once: that the device is there says little on a machine that is virtual itself.
+pub(crate) async fn choose(engine: &Engine, layout: &Layout) -> Accelerator {
+    let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let path = layout.trial();
+    let known = fs::read(&path).ok();
+    let known: Option<Trial> = known.and_then(|text| serde_json::from_slice(&text).ok());
+    let known = known.filter(|trial| trial.boot == boot && trial.programs == engine.programs);
+    let trial = match known {
+        Some(trial) => trial,
+        None => {
+            let why_not = try_kvm(engine).await.err();
+            let programs = engine.programs.clone();
+            let trial = Trial {
+                boot,
+                programs,
+                why_not,
+            };
+            let text = serde_json::to_vec(&trial).map_err(io::Error::from);
+            if let Err(error) = text.and_then(|text| fs::write(&path, text)) {
+                tracing::warn!(%error, "whether KVM works is not kept");
+            }
+            trial
         }
-        self.engine.accelerator = Accelerator::Kvm;
-        if let Err(error) = self.try_out().await {
-            tracing::info!(%error, "KVM does not run a guest");
-            self.engine.accelerator = Accelerator::Tcg;
+    };
+    match trial.why_not {
+        None => Accelerator::Kvm,
+        Some(why) => {
+            tracing::info!(why, "no KVM that runs a guest; machines are translated");
+            Accelerator::Tcg
         }
     }
+}
 
-    async fn try_out(&self) -> Result<(), DriverError> {
-        let disk = self.layout.base(PROBE);
-        blocking("format a disk", move || disk::format(&disk, 1)).await?;
-        let shape = Shape {
-            engine: self.engine.key(),
-            base: PROBE.to_owned(),
-            vcpus: 1,
-            memory_mb: 128,
-            network: false,
-        };
-        let template = self.template(&shape).await?;
-        layout::remove(&template).map_err(at("remove the probe"))
+/// Lets a guest boot until its first process speaks. Why it did not, if it did not.
+pub(crate) async fn try_kvm(engine: &Engine) -> Result<(), String> {
+    if let Err(error) = File::options().read(true).write(true).open(KVM) {
+        return Err(format!("cannot open {KVM}: {error}"));
+    }
+    let mut qemu = Command::new(engine.program());
+    for folder in engine.firmware() {
+        qemu.arg("-L").arg(folder);
+    }
+    qemu.env_clear()
+        .args([
+            "-M",
+            "q35,vmport=off,hpet=off",
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "256M",
+        ])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+        ])
+        .args([
+            "-serial",
+            "stdio",
+            "-append",
+            "console=ttyS0 quiet panic=-1",
+        ])
+        .arg("-kernel")
+        .arg(&engine.kernel)
+        .arg("-initrd")
+        .arg(&engine.initial_files)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let mut qemu = qemu
+        .spawn()
+        .map_err(|error| format!("cannot run QEMU: {error}"))?;
+    let Some(console) = qemu.stdout.take() else {
+        return Err("QEMU has no output".to_owned());
+    };
+    let mut lines = BufReader::new(console.take(MAX_SAID)).lines();
+    let spoke = async {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains(ALIVE) {
+                return true;
+            }
+        }
+        false
+    };
+    match timeout(PATIENCE, spoke).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "{KVM} is there, but QEMU ends on it before a guest runs"
+        )),
+        Err(_) => Err(format!("{KVM} is there, but a guest hangs on it")),
     }
 }

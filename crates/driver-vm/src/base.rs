@@ -1,14 +1,15 @@
-//! Base disks: the layers and binds of an image on one file system, made once and never written again.
+//! Base disks: the layers of an image on one file system, made once and never written again.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
-use skerry_driver::Rootfs;
-use skerry_proto::guest::Bind;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::engine::digest;
 use crate::launcher;
@@ -19,90 +20,64 @@ const SPARE_KIB: u64 = 16 * 1024;
 const BLOCK: u64 = 4096;
 /// What a file costs beside its content.
 const INODE: u64 = 512;
-/// Changes with every package that is installed: the binds show the machine's own programs.
-const PACKAGES: &str = "/var/lib/dpkg/status";
-
-/// A tree and its name on the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Tree {
-    source: PathBuf,
-    name: String,
-}
+/// An image that takes longer is too large for a machine.
+const MAKING: Duration = Duration::from_mins(15);
 
 /// What an image is on its base disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Base {
     pub(crate) key: String,
-    /// Lowest first.
-    pub(crate) layers: Vec<String>,
-    pub(crate) binds: Vec<Bind>,
-    trees: Vec<Tree>,
+    /// Folders of the host, lowest first.
+    sources: Vec<PathBuf>,
 }
 
 impl Base {
-    /// Looks at an image. One that has changed since has another key.
-    pub(crate) fn of(rootfs: &Rootfs) -> io::Result<Self> {
-        let layers: Vec<String> = (0..rootfs.layers.len())
-            .map(|n| format!("layer{n}"))
-            .collect();
-        let named = rootfs.binds.iter().enumerate();
-        let binds: Vec<Bind> = named
-            .map(|(n, bind)| Bind {
-                source: format!("bind{n}"),
-                target: bind.target.display().to_string(),
-            })
-            .collect();
-        let sources = rootfs
-            .layers
-            .iter()
-            .chain(rootfs.binds.iter().map(|bind| &bind.source));
-        let names = layers.iter().chain(binds.iter().map(|bind| &bind.source));
-        let trees = sources.cloned().zip(names.cloned());
-        let trees: Vec<Tree> = trees.map(|(source, name)| Tree { source, name }).collect();
+    /// Looks at an image's layers, lowest first. One that has changed since has another key.
+    pub(crate) fn of(layers: &[PathBuf]) -> io::Result<Self> {
         let mut looks = Vec::new();
-        for tree in &trees {
-            looks.push(look(&tree.source)?);
-        }
-        if !binds.is_empty()
-            && let Ok(packages) = fs::metadata(PACKAGES)
-        {
-            looks.push(stamp(Path::new(PACKAGES), &packages));
+        for layer in layers {
+            looks.push(look(layer)?);
         }
         let looks: Vec<&[u8]> = looks.iter().map(String::as_bytes).collect();
         Ok(Self {
             key: digest(&looks),
-            layers,
-            binds,
-            trees,
+            sources: layers.to_vec(),
         })
     }
 
-    /// Makes the disk unless it is there.
-    pub(crate) fn make(&self, layout: &Layout, launcher: &[OsString]) -> io::Result<()> {
+    /// What the layers are called on the disk, lowest first.
+    pub(crate) fn layers(&self) -> Vec<String> {
+        let numbers = 0..self.sources.len();
+        numbers.map(|number| format!("layer{number}")).collect()
+    }
+
+    /// Makes the disk. Takes seconds for each 100 MiB.
+    pub(crate) async fn make(&self, layout: &Layout, launcher: &[OsString]) -> io::Result<()> {
         let disk = layout.base(&self.key);
-        if disk.is_file() {
-            return Ok(());
-        }
         let (new, stage) = (disk.with_extension("new"), disk.with_extension("stage"));
         layout::make(&stage)?;
         fs::File::create(&new)?;
-        let mut bytes = 0;
-        for tree in &self.trees {
-            bytes += size(&tree.source)?;
-        }
-        // Block groups, tables of inodes and folders that are fuller than they look.
-        let kib = bytes / 1024 + bytes / 1024 / 8 + SPARE_KIB;
-        let trees = self.trees.iter();
-        let trees = trees.map(|tree| (tree.source.as_path(), tree.name.clone()));
-        let made = run(launcher, launcher::base_command(&stage, &new, kib, trees));
+        let kib = self.kib().await?;
+        let trees = self.sources.iter().map(PathBuf::as_path).zip(self.layers());
+        let made = run(launcher, launcher::base_command(&stage, &new, kib, trees)).await;
         fs::remove_dir(stage)?;
         made?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o444))?;
         fs::rename(new, disk)
     }
+
+    /// How large the disk must be.
+    async fn kib(&self) -> io::Result<u64> {
+        let sources = self.sources.clone();
+        let sizes = move || sources.iter().map(|source| size(source)).sum();
+        let bytes: io::Result<u64> = tokio::task::spawn_blocking(sizes).await?;
+        let kib = bytes? / 1024;
+        // Block groups, tables of inodes and folders that are fuller than they look.
+        Ok(kib + kib / 8 + SPARE_KIB)
+    }
 }
 
-fn run(launcher: &[OsString], args: Vec<OsString>) -> io::Result<()> {
+async fn run(launcher: &[OsString], args: Vec<OsString>) -> io::Result<()> {
     let (program, first) = launcher.split_first().ok_or(ErrorKind::InvalidInput)?;
     let output = Command::new(program)
         .args(first)
@@ -111,7 +86,9 @@ fn run(launcher: &[OsString], args: Vec<OsString>) -> io::Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .output()?;
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(MAKING, output).await??;
     if output.status.success() {
         return Ok(());
     }

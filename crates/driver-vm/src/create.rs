@@ -30,6 +30,8 @@ const MIB: u64 = 1 << 20;
 /// A guest mounts, configures and starts its agent within this time even where its instructions are translated on a loaded machine.
 const START_PATIENCE: Duration = Duration::from_mins(1);
 const ENTROPY_BYTES: usize = 64;
+const NO_BINDS: &str = "a virtual machine cannot show folders of this machine, which image `host` is made of; take an image that has all of its \
+    files: `base` (skerry image build base), or one of a registry";
 
 /// What a new sandbox begins with.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +60,9 @@ impl VmDriver {
     pub(crate) async fn begin(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
         if spec.network == NetworkMode::Nat && !self.capabilities.nat {
             return Err(self.capabilities.unsupported("give network nat"));
+        }
+        if !spec.rootfs.binds.is_empty() {
+            return Err(DriverError::Unsupported(NO_BINDS.to_owned()));
         }
         self.begin_record(spec.id)?;
         let made = self.make(spec, source).await;
@@ -98,7 +103,7 @@ impl VmDriver {
         let started = self.launch(&state, Begin::Restore, netns).await?;
         laps.lap("start QEMU");
         let call = match origin.base {
-            Some(base) => Call::Start(start(spec, base, who)),
+            Some(base) => Call::Start(start(spec, &base, who)),
             None => Call::Renew(who),
         };
         self.first_words(spec.id, call, &started).await?;
@@ -117,13 +122,15 @@ impl VmDriver {
             let folder = self.layout.snapshot(id);
             let kept = kept(&folder)?;
             if kept.extent == Extent::Memory {
-                self.check_engine(&kept.shape)?;
+                self.check_engine(&kept.shape).await?;
                 return restored(spec, folder, kept);
             }
         }
-        let base = self.base(spec).await?;
+        // Neither needs the other.
+        let (base, _) = tokio::join!(self.base(&spec.rootfs), self.accelerator());
+        let base = base?;
         let shape = Shape {
-            engine: self.engine.key(),
+            engine: self.engine_key().await,
             base: base.key.clone(),
             vcpus: spec.resources.vcpus,
             memory_mb: spec.resources.memory_mb,
@@ -143,8 +150,8 @@ impl VmDriver {
     }
 
     /// Only what kept a machine can restore it.
-    pub(crate) fn check_engine(&self, shape: &Shape) -> Result<(), DriverError> {
-        if shape.engine == self.engine.key() {
+    pub(crate) async fn check_engine(&self, shape: &Shape) -> Result<(), DriverError> {
+        if shape.engine == self.engine_key().await {
             return Ok(());
         }
         let text = "its memory was kept with another QEMU, accelerator, guest kernel or version of this server; its files can still be forked";
@@ -233,7 +240,10 @@ impl VmDriver {
         let (label, uid, shape) = (id.label(), state.uid, state.shape.clone());
         let (folder, base) = (self.layout.sandbox(id), self.layout.base(&state.shape.base));
         let (launcher, engine) = (self.launcher.clone(), self.engine.clone());
+        let accelerator = self.accelerator().await;
+        let under_way = self.starting.begin(id);
         blocking("start QEMU", move || {
+            let _under_way = under_way;
             let disk_bytes = fs::metadata(folder.join(DISK))?.len();
             process::start(process::Start {
                 label,
@@ -247,6 +257,7 @@ impl VmDriver {
                 netns,
                 launcher,
                 engine,
+                accelerator,
                 disk_bytes,
             })
         })
@@ -345,11 +356,10 @@ pub(crate) fn make_output(folder: &Path, uid: u32) -> io::Result<()> {
 }
 
 /// What the guest must know of a sandbox that begins.
-fn start(spec: &Spec, base: Base, who: Identity) -> Start {
+fn start(spec: &Spec, base: &Base, who: Identity) -> Start {
     Start {
         identity: Some(who),
-        layers: base.layers,
-        binds: base.binds,
+        layers: base.layers(),
         level_root: spec.privilege == Privilege::Root,
         memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
         cpu_milli: u64::from(spec.resources.vcpus) * 1000,

@@ -19,8 +19,9 @@ use skerry_proto::guest::{Call, Reply, Stats as AskStats};
 use skerry_storage::{Storage, Tier};
 use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::sync::OnceCell;
 
-use crate::accelerator::Accelerator;
+use crate::accelerator::{Accelerator, choose};
 use crate::control;
 use crate::create::Source;
 use crate::engine::Engine;
@@ -28,10 +29,9 @@ use crate::error::{at, blocking};
 use crate::layout::{DISK, Layout};
 use crate::live::{Live, Now};
 use crate::options::Options;
+use crate::process::Starting;
 use crate::record::{Records, State};
 
-const TCG_NOTE: &str =
-    "there is no KVM that runs a guest, so machines run several times slower than the processor";
 /// A guest that does not say what it uses within this time is busy or does not want to.
 const STATS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -47,13 +47,17 @@ pub struct VmDriver {
     pub(crate) records: Records,
     pub(crate) layout: Layout,
     pub(crate) engine: Engine,
+    accelerator: OnceCell<Accelerator>,
     pub(crate) launcher: Vec<OsString>,
     pub(crate) first_uid: u32,
     /// Users that run a machine.
     pub(crate) taken: Mutex<BTreeSet<u32>>,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
-    /// Held while a base disk, a blank one or a template is made.
+    pub(crate) starting: Starting,
+    /// Held while a blank disk or a template is made.
     pub(crate) making: tokio::sync::Mutex<()>,
+    /// Held while a base disk is made.
+    pub(crate) making_base: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl VmDriver {
@@ -70,9 +74,13 @@ impl VmDriver {
         let own = options.storage.own_folder("vm");
         let own = own.map_err(DriverError::step("open the storage"))?;
         let layout = Layout::open(own).map_err(at("open the storage"))?;
-        let engine = Engine::open(&options, &layout);
+        let engine = Engine::open(&options.tools, options.programs, &layout.boot());
         let engine = engine.map_err(|error| DriverError::Unsupported(error.to_string()))?;
-        let mut notes = Vec::new();
+        let mut notes = vec![format!(
+            "QEMU {}, guests with Linux {}",
+            engine.version,
+            engine.kernel_release()
+        )];
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("QEMU itself has no limits: {error}")))
             .ok();
@@ -94,7 +102,7 @@ impl VmDriver {
             nat,
             notes,
         };
-        let mut driver = Self {
+        Ok(Self {
             capabilities,
             storage: options.storage,
             network: options.network,
@@ -102,20 +110,26 @@ impl VmDriver {
             records,
             layout,
             engine,
+            accelerator: OnceCell::new(),
             launcher: options.launcher_command,
             first_uid: options.first_uid,
             taken: Mutex::new(taken),
             live: Mutex::default(),
+            starting: Starting::default(),
             making: tokio::sync::Mutex::default(),
-        };
-        driver.choose_accelerator().await;
-        let accelerator = driver.engine.accelerator.as_str();
-        let notes = &mut driver.capabilities.notes;
-        notes.push(format!("QEMU {} with {accelerator}", driver.engine.version));
-        if driver.engine.accelerator == Accelerator::Tcg {
-            notes.push(TCG_NOTE.to_owned());
-        }
-        Ok(driver)
+            making_base: Arc::default(),
+        })
+    }
+
+    /// What runs guests here; found out when the first is made.
+    pub(crate) async fn accelerator(&self) -> Accelerator {
+        let choose = || choose(&self.engine, &self.layout);
+        *self.accelerator.get_or_init(choose).await
+    }
+
+    /// What a machine that is kept now can only be restored with.
+    pub(crate) async fn engine_key(&self) -> String {
+        self.engine.key(self.accelerator().await)
     }
 
     pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {

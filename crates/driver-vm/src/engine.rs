@@ -9,8 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::accelerator::Accelerator;
 use crate::kernel::Kernel;
-use crate::layout::Layout;
-use crate::options::Options;
+use crate::options::{Programs, Tools};
 
 /// The oldest QEMU that maps memory files as this needs it.
 const OLDEST: (u32, u32) = (8, 2);
@@ -22,64 +21,90 @@ pub(crate) struct Engine {
     pub(crate) qemu: PathBuf,
     pub(crate) kernel: PathBuf,
     pub(crate) initial_files: PathBuf,
-    pub(crate) accelerator: Accelerator,
     pub(crate) version: String,
-    /// All of it but the accelerator.
-    programs: String,
+    /// What all of them are, in short.
+    pub(crate) programs: String,
 }
 
-/// Why there is no engine.
+/// Why virtual machines cannot run here.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum EngineError {
-    #[error("cannot run QEMU from {path}: {source}")]
+pub enum EngineError {
+    /// There is no QEMU, or it does not run.
+    #[error("cannot run QEMU, {path}: {source}")]
     Qemu {
+        /// The program.
         path: PathBuf,
-        #[source]
+        /// What the system said.
         source: io::Error,
     },
+    /// It cannot do what is needed.
     #[error("QEMU is {found}; {}.{} or newer is needed", OLDEST.0, OLDEST.1)]
-    TooOld { found: String },
-    #[error("no kernel with modules is below {path}: {source}")]
+    TooOld {
+        /// The version that is there.
+        found: String,
+    },
+    /// No kernel for guests.
+    #[error("no kernel with its modules is in {path}: {source}")]
     Kernel {
+        /// Where it was looked for.
         path: PathBuf,
-        #[source]
+        /// What the system said.
         source: io::Error,
     },
+    /// No room for what guests begin with.
     #[error("cannot write the initial file system: {0}")]
     InitialFiles(#[source] io::Error),
 }
 
 impl Engine {
-    /// Finds the programs and writes the initial file system.
-    pub(crate) fn open(options: &Options, layout: &Layout) -> Result<Self, EngineError> {
-        let version = version(&options.tools.qemu)?;
+    /// Finds the programs and writes the initial file system into `folder`.
+    pub(crate) fn open(
+        tools: &Tools,
+        programs: Programs,
+        folder: &Path,
+    ) -> Result<Self, EngineError> {
+        let version = version(&tools.qemu)?;
         let no_kernel = |source| EngineError::Kernel {
-            path: options.tools.kernel.clone(),
+            path: tools.kernel.clone(),
             source,
         };
-        let kernel = Kernel::find(&options.tools.kernel).map_err(no_kernel)?;
-        let files = kernel.initial_files(options.guest, options.agent);
+        let kernel = Kernel::find(&tools.kernel).map_err(no_kernel)?;
+        let files = kernel.initial_files(programs.guest, programs.agent);
         let files = files.map_err(EngineError::InitialFiles)?;
         let image = kernel.image.display().to_string();
         let programs = digest(&[version.as_bytes(), image.as_bytes(), &files]);
-        let initial_files = layout.initial_files(&programs);
+        let initial_files = folder.join(&programs);
         if !initial_files.is_file() {
             publish(&initial_files, &files).map_err(EngineError::InitialFiles)?;
         }
         Ok(Self {
-            qemu: options.tools.qemu.clone(),
+            qemu: tools.qemu.clone(),
             kernel: kernel.image,
             initial_files,
-            accelerator: Accelerator::Tcg,
             version,
             programs,
         })
     }
 
     /// What a kept machine can only be restored with.
-    pub(crate) fn key(&self) -> String {
-        let accelerator = self.accelerator.as_str();
-        digest(&[self.programs.as_bytes(), accelerator.as_bytes()])
+    pub(crate) fn key(&self, accelerator: Accelerator) -> String {
+        digest(&[self.programs.as_bytes(), accelerator.as_str().as_bytes()])
+    }
+
+    pub(crate) fn program(&self) -> PathBuf {
+        program(&self.qemu)
+    }
+
+    /// Where its firmware is.
+    pub(crate) fn firmware(&self) -> [PathBuf; 2] {
+        ["usr/share/qemu", "usr/share/seabios"].map(|folder| self.qemu.join(folder))
+    }
+
+    /// The release of the guests' kernel.
+    pub(crate) fn kernel_release(&self) -> String {
+        let name = self.kernel.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        name.trim_start_matches("vmlinuz-").to_owned()
     }
 }
 
@@ -104,8 +129,12 @@ pub(crate) fn digest(parts: &[&[u8]]) -> String {
         .collect()
 }
 
+fn program(tree: &Path) -> PathBuf {
+    tree.join("usr/bin/qemu-system-x86_64")
+}
+
 fn version(tree: &Path) -> Result<String, EngineError> {
-    let path = tree.join("usr/bin/qemu-system-x86_64");
+    let path = program(tree);
     let output = Command::new(&path)
         .arg("--version")
         .stdin(Stdio::null())

@@ -48,9 +48,14 @@ impl Layout {
         self.root.join("blank").join(mib.to_string())
     }
 
-    /// The initial file system.
-    pub(crate) fn initial_files(&self, key: &str) -> PathBuf {
-        self.root.join("boot").join(key)
+    /// What machines boot with.
+    pub(crate) fn boot(&self) -> PathBuf {
+        self.root.join("boot")
+    }
+
+    /// What came of trying KVM.
+    pub(crate) fn trial(&self) -> PathBuf {
+        self.root.join("kvm.json")
     }
 
     /// A machine that has booted and nothing more.

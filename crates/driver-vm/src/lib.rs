@@ -2,7 +2,7 @@
 //!
 //! * A machine boots once for each kind ([`template`]) and is copied from then on: its memory is a file that copies map privately, so a new
 //!   sandbox costs the pages it touches. The same way a live sandbox is kept, forked, and paused to disk.
-//! * The base disk, layers and binds, is made once per image and never written; what a sandbox writes is on a disk of its own ([`disk`]).
+//! * The base disk, with an image's layers, is made once per image and never written; what a sandbox writes is on a disk of its own ([`disk`]).
 //! * QEMU has a user, namespaces and a control group of its own, a root with nothing but its files, and no right at all ([`launcher`]): who breaks
 //!   out of the guest stands in another cage.
 //!
@@ -32,7 +32,10 @@ mod qmp;
 mod record;
 mod remove;
 mod snapshot;
+mod survey;
 mod template;
 
 pub use driver::VmDriver;
-pub use options::{Options, Tools};
+pub use engine::EngineError;
+pub use options::{Options, Programs, Tools};
+pub use survey::{Survey, survey};

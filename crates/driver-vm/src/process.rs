@@ -1,5 +1,6 @@
 //! Starting a QEMU in its cage.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, Write};
@@ -7,13 +8,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use skerry_net::Netns;
 use skerry_sys::cgroup::{Door, Group, Limits};
 use skerry_sys::fdpass;
 use skerry_sys::pidfd::Identity;
+use skerry_types::SandboxId;
 
 use crate::accelerator::Accelerator;
 use crate::engine::Engine;
@@ -50,7 +54,33 @@ pub(crate) struct Start {
     pub(crate) netns: Option<Netns>,
     pub(crate) launcher: Vec<OsString>,
     pub(crate) engine: Engine,
+    pub(crate) accelerator: Accelerator,
     pub(crate) disk_bytes: u64,
+}
+
+/// Sandboxes whose QEMU is being started: a start that nobody waits for any more comes to its end all the same, and only then can it be ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Starting(Arc<Mutex<HashSet<SandboxId>>>);
+
+/// A start under way, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Starting, SandboxId);
+
+impl Starting {
+    pub(crate) fn begin(&self, id: SandboxId) -> UnderWay {
+        self.0.lock().insert(id);
+        UnderWay(self.clone(), id)
+    }
+
+    pub(crate) fn has(&self, id: SandboxId) -> bool {
+        self.0.lock().contains(&id)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.lock().remove(&self.1);
+    }
 }
 
 /// One that was started.
@@ -80,8 +110,8 @@ pub(crate) fn start(start: Start) -> io::Result<Started> {
         uid: start.uid,
         qemu: start.engine.qemu.clone(),
         files: files(&start),
-        args: arguments(&start.shape, start.engine.accelerator, start.begin),
-        kvm: start.engine.accelerator == Accelerator::Kvm,
+        args: arguments(&start.shape, start.accelerator, start.begin),
+        kvm: start.accelerator == Accelerator::Kvm,
         max_file_bytes: start.disk_bytes.max(start.shape.memory_bytes()),
         address: start.netns.as_ref().and_then(|netns| netns.address),
         has_netns: start.netns.is_some(),

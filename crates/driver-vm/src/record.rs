@@ -1,11 +1,10 @@
 //! What the driver remembers of a sandbox on disk, so that any later daemon can find, take up and remove all of it.
 //!
-//! The folder `run/<label>` is made before anything else of a sandbox and removed after everything else.
+//! The folder `vm/<label>` is made before anything else of a sandbox and removed after everything else.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use skerry_driver::{Facts, Spec};
 use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
 
+use crate::layout;
 use crate::machine::Shape;
 
 const STATE: &str = "state.json";
@@ -78,11 +78,9 @@ pub(crate) struct Records {
 impl Records {
     /// Makes the folder in which the records are.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("run");
-        match DirBuilder::new().mode(0o700).create(&root) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Self { root }),
-        }
+        let root = data_dir.join("vm");
+        layout::make(&root)?;
+        Ok(Self { root })
     }
 
     fn folder(&self, id: SandboxId) -> PathBuf {
@@ -91,7 +89,7 @@ impl Records {
 
     /// Begins the record of a sandbox. `AlreadyExists`: there is one.
     pub(crate) fn begin(&self, id: SandboxId) -> io::Result<()> {
-        DirBuilder::new().mode(0o700).create(self.folder(id))
+        layout::make_new(&self.folder(id))
     }
 
     /// Is anything remembered of it?
@@ -143,7 +141,7 @@ impl Records {
 
     /// Ends the record. Fine if there is none.
     pub(crate) fn remove(&self, id: SandboxId) -> io::Result<()> {
-        crate::layout::remove(&self.folder(id))
+        layout::remove(&self.folder(id))
     }
 }
 
@@ -159,7 +157,7 @@ impl Place {
 
     fn listen(&self, socket: Socket) -> io::Result<OwnedFd> {
         let path = self.path(socket);
-        crate::layout::remove_file(&path)?;
+        layout::remove_file(&path)?;
         Ok(UnixListener::bind(path)?.into())
     }
 }

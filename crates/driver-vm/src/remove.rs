@@ -116,8 +116,9 @@ impl VmDriver {
         id: SandboxId,
         process: Option<Process>,
     ) -> Result<(), DriverError> {
-        let group = self.group(id);
+        let (group, starting) = (self.group(id), self.starting.clone());
         blocking("end the machine", move || {
+            until_done(|| Ok(!starting.has(id)))?;
             let recorded = open(process)?;
             let named = named(&name(&id.label()))?;
             for machine in recorded.into_iter().chain(named) {
@@ -145,11 +146,11 @@ impl VmDriver {
         Ok(())
     }
 
-    /// Every sandbox that has a record, files, a control group or a network.
+    /// Every sandbox that has a record, files or a control group. Its network it has only while it has a record.
     pub(crate) async fn everything(&self) -> Result<Vec<SandboxId>, DriverError> {
         let (layout, records) = (self.layout.clone(), self.records.clone());
         let cgroups = self.cgroups.clone();
-        let mut ids = blocking("list what there is", move || {
+        blocking("list what there is", move || {
             let mut ids = records.list()?;
             ids.extend(layout.sandboxes()?);
             let names = cgroups.map(|cgroups| cgroups.names()).transpose()?;
@@ -159,17 +160,11 @@ impl VmDriver {
                     .iter()
                     .filter_map(|name| name.parse::<SandboxId>().ok()),
             );
+            ids.sort_unstable();
+            ids.dedup();
             Ok(ids)
         })
-        .await?;
-        if let Some(network) = &self.network {
-            let held = network.list().await;
-            let held = held.map_err(DriverError::step("list networks"))?;
-            ids.extend(held.into_iter().map(|held| held.sandbox));
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        .await
     }
 }
 

@@ -258,7 +258,7 @@ impl VmDriver {
     }
 
     async fn wake(&self, id: SandboxId, state: &mut State) -> Result<(), DriverError> {
-        self.check_engine(&state.shape)?;
+        self.check_engine(&state.shape).await?;
         let (folder, uid) = (self.layout.sandbox(id), state.uid);
         blocking("make room for devices", move || make_output(&folder, uid)).await?;
         let netns = self.netns(&state.spec).await?;

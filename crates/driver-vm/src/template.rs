@@ -4,10 +4,13 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use skerry_driver::{DriverError, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_proto::guest::{Call, Ping};
 use skerry_types::{Resources, SandboxId};
+use tokio::time::timeout;
 
 use crate::base::Base;
 use crate::create::make_output;
@@ -25,24 +28,45 @@ use crate::qmp::Monitor;
 const MAX_TEMPLATES: usize = 16;
 /// Base disks that are kept beside those that are needed.
 const MAX_BASES: usize = 8;
+/// How long a create waits for a base disk; it must still have time to boot from it.
+const BASE_PATIENCE: Duration = Duration::from_secs(18);
+const STILL_MAKING: &str = "the disk that virtual machines of this image share is still being made, which is done once and takes seconds for each \
+    100 MiB; ask again soon";
+/// A machine that is translated beside busy others takes a while.
+const BOOT_PATIENCE: Duration = Duration::from_mins(2);
 /// The disk of a machine that has none to write.
 const NO_DISK_BYTES: u64 = 1 << 20;
 
 impl VmDriver {
-    /// The base disk of an image, made if it is missing.
-    pub(crate) async fn base(&self, spec: &Spec) -> Result<Base, DriverError> {
-        let (rootfs, layout) = (spec.rootfs.clone(), self.layout.clone());
-        let base = blocking("look at the image", move || Base::of(&rootfs)).await?;
-        if layout.base(&base.key).is_file() {
-            return Ok(base);
+    /// The base disk of an image, made if it is missing. One that is large is made on after nobody waits any more.
+    pub(crate) async fn base(&self, rootfs: &Rootfs) -> Result<Base, DriverError> {
+        let layers = rootfs.layers.clone();
+        let base = blocking("look at the image", move || Base::of(&layers)).await?;
+        let disk = self.layout.base(&base.key);
+        let there = async {
+            if disk.is_file() {
+                return Ok(());
+            }
+            let turn = Arc::clone(&self.making_base).lock_owned().await;
+            if disk.is_file() {
+                return Ok(());
+            }
+            self.forget_old_bases().await?;
+            let (layout, launcher) = (self.layout.clone(), self.launcher.clone());
+            let base = base.clone();
+            let work = tokio::spawn(async move {
+                let _one_at_a_time = turn;
+                base.make(&layout, &launcher).await
+            });
+            let step = "make the base disk";
+            work.await
+                .map_err(DriverError::step(step))?
+                .map_err(at(step))
+        };
+        match timeout(BASE_PATIENCE, there).await {
+            Ok(there) => there.map(|()| base),
+            Err(_) => Err(DriverError::Unavailable(STILL_MAKING.to_owned())),
         }
-        let _one_at_a_time = self.making.lock().await;
-        self.forget_old_bases().await?;
-        let launcher = self.launcher.clone();
-        blocking("make the base disk", move || {
-            base.make(&layout, &launcher).map(|()| base)
-        })
-        .await
     }
 
     /// A formatted disk of this size.
@@ -102,8 +126,7 @@ impl VmDriver {
         let started = self.launch(&state, Begin::Boot, netns).await?;
         let pid = started.process.pid;
         let mut state = state;
-        let patience = self.engine.accelerator.boot_patience();
-        let ready = self.ask(spec.id, Call::Ping(Ping {}), patience).await;
+        let ready = self.ask(spec.id, Call::Ping(Ping {}), BOOT_PATIENCE).await;
         ready.map_err(|error| {
             let said = std::io::Error::other(format!("{error}; QEMU says: {}", started.log.text()));
             DriverError::step("boot the machine")(said)

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use skerry_proto::guest::Start;
 use skerry_sys::mount::{self, Attributes};
@@ -53,7 +53,6 @@ struct Prepared {
     shm: OwnedFd,
     proc: OwnedFd,
     sys: OwnedFd,
-    binds: Vec<(OwnedFd, PathBuf)>,
 }
 
 /// Builds it and enters it. For a process in namespaces of its own.
@@ -122,17 +121,6 @@ fn prepare(start: &Start) -> io::Result<Prepared> {
         shm: mount::new("tmpfs", &shm, quiet_files)?,
         proc: mount::new("proc", &[], quiet_files)?,
         sys: mount::new("tmpfs", &empty, quiet_files.and(Attributes::READ_ONLY))?,
-        binds: (start.binds.iter())
-            .map(|bind| {
-                let tree = mount::copy(&Path::new(BASE).join(&bind.source))?;
-                mount::restrict(
-                    tree.as_fd(),
-                    restrictions(start).and(Attributes::READ_ONLY),
-                    None,
-                )?;
-                Ok((tree, PathBuf::from(&bind.target)))
-            })
-            .collect::<io::Result<_>>()?,
     })
 }
 
@@ -150,11 +138,7 @@ fn fill(prepared: &Prepared) -> io::Result<()> {
     place(&prepared.shm, Path::new("/dev/shm"))?;
     place(&prepared.proc, Path::new("/proc"))?;
     place(&prepared.sys, Path::new("/sys"))?;
-    mask()?;
-    for (tree, target) in &prepared.binds {
-        place(tree, target)?;
-    }
-    Ok(())
+    mask()
 }
 
 fn mask() -> io::Result<()> {

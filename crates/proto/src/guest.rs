@@ -12,7 +12,7 @@ pub const MARK_BYTES: usize = 32;
 pub const CONTROL_PORT: &str = "control";
 /// The name of the port that carries the agent's links.
 pub const AGENT_PORT: &str = "agent";
-/// Where the base disk is among the machine's devices: layers and binds, never written.
+/// Where the base disk is among the machine's devices: an image's layers, never written.
 pub const BASE_SLOT: &str = "0000:00:03.0";
 /// Where the sandbox's own disk is.
 pub const DISK_SLOT: &str = "0000:00:04.0";
@@ -92,32 +92,18 @@ pub struct Start {
     /// Folders of the base disk that are layers, lowest first.
     #[prost(string, repeated, tag = "2")]
     pub layers: Vec<String>,
-    /// Folders of the base disk that are shown on top of them.
-    #[prost(message, repeated, tag = "3")]
-    pub binds: Vec<Bind>,
     /// Uid 0 may do more than other users.
-    #[prost(bool, tag = "4")]
+    #[prost(bool, tag = "3")]
     pub level_root: bool,
     /// Memory of all processes together, in bytes.
-    #[prost(uint64, tag = "5")]
+    #[prost(uint64, tag = "4")]
     pub memory_bytes: u64,
     /// Thousandths of a processor.
-    #[prost(uint64, tag = "6")]
+    #[prost(uint64, tag = "5")]
     pub cpu_milli: u64,
     /// Processes and threads.
-    #[prost(uint64, tag = "7")]
+    #[prost(uint64, tag = "6")]
     pub pids: u64,
-}
-
-/// A folder of the base disk shown elsewhere.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Bind {
-    /// On the base disk.
-    #[prost(string, tag = "1")]
-    pub source: String,
-    /// In the sandbox.
-    #[prost(string, tag = "2")]
-    pub target: String,
 }
 
 /// What no two machines share. As a call answered by `Done`.

@@ -1,4 +1,4 @@
-//! Making a base disk: all layers and binds of an image side by side on one file system.
+//! Making a base disk: all layers of an image side by side on one file system.
 //!
 //! They are shown side by side in a mount namespace of this process's own, and the disk is filled from there.
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skerry_driver::{NetworkMode, Privilege, Rootfs, Spec};
-use skerry_driver_vm::{Options, Tools, VmDriver};
+use skerry_driver_vm::{Options, Programs, Tools, VmDriver};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
@@ -91,8 +91,10 @@ impl Bed {
     pub(crate) async fn driver(&self, network: Option<Network>) -> VmDriver {
         let options = Options {
             data_dir: self.data(),
-            agent: skerry_agent_bin::AGENT,
-            guest: skerry_agent_bin::GUEST,
+            programs: Programs {
+                agent: skerry_agent_bin::AGENT,
+                guest: skerry_agent_bin::GUEST,
+            },
             launcher_command: vec![OsString::from(HELPER)],
             tools: self.tools.clone(),
             storage: Arc::clone(&self.storage),
@@ -108,7 +110,7 @@ impl Bed {
     pub(crate) fn assert_clean(&self) {
         let own = self.storage.own_folder("vm").unwrap();
         for folder in [
-            self.data().join("run"),
+            self.data().join("vm"),
             own.join("sandbox"),
             own.join("snapshot"),
         ] {

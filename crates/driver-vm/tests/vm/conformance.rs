@@ -50,7 +50,7 @@ impl conformance::Bed for Host {
         let mut all = BTreeSet::new();
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         all.extend(mounts.lines().map(|line| format!("mount {line}")));
-        all.extend(names("record", self.bed.data().join("run")));
+        all.extend(names("record", self.bed.data().join("vm")));
         let own = self.bed.storage.own_folder("vm").unwrap();
         all.extend(names("files", own.join("sandbox")));
         all.extend(names("snapshot", own.join("snapshot")));
