@@ -125,6 +125,7 @@ impl GvisorDriver {
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
             limits: false,
+            limits_spare_sandbox: false,
             disk_quota: storage.disk_quota,
             level_root: true,
             users: true,

@@ -102,6 +102,7 @@ impl NsDriver {
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
             limits: cgroups.is_some(),
+            limits_spare_sandbox: cgroups.is_some(),
             disk_quota: storage.disk_quota,
             level_root: ids != Ids::One,
             users: ids != Ids::One,

@@ -43,6 +43,7 @@ impl SimDriver {
             file_fork: true,
             constant_time_fork: false,
             limits: false,
+            limits_spare_sandbox: false,
             disk_quota: false,
             level_root: false,
             users: false,

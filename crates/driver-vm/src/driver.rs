@@ -96,6 +96,7 @@ impl VmDriver {
             file_fork: true,
             constant_time_fork: options.storage.tier() != Tier::Copy,
             limits: true,
+            limits_spare_sandbox: true,
             disk_quota: true,
             level_root: true,
             users: true,

@@ -60,6 +60,8 @@ pub struct Capabilities {
     pub constant_time_fork: bool,
     /// Memory, CPU and process limits bind.
     pub limits: bool,
+    /// Who runs into the memory or process limit fails alone; without it the whole sandbox ends.
+    pub limits_spare_sandbox: bool,
     /// The disk limit binds.
     pub disk_quota: bool,
     /// Level `root` can be had.
