@@ -5,7 +5,7 @@ use cargo_metadata::{DependencyKind, Metadata};
 
 /// Crates by level, lowest first.
 const LEVELS: [&[&str]; 7] = [
-    &["types", "proto"],
+    &["types", "proto", "recipe"],
     &["api", "driver", "journal", "sys"],
     &["image", "net", "store", "storage", "client"],
     &["driver-ns", "driver-gvisor", "driver-sim", "driver-vm"],

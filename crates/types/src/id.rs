@@ -174,6 +174,10 @@ ids! {
     OrgId, "org", "org";
     /// A sandbox frozen to disk.
     SnapshotId, "snapshot", "snap";
+    /// A named image with defaults.
+    TemplateId, "template", "tpl";
+    /// One attempt to make a template.
+    BuildId, "build", "bld";
     /// An API key: the record, not the secret.
     KeyId, "key", "key";
 }

@@ -13,8 +13,8 @@ pub mod state;
 pub use end::{ExecEnd, ExecStatus, Usage};
 pub use error::{Error, ErrorCode, Result};
 pub use id::{
-    ArtifactId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId,
-    SandboxId, SessionId, SnapshotId,
+    ArtifactId, BuildId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId,
+    SandboxId, SessionId, SnapshotId, TemplateId,
 };
 pub use profile::{Profile, Resources};
 pub use state::{Action, FailureReason, IllegalTransition, SandboxState};
