@@ -44,9 +44,15 @@ pub struct CreateSandbox {
     /// It ends when nothing used it for this long; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,
-    /// What happens to it then.
+    /// What happens to it then; `stop` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_timeout: Option<OnTimeout>,
+    /// What happens to it when nothing used it for too long, if that is something else than at its age limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when a command, a session or file work needs it. Without this they are refused until it is resumed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub auto_resume: bool,
     /// Free notes; lists can be filtered by them.
     pub metadata: Map,
     /// A name for people, which no other living sandbox of the organisation has; its host name where it can be one. `alias` means the same.
@@ -135,8 +141,12 @@ pub struct Sandbox {
     pub ttl_seconds: u64,
     /// Its idle limit; 0: none.
     pub idle_seconds: u64,
-    /// What happens to it then.
+    /// What happens to it at its age limit.
     pub on_timeout: OnTimeout,
+    /// What happens to it at its idle limit.
+    pub on_idle: OnTimeout,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: bool,
     /// What it really is, once it was made.
     pub facts: Option<Facts>,
     /// Its parent.
@@ -279,9 +289,15 @@ pub struct SetTimeout {
     /// It ends when nothing used it for this long; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,
-    /// What happens to it then.
+    /// What happens to it at either limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_timeout: Option<OnTimeout>,
+    /// What happens to it when nothing used it for too long, if that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_idle: Option<OnTimeout>,
+    /// Whether it wakes up when it is used while it is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_resume: Option<bool>,
 }
 
 /// What a sandbox uses now.

@@ -95,6 +95,9 @@ impl Control {
         }
         let change = change_of(report);
         for &action in steps(row.state, report.state) {
+            if action == Action::Resume {
+                row = self.more_time(row).await?;
+            }
             row = self.act_on(&row, action, &change).await?;
         }
         self.0.live.used(report.id, report.last_active_at);

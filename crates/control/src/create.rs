@@ -2,7 +2,9 @@
 
 use skerry_proto::node::Map;
 use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Snapshot, Tenant, Wanted};
-use skerry_types::{Error, ErrorCode, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits};
+use skerry_types::{
+    Error, ErrorCode, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits,
+};
 
 use crate::live::Making;
 use crate::make::Recipe;
@@ -162,6 +164,8 @@ impl Control {
             ttl_seconds: ttl,
             idle_seconds: idle.unwrap_or(quotas.idle_timeout_seconds),
             on_timeout: request.on_timeout.unwrap_or(OnTimeout::Stop),
+            on_idle: request.on_idle,
+            auto_resume: request.auto_resume,
             queue_timeout_seconds: validate::queue_timeout(queue_timeout)?,
         })
     }

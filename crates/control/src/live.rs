@@ -88,6 +88,7 @@ impl Entry {
             last_active_at: row.last_active_at,
             looked_at: self.looked_at,
             on_timeout: row.on_timeout,
+            on_idle: row.on_idle.unwrap_or(row.on_timeout),
             busy: self.busy || self.making.is_some(),
             retry_at: self.retry_at,
         }

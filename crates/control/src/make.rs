@@ -194,6 +194,7 @@ fn order(node: &NodeFacts, row: &Row, env: Map) -> Result<CreateSandbox> {
         network: row.network.as_str().to_owned(),
         driver: (!wish.is_open()).then(|| offer.driver.clone()),
         name: row.name.clone(),
+        auto_resume: row.auto_resume,
         snapshot: row.image.parse().ok(),
     })
 }

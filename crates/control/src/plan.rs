@@ -32,8 +32,10 @@ pub(crate) struct Seen {
     pub(crate) last_active_at: Timestamp,
     /// When its node was last asked for that.
     pub(crate) looked_at: Timestamp,
-    /// What happens at either limit.
+    /// What happens at its age limit.
     pub(crate) on_timeout: OnTimeout,
+    /// What happens at its idle limit.
+    pub(crate) on_idle: OnTimeout,
     /// Something is being done to it.
     pub(crate) busy: bool,
     /// After a failed try: not before this.
@@ -244,7 +246,11 @@ impl Planner<'_> {
     }
 
     fn end(&mut self, sandbox: &Seen, reason: FailureReason) {
-        self.push(Action::End(sandbox.id, sandbox.on_timeout, reason));
+        let how = match reason {
+            FailureReason::IdleTimeout => sandbox.on_idle,
+            _ => sandbox.on_timeout,
+        };
+        self.push(Action::End(sandbox.id, how, reason));
     }
 
     /// Frozen is as ended as `pause` asks for; the other two still come at the age limit.

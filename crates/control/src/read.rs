@@ -110,22 +110,21 @@ impl Control {
         id: SandboxId,
         need: Need,
     ) -> Result<Arc<dyn Node>> {
-        let fits = |state| need != Need::Running || state == SandboxState::Running;
         let known = self.0.live.with(id, |entry| {
             let row = &entry.row;
             let mine = row.org_id == caller.tenant.org();
-            (mine && fits(row.state)).then_some((row.state, row.node_id))
+            (mine && need.is_met(row)).then_some((row.state, row.node_id))
         });
         // Memory follows the store by a moment, so only the store may refuse.
         let (state, node) = if let Some(known) = known.flatten() {
             known
         } else {
             let row = self.0.store.sandbox(&caller.tenant, id).await?;
+            if !need.is_met(&row) {
+                return Err(not_running(id, row.state));
+            }
             (row.state, row.node_id)
         };
-        if !fits(state) {
-            return Err(not_running(id, state));
-        }
         let node = node.ok_or_else(|| not_running(id, state))?;
         let member =
             self.0.nodes.get(node).ok_or_else(|| {
@@ -156,6 +155,19 @@ impl Control {
     }
 }
 
+impl Need {
+    fn is_met(self, row: &Row) -> bool {
+        match self {
+            Self::Exists | Self::Journal => true,
+            Self::Running => row.state == SandboxState::Running,
+            Self::Use => {
+                row.state == SandboxState::Running
+                    || row.state == SandboxState::Paused && row.auto_resume
+            }
+        }
+    }
+}
+
 impl Until {
     const fn is_met(self, state: SandboxState) -> bool {
         use SandboxState as S;
@@ -173,7 +185,7 @@ pub(crate) fn not_running(id: SandboxId, state: SandboxState) -> Error {
     let message = format!("sandbox {id} is {state}, not running");
     let hint = match state {
         S::Queued | S::Provisioning => "wait until it runs",
-        S::Paused => "resume it first",
+        S::Paused => "resume it first, or let it wake up by itself with `auto_resume`",
         S::Missing => {
             return Error::new(ErrorCode::NodeUnreachable, message)
                 .with_hint("its node cannot be reached; it may come back")

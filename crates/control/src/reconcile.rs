@@ -166,6 +166,8 @@ impl Control {
         let Some(row) = self.0.live.row(id) else {
             return Ok(());
         };
+        // Since it was looked at somebody may have come.
+        let unused_since = (reason == FailureReason::IdleTimeout).then_some(row.last_active_at);
         match how {
             OnTimeout::Stop => self.begin_stop(row, reason).await.map(drop),
             OnTimeout::Delete => {

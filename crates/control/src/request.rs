@@ -29,6 +29,10 @@ pub struct CreateRequest {
     pub idle_seconds: Option<u64>,
     /// What happens then.
     pub on_timeout: Option<OnTimeout>,
+    /// What happens when it was unused for too long, where that is something else.
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: bool,
     /// Seconds to wait for a place.
     pub queue_timeout_seconds: Option<u64>,
     /// Names and values to find it by.
@@ -75,8 +79,12 @@ pub struct TimeoutRequest {
     pub ttl_seconds: Option<u64>,
     /// Seconds without use; 0: never.
     pub idle_seconds: Option<u64>,
-    /// What happens then.
+    /// What happens then; an `on_idle` of before is no more.
     pub on_timeout: Option<OnTimeout>,
+    /// What happens when it was unused for too long, where that is something else.
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: Option<bool>,
 }
 
 /// Which sandboxes to list, newest first. Deleted ones only when `status` names that state.
@@ -118,6 +126,8 @@ pub enum Need {
     Exists,
     /// It runs.
     Running,
+    /// It runs, or wakes up when it is used.
+    Use,
     /// Its journal can be read: it once reached a node, and the record is kept.
     Journal,
 }

@@ -34,8 +34,12 @@ pub struct Sandbox {
     pub expires_at: Option<Timestamp>,
     /// Idle limit in seconds; 0: none.
     pub idle_seconds: u64,
-    /// What happens at either limit.
+    /// What happens at its age limit.
     pub on_timeout: OnTimeout,
+    /// What happens at its idle limit.
+    pub on_idle: OnTimeout,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: bool,
     /// How long it may wait for a place.
     pub queue_timeout_seconds: u64,
     /// Names and values to find it by.
@@ -94,6 +98,8 @@ impl Sandbox {
             expires_at: row.expires_at,
             idle_seconds: row.idle_seconds.into(),
             on_timeout: row.on_timeout,
+            on_idle: row.on_idle.unwrap_or(row.on_timeout),
+            auto_resume: row.auto_resume,
             queue_timeout_seconds: row.queue_timeout_seconds.into(),
             metadata: row.metadata,
             name: row.name,

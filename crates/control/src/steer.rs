@@ -71,13 +71,13 @@ impl Control {
         }
         let control = self.clone();
         self.detached(async move {
-            let report = control.member_of(&row)?.handle.pause(id).await?;
+            let report = control.member_of(&row)?.handle.pause(id, None).await?;
             control.follow_report(row, &report).await
         })
         .await
     }
 
-    /// Thaws it. One that was frozen because of its age gets as much time again.
+    /// Thaws it.
     pub async fn resume(&self, caller: &Caller, id: SandboxId) -> Result<Sandbox> {
         let row = self.0.store.sandbox(&caller.tenant, id).await?;
         match row.state {
@@ -91,14 +91,6 @@ impl Control {
         }
         let control = self.clone();
         self.detached(async move {
-            let mut row = row;
-            if row.expires_at.is_some_and(|at| at <= control.now()) {
-                let times = Times {
-                    ttl: Some(control.new_end(&row, row.ttl_seconds)),
-                    ..Times::default()
-                };
-                row = control.set_times(&row, times).await?;
-            }
             let report = control.member_of(&row)?.handle.resume(id).await?;
             control.follow_report(row, &report).await
         })
@@ -120,7 +112,7 @@ impl Control {
         let row = self.0.store.sandbox(&caller.tenant, id).await?;
         if request == TimeoutRequest::default() {
             return Err(Error::validation(
-                "give at least one of ttl_seconds, idle_seconds and on_timeout",
+                "give at least one of ttl_seconds, idle_seconds, on_timeout, on_idle and auto_resume",
             ));
         }
         if row.state.is_ended() || row.state == SandboxState::Stopping {
@@ -135,13 +127,42 @@ impl Control {
             }
             None => None,
         };
+        if let Some(auto_resume) = request.auto_resume {
+            self.tell_auto_resume(&row, auto_resume).await?;
+        }
         let times = Times {
             ttl,
             idle_seconds: request.idle_seconds.map(validate::idle).transpose()?,
             on_timeout: request.on_timeout,
+            on_idle: request.on_idle,
+            auto_resume: request.auto_resume,
         };
         let row = self.set_times(&row, times).await?;
         Ok(self.view(row))
+    }
+
+    /// Its node must know; one that has no place yet gets there with it.
+    async fn tell_auto_resume(&self, row: &Row, auto_resume: bool) -> Result<()> {
+        match row.state {
+            SandboxState::Queued => Ok(()),
+            SandboxState::Running | SandboxState::Paused => {
+                let node = self.member_of(row)?.handle;
+                node.set_auto_resume(row.id, auto_resume).await
+            }
+            state => Err(not_running(row.id, state)),
+        }
+    }
+
+    /// One that was frozen because of its age, and runs again, gets as much time again.
+    pub(crate) async fn more_time(&self, row: Row) -> Result<Row> {
+        if row.expires_at.is_none_or(|at| at > self.now()) {
+            return Ok(row);
+        }
+        let times = Times {
+            ttl: Some(self.new_end(&row, row.ttl_seconds)),
+            ..Times::default()
+        };
+        self.set_times(&row, times).await
     }
 
     /// Whole seconds since then.

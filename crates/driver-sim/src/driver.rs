@@ -265,7 +265,12 @@ impl Driver for SimDriver {
     }
 
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.running(id)?.pause(false);
+        let agent = self.running(id)?;
+        if self.world.script(|script| script.fail_resumes) {
+            let scripted = io::Error::other("as the script says");
+            return Err(DriverError::step("resume it")(scripted));
+        }
+        agent.pause(false);
         Ok(())
     }
 

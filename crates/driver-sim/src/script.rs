@@ -14,6 +14,8 @@ pub struct Script {
     pub fail_removals: u32,
     /// Pauses fail, and do nothing.
     pub fail_pauses: bool,
+    /// Resumes fail, and do nothing.
+    pub fail_resumes: bool,
     /// Agents that start from now on die by themselves after this long.
     pub die_after: Option<Duration>,
     /// So many connects fail.

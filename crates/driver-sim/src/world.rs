@@ -76,6 +76,11 @@ impl World {
         self.agent(id).is_some_and(|agent| agent.is_held())
     }
 
+    /// Whether a sandbox is paused.
+    pub fn is_paused(&self, id: SandboxId) -> bool {
+        self.agent(id).is_some_and(|agent| agent.is_paused())
+    }
+
     /// Everything of which anything is on the machine.
     pub fn sandboxes(&self) -> Vec<SandboxId> {
         self.sandboxes.lock().keys().copied().collect()

@@ -26,6 +26,9 @@ pub(crate) struct Meta {
     pub(crate) env: Map,
     /// The parent it was forked from.
     pub(crate) forked_from: Option<SandboxId>,
+    /// Paused, it wakes up when it is used.
+    #[serde(default)]
+    pub(crate) auto_resume: bool,
 }
 
 impl Meta {

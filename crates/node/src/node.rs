@@ -171,6 +171,12 @@ impl Node {
         {
             // Only if an earlier daemon died while it paused it, which nobody was told: then it stands still.
             tracing::error!(sandbox = %id, %error, "it may stand still although it runs on record");
+        } else if state == SandboxState::Paused
+            && !driver.capabilities().pause_to_disk
+            && let Err(error) = driver.pause(place).await
+        {
+            // The same of one that was being resumed.
+            tracing::error!(sandbox = %id, %error, "it may run although it is paused on record");
         }
         tracing::info!(sandbox = %id, state = %shared.history.read().state, "taken up");
         let image = self.images.hold(&meta.image);

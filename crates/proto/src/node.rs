@@ -45,6 +45,9 @@ pub struct CreateSandbox {
     pub driver: Option<String>,
     /// Its name, used as host name where it is one.
     pub name: Option<String>,
+    /// Paused, it wakes up when it is used.
+    #[serde(default)]
+    pub auto_resume: bool,
     /// Made from this snapshot: image, driver, privilege and, with memory, resources are the snapshot's.
     #[serde(default)]
     pub snapshot: Option<SnapshotId>,
@@ -199,10 +202,16 @@ pub trait Sandboxes: Send + Sync {
     async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport>;
     /// Ends it hard and removes all but its journal. One that is not there is fine.
     async fn delete(&self, id: SandboxId) -> Result<()>;
-    /// Freezes it where its driver can.
-    async fn pause(&self, id: SandboxId) -> Result<SandboxReport>;
-    /// Thaws it.
+    /// Freezes it where its driver can; one that is paused is fine. With `unless_used_since` one that was used after that stays as it is.
+    async fn pause(
+        &self,
+        id: SandboxId,
+        unless_used_since: Option<Timestamp>,
+    ) -> Result<SandboxReport>;
+    /// Thaws it; one that runs is fine.
     async fn resume(&self, id: SandboxId) -> Result<SandboxReport>;
+    /// Whether it wakes up when it is used while it is paused.
+    async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()>;
     /// Everything on this node, the ended but not deleted included.
     async fn list(&self) -> Result<Vec<SandboxReport>>;
     /// One.

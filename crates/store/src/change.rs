@@ -32,8 +32,12 @@ pub struct Times {
     pub ttl: Option<(u32, Option<Timestamp>)>,
     /// How long it may be unused; 0: for ever. Counted anew.
     pub idle_seconds: Option<u32>,
-    /// What happens when either is over.
+    /// What happens when either is over; with it, what happens to an idle one is no other any more.
     pub on_timeout: Option<OnTimeout>,
+    /// What happens when it was unused for too long.
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: Option<bool>,
 }
 
 /// What became of a guarded change.
@@ -117,7 +121,9 @@ impl Store {
                      expires_at = COALESCE($4, expires_at), ttl_warned = ttl_warned AND $3 IS NULL, \
                      idle_seconds = COALESCE($5, idle_seconds), last_active_at = \
                      CASE WHEN $5 IS NULL THEN last_active_at ELSE $7 END, \
-                     on_timeout = COALESCE($6, on_timeout), updated_at = $7 WHERE org_id = $1 AND id = $2 \
+                     on_timeout = COALESCE($6, on_timeout), \
+                     on_idle = CASE WHEN $6 IS NULL THEN COALESCE($8, on_idle) ELSE $8 END, \
+                     auto_resume = COALESCE($9, auto_resume), updated_at = $7 WHERE org_id = $1 AND id = $2 \
                      AND state IN ('queued', 'provisioning', 'running', 'paused') RETURNING *",
                 )
                 .bind(tenant.org())
@@ -126,7 +132,9 @@ impl Store {
                 .bind(times.ttl.and_then(|(_, end)| end))
                 .bind(times.idle_seconds)
                 .bind(times.on_timeout)
-                .bind(at),
+                .bind(at)
+                .bind(times.on_idle)
+                .bind(times.auto_resume),
             )
             .await?;
         if let Some(row) = row {

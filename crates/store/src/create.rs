@@ -44,6 +44,10 @@ pub struct NewSandbox {
     pub idle_seconds: u32,
     /// What happens when either is over.
     pub on_timeout: OnTimeout,
+    /// What happens when it was unused for too long, where that differs.
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: bool,
     /// How long it waits for a place.
     pub queue_timeout_seconds: u32,
 }
@@ -87,8 +91,7 @@ impl Store {
         }
     }
 
-    /// Inserts a fork of a running sandbox, `provisioning` on its parent's node. The parent's count of forks rises when the child first runs;
-    /// until then a child that is being made counts against the limit all the same.
+    /// Inserts a fork of a running sandbox.
     pub async fn fork_sandbox(
         &self,
         tenant: &Tenant,
@@ -96,32 +99,32 @@ impl Store {
         fork: NewFork,
         at: Timestamp,
     ) -> Result<Sandbox> {
+        let mut forks = self.fork_sandboxes(tenant, parent, vec![fork], at).await?;
+        forks.pop().ok_or(StoreError::NoCapacity)
+    }
+
+    /// Inserts forks of a running sandbox, `provisioning` on its parent's node: all of them, or none. The parent's count of forks rises when a
+    /// child first runs; until then a child that is being made counts against the limit all the same.
+    pub async fn fork_sandboxes(
+        &self,
+        tenant: &Tenant,
+        parent: SandboxId,
+        forks: Vec<NewFork>,
+        at: Timestamp,
+    ) -> Result<Vec<Sandbox>> {
         let mut tx = self.db.begin().await?;
         let quotas = lock_quotas(&mut tx, tenant).await?;
         let parent = lock_parent(&mut tx, tenant, parent).await?;
-        check_fork(&mut tx, &parent, quotas).await?;
         if let Some(node) = parent.node_id {
             tx.row(select_slots(node).for_update()).await?;
         }
-        let node = parent.node_id;
-        let lineage = Lineage::Fork {
-            root: parent.fork_root,
-            parent: parent.id,
-            depth: parent.fork_depth + 1,
-        };
-        let mut child = fork.of(parent).at(tenant, lineage, at);
-        let admitted = tx.row(admit(&child, node, Overtakes::TheQueue)).await;
-        let row = admitted
-            .map_err(|error| error.or_name_taken(child.name.as_deref()))?
-            .ok_or(StoreError::Quota {
-                limit: quotas.max_concurrent_sandboxes,
-            })?;
-        child.settle(&row, node)?;
-        if child.state == SandboxState::Queued {
-            return Err(StoreError::NoCapacity);
+        let mut children = Vec::with_capacity(forks.len());
+        for fork in forks {
+            check_fork(&mut tx, &parent, quotas).await?;
+            children.push(insert_fork(&mut tx, tenant, &parent, fork, quotas, at).await?);
         }
         tx.commit().await?;
-        Ok(child)
+        Ok(children)
     }
 }
 
@@ -148,6 +151,8 @@ impl NewFork {
             ttl_seconds: self.ttl_seconds.unwrap_or(parent.ttl_seconds),
             idle_seconds: parent.idle_seconds,
             on_timeout: parent.on_timeout,
+            on_idle: parent.on_idle,
+            auto_resume: parent.auto_resume,
             queue_timeout_seconds: parent.queue_timeout_seconds,
         }
     }
@@ -202,6 +207,8 @@ impl NewSandbox {
             ttl_seconds: self.ttl_seconds,
             idle_seconds: self.idle_seconds,
             on_timeout: self.on_timeout,
+            on_idle: self.on_idle,
+            auto_resume: self.auto_resume,
             expires_at: None,
             ttl_warned: false,
             last_active_at: at,
@@ -265,6 +272,34 @@ async fn lock_parent(tx: &mut Tx, tenant: &Tenant, parent: SandboxId) -> Result<
     Ok(parent)
 }
 
+async fn insert_fork(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    parent: &Sandbox,
+    fork: NewFork,
+    quotas: Quotas,
+    at: Timestamp,
+) -> Result<Sandbox> {
+    let node = parent.node_id;
+    let lineage = Lineage::Fork {
+        root: parent.fork_root,
+        parent: parent.id,
+        depth: parent.fork_depth + 1,
+    };
+    let mut child = fork.of(parent.clone()).at(tenant, lineage, at);
+    let admitted = tx.row(admit(&child, node, Overtakes::TheQueue)).await;
+    let row = admitted
+        .map_err(|error| error.or_name_taken(child.name.as_deref()))?
+        .ok_or(StoreError::Quota {
+            limit: quotas.max_concurrent_sandboxes,
+        })?;
+    child.settle(&row, node)?;
+    if child.state == SandboxState::Queued {
+        return Err(StoreError::NoCapacity);
+    }
+    Ok(child)
+}
+
 async fn check_fork(tx: &mut Tx, parent: &Sandbox, quotas: Quotas) -> Result<()> {
     if parent.fork_depth >= quotas.max_fork_depth {
         return Err(StoreError::ForkDepth {
@@ -314,10 +349,10 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
          INSERT INTO sandboxes (id, org_id, node_id, state, queued_at, name, project, region, image, profile, \
          vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
          env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
-         ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at) \
+         ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume) \
          SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
          CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5 FROM place RETURNING state")
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29 FROM place RETURNING state")
     .bind(new.id)
     .bind(new.org_id)
     .bind(node)
@@ -345,4 +380,6 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
     .bind(new.idle_seconds)
     .bind(new.on_timeout)
     .bind(new.queue_timeout_seconds)
+    .bind(new.on_idle)
+    .bind(new.auto_resume)
 }

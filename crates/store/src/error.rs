@@ -84,6 +84,14 @@ pub enum StoreError {
         /// How many there may be.
         limit: u32,
     },
+    /// The org's snapshots take as much of the disk as they may.
+    #[error(
+        "the organisation's snapshots may take {limit_mb} MiB together, and this one is too much"
+    )]
+    SnapshotSpace {
+        /// What they may take.
+        limit_mb: u32,
+    },
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -187,7 +195,9 @@ impl StoreError {
         Some(match self {
             Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
             Self::SnapshotNameTaken(_) => "take another name, or overwrite it",
-            Self::SnapshotLimit { .. } => "remove some that nobody needs",
+            Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } => {
+                "remove some that nobody needs"
+            }
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
             Self::NotRunning(_) => "create another one, or take one that runs",
             Self::DiskFull(_) => "free some space where the database lies",
@@ -215,7 +225,9 @@ impl StoreError {
             Self::Exists(_) | Self::Contended | Self::NameTaken(_) | Self::SnapshotNameTaken(_) => {
                 ErrorCode::Conflict
             }
-            Self::Quota { .. } | Self::SnapshotLimit { .. } => ErrorCode::QuotaExceeded,
+            Self::Quota { .. } | Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } => {
+                ErrorCode::QuotaExceeded
+            }
             Self::NoCapacity => ErrorCode::NoCapacity,
             Self::NotRunning(_) => ErrorCode::SandboxNotRunning,
             Self::ForkDepth { .. } => ErrorCode::ForkDepthExceeded,

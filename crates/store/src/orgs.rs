@@ -36,6 +36,8 @@ pub struct Quotas {
     pub max_fork_depth: u32,
     /// Forks of one sandbox.
     pub max_forks_per_sandbox: u32,
+    /// What its snapshots may take on disk together, in MiB.
+    pub max_snapshot_mb: u32,
     /// Sandboxes made in a minute.
     pub creates_per_minute: u32,
     /// Execs started in a minute.
@@ -57,6 +59,7 @@ impl Quotas {
         idle_timeout_seconds: seconds(limits::DEFAULT_IDLE_SECONDS),
         max_fork_depth: limits::MAX_FORK_DEPTH,
         max_forks_per_sandbox: limits::MAX_FORKS,
+        max_snapshot_mb: limits::MAX_SNAPSHOT_MB,
         creates_per_minute: 30,
         execs_per_minute: 120,
         reads_per_minute: 600,
@@ -81,6 +84,7 @@ impl Quotas {
             idle_timeout_seconds: row.count("idle_timeout_seconds")?,
             max_fork_depth: row.count("max_fork_depth")?,
             max_forks_per_sandbox: row.count("max_forks_per_sandbox")?,
+            max_snapshot_mb: row.count("max_snapshot_mb")?,
             creates_per_minute: row.count("creates_per_minute")?,
             execs_per_minute: row.count("execs_per_minute")?,
             reads_per_minute: row.count("reads_per_minute")?,
@@ -101,6 +105,7 @@ impl Quotas {
             .bind(self.reads_per_minute)
             .bind(self.artifact_retention_days)
             .bind(self.replay_retention_days)
+            .bind(self.max_snapshot_mb)
     }
 }
 
@@ -162,7 +167,8 @@ impl Store {
             execs_per_minute = excluded.execs_per_minute, \
             reads_per_minute = excluded.reads_per_minute, \
             artifact_retention_days = excluded.artifact_retention_days, \
-            replay_retention_days = excluded.replay_retention_days";
+            replay_retention_days = excluded.replay_retention_days, \
+            max_snapshot_mb = excluded.max_snapshot_mb";
         self.db.run(insert_quotas(org, quotas, update)).await?;
         Ok(())
     }
@@ -185,8 +191,8 @@ pub(crate) fn insert_quotas(org: OrgId, quotas: Quotas, on_conflict: &str) -> Sq
         "INSERT INTO org_quotas (org_id, max_concurrent_sandboxes, max_ttl_seconds, \
          max_exec_seconds, idle_timeout_seconds, max_fork_depth, max_forks_per_sandbox, \
          creates_per_minute, execs_per_minute, reads_per_minute, artifact_retention_days, \
-         replay_retention_days) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         replay_retention_days, max_snapshot_mb) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     )
     .bind(org);
     quotas.bind(insert).push(on_conflict)

@@ -167,6 +167,10 @@ pub struct Sandbox {
     pub idle_seconds: u32,
     /// What happens when either is over.
     pub on_timeout: OnTimeout,
+    /// What happens when it was unused for too long, where that differs.
+    pub on_idle: Option<OnTimeout>,
+    /// Paused, it wakes up when it is used.
+    pub auto_resume: bool,
     /// When its age limit is reached; known once it runs.
     pub expires_at: Option<Timestamp>,
     /// The warning before that was given.
@@ -229,6 +233,8 @@ impl Sandbox {
             ttl_seconds: row.count("ttl_seconds")?,
             idle_seconds: row.count("idle_seconds")?,
             on_timeout: row.word("on_timeout", OnTimeout::from_name)?,
+            on_idle: row.word_opt("on_idle", OnTimeout::from_name)?,
+            auto_resume: row.get("auto_resume")?,
             expires_at: row.time_opt("expires_at")?,
             ttl_warned: row.get("ttl_warned")?,
             last_active_at: row.time("last_active_at")?,

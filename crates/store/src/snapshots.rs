@@ -6,7 +6,7 @@ use skerry_types::{NodeId, OrgId, Resources, SandboxId, SnapshotId, limits};
 use crate::Store;
 use crate::context::{System, Tenant};
 use crate::error::{Result, StoreError};
-use crate::orgs::select_quotas;
+use crate::orgs::{lock_quotas, select_quotas};
 use crate::page::{Cursor, Page};
 use crate::sandbox::{Network, Privilege, Sandbox};
 use crate::sql::{Row, sql};
@@ -85,7 +85,8 @@ impl Snapshot {
 }
 
 impl Store {
-    /// Puts on record that a snapshot of a running sandbox is being taken. A name that another has: name taken; too many: snapshot limit.
+    /// Puts on record that a snapshot of a running sandbox is being taken. A name that another has: name taken; too many, or
+    /// nothing left of what they may take on disk: snapshot limit, snapshot space.
     pub async fn begin_snapshot(
         &self,
         tenant: &Tenant,
@@ -97,7 +98,9 @@ impl Store {
         let insert = sql("INSERT INTO snapshots (id, org_id, name, node_id, sandbox_id, image, driver, privilege, \
              network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at) \
              SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14 \
-             WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $15 RETURNING *")
+             WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $15 \
+             AND (SELECT COALESCE(SUM(bytes), 0) FROM snapshots WHERE org_id = $2) < \
+             (SELECT max_snapshot_mb * 1048576 FROM org_quotas WHERE org_id = $2) RETURNING *")
         .bind(id)
         .bind(tenant.org())
         .bind(name.clone())
@@ -122,13 +125,30 @@ impl Store {
             StoreError::NameTaken(name) => StoreError::SnapshotNameTaken(name),
             other => other,
         })?;
-        let row = row.ok_or(StoreError::SnapshotLimit {
-            limit: limits::MAX_SNAPSHOTS,
-        })?;
-        Snapshot::read(&row)
+        match row {
+            Some(row) => Snapshot::read(&row),
+            None => Err(self.why_no_snapshot(tenant).await?),
+        }
+    }
+
+    async fn why_no_snapshot(&self, tenant: &Tenant) -> Result<StoreError> {
+        let quotas = self.quotas(tenant).await?;
+        let count = sql("SELECT COUNT(*) AS n FROM snapshots WHERE org_id = $1").bind(tenant.org());
+        let row = self.db.row(count).await?;
+        let there: i64 = row.map_or(Ok(0), |row| row.get("n"))?;
+        Ok(if there >= i64::from(limits::MAX_SNAPSHOTS) {
+            StoreError::SnapshotLimit {
+                limit: limits::MAX_SNAPSHOTS,
+            }
+        } else {
+            StoreError::SnapshotSpace {
+                limit_mb: quotas.max_snapshot_mb,
+            }
+        })
     }
 
     /// Its node has it. With a name that another had, that other has none any more and is returned beside it. `None`: it was removed meanwhile.
+    /// Snapshot space: with it the org's snapshots would take more than they may, and it is still on record as being taken.
     pub async fn finish_snapshot(
         &self,
         tenant: &Tenant,
@@ -138,6 +158,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<Option<(Snapshot, Option<SnapshotId>)>> {
         let mut tx = self.db.begin().await?;
+        let quotas = lock_quotas(&mut tx, tenant).await?;
         let replaced = match name {
             Some(name) => {
                 tx.row(
@@ -165,9 +186,24 @@ impl Store {
         let Some(row) = tx.row(finish).await? else {
             return Ok(None);
         };
-        tx.commit().await?;
         let replaced = replaced.map(|row| row.get("id").map(SnapshotId::from_uuid));
-        Ok(Some((Snapshot::read(&row)?, replaced.transpose()?)))
+        let replaced = replaced.transpose()?;
+        // The one that is replaced goes.
+        let others = sql(
+            "SELECT CAST(COALESCE(SUM(bytes), 0) AS BIGINT) AS n FROM snapshots \
+             WHERE org_id = $1 AND id <> $2",
+        )
+        .bind(tenant.org())
+        .bind(replaced.unwrap_or(SnapshotId::from_uuid(uuid::Uuid::nil())));
+        let taken = tx.row(others).await?;
+        let taken: i64 = taken.map_or(Ok(0), |row| row.get("n"))?;
+        if taken > i64::from(quotas.max_snapshot_mb) * 1024 * 1024 {
+            return Err(StoreError::SnapshotSpace {
+                limit_mb: quotas.max_snapshot_mb,
+            });
+        }
+        tx.commit().await?;
+        Ok(Some((Snapshot::read(&row)?, replaced)))
     }
 
     /// Takes it off the record. One that is not there is fine.

@@ -55,11 +55,17 @@ const SCRIPT: &str = "
     box 1 running node=1 idle=30 active=50 looked=0
     box 2 running node=1 idle=30 active=50 looked=80 on=pause
     box 3 paused node=1 idle=30 active=0 looked=80
+    box 4 running node=1 expires=80 warned on=delete on_idle=pause
+    box 5 running node=1 idle=30 active=50 looked=80 on=delete on_idle=pause
+    box 6 paused node=1 expires=80 warned on=stop on_idle=pause
     at 79
       wake 80
     at 80
       look 1
       end 2 pause idle_timeout
+      end 4 delete ttl_exceeded
+      end 5 pause idle_timeout
+      end 6 stop ttl_exceeded
 
     node 1 slots=9
     box 1 stopping node=1 since=10
@@ -152,6 +158,8 @@ fn node(id: &str, words: &[&str]) -> SeenNode {
 
 fn sandbox(id: &str, words: &[&str]) -> Seen {
     let at = |name| seconds(words, name).map(time);
+    let on = |name| value(words, name).map(|on| OnTimeout::from_name(on).unwrap());
+    let on_timeout = on("on").unwrap_or(OnTimeout::Stop);
     Seen {
         id: SandboxId::from_uuid(Uuid::from_u128(id.parse().unwrap())),
         state: SandboxState::from_name(words[0]).unwrap(),
@@ -163,8 +171,8 @@ fn sandbox(id: &str, words: &[&str]) -> Seen {
         idle: seconds(words, "idle").map(SignedDuration::from_secs),
         last_active_at: at("active").unwrap_or(time(0)),
         looked_at: at("looked").unwrap_or(time(0)),
-        on_timeout: value(words, "on")
-            .map_or(OnTimeout::Stop, |on| OnTimeout::from_name(on).unwrap()),
+        on_timeout,
+        on_idle: on("on_idle").unwrap_or(on_timeout),
         busy: words.contains(&"busy"),
         retry_at: at("retry"),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use skerry_control::{CreateRequest, OnDrain, OnTimeout, Settings, TimeoutRequest};
+use skerry_control::{CreateRequest, Need, OnDrain, OnTimeout, Settings, TimeoutRequest};
 use skerry_types::{ErrorCode, FailureReason, SandboxState};
 
 use crate::fake::Fault;
@@ -82,6 +82,68 @@ async fn idleness_ends_it_but_not_while_it_is_used() {
     assert_eq!(ended.failure_reason, Some(FailureReason::IdleTimeout));
     let late = world.control.ping(&world.caller, id).await;
     assert_eq!(code(late), ErrorCode::SandboxNotRunning);
+}
+
+#[tokio::test]
+async fn idleness_pauses_and_age_still_ends_it() {
+    let world = World::new(1).await;
+    let id = world
+        .running_with(CreateRequest {
+            on_idle: Some(OnTimeout::Pause),
+            auto_resume: true,
+            ..lives(100, 30, OnTimeout::Stop)
+        })
+        .await;
+    // Somebody came between the look and the pause.
+    world.node.breaks(Fault::UsedBeforePause);
+    world.pass(30);
+    eventually("it was looked at and left alone", || {
+        world.node.pauses_refused() == 1
+    })
+    .await;
+    assert_eq!(world.get(id).await.status, SandboxState::Running);
+    world.node.heals(Fault::UsedBeforePause);
+    world.pass(30);
+    world.becomes(id, SandboxState::Paused).await;
+
+    let (control, caller) = (&world.control, &world.caller);
+    control.authorize(caller, id, Need::Use).await.unwrap();
+    let running = control.authorize(caller, id, Need::Running).await;
+    assert_eq!(code(running.map(drop)), ErrorCode::SandboxNotRunning);
+    world.node.wake(id);
+    world.becomes(id, SandboxState::Running).await;
+    world.pass(30);
+    world.becomes(id, SandboxState::Paused).await;
+    world.pass(10);
+    let ended = world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::TtlExceeded));
+}
+
+#[tokio::test]
+async fn waking_up_by_itself_can_be_changed() {
+    let world = World::new(1).await;
+    let (control, caller) = (&world.control, &world.caller);
+    let id = world.running_with(lives(100, 0, OnTimeout::Stop)).await;
+    assert!(!world.get(id).await.auto_resume);
+    control.pause(caller, id).await.unwrap();
+    let refused = control.authorize(caller, id, Need::Use).await;
+    let refused = refused.map(drop).unwrap_err();
+    assert!(refused.hint.unwrap().contains("auto_resume"));
+    let set = async |auto_resume| {
+        let request = TimeoutRequest {
+            auto_resume: Some(auto_resume),
+            ..TimeoutRequest::default()
+        };
+        control.set_timeout(caller, id, request).await
+    };
+    assert!(set(true).await.unwrap().auto_resume);
+    control.authorize(caller, id, Need::Use).await.unwrap();
+    world.node.breaks(Fault::Unreachable);
+    set(false).await.unwrap_err();
+    world.node.heals(Fault::Unreachable);
+    assert!(world.get(id).await.auto_resume, "its node was not told");
+    set(false).await.unwrap();
+    assert_eq!(world.node.told_to_wake(), [(id, true), (id, false)]);
 }
 
 #[tokio::test]

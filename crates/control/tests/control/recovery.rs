@@ -105,6 +105,8 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         ttl_seconds: 100,
         idle_seconds: 0,
         on_timeout: OnTimeout::Stop,
+        on_idle: None,
+        auto_resume: false,
         queue_timeout_seconds: 10,
     };
     let now = world.clock.now();

@@ -147,6 +147,10 @@ impl Agent {
         self.held.store(held, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
     pub(crate) fn is_held(&self) -> bool {
         self.held.load(Ordering::Relaxed)
     }

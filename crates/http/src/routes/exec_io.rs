@@ -198,9 +198,7 @@ async fn write_exec_stdin(
     headers: HeaderMap,
     content: Body,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::ExecCreate, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
     let mut content = body::upload(&app, &headers, content, limits::MAX_FILE_BYTES)?;
     while let Some(chunk) = content.next().await {
         node.exec_stdin(id, exec, chunk?, false).await?;
@@ -223,9 +221,7 @@ async fn signal_exec(
     Path((id, exec)): Path<(SandboxId, ExecId)>,
     Json(request): Json<SendSignal>,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::ExecCreate, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
     let signal = check::signal(&request.signal)?;
     node.exec_signal(id, exec, signal).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -53,9 +53,7 @@ async fn run_exec(
     once: Once,
     Json(request): Json<RunExec>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::ExecCreate, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
     let wait = request.wait.unwrap_or(true);
     let timeout = exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     let start = start(request.clone(), timeout)?;

@@ -77,9 +77,7 @@ async fn stat_file(
     Path(id): Path<SandboxId>,
     Query(At { path }): Query<At>,
 ) -> Answer<Json<FileEntry>> {
-    let node = app
-        .node(&caller, Scope::FileRead, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileRead, id, Need::Use).await?;
     let entry = node.stat(id, check::path(&path)?).await?;
     Ok(Json(convert::file(entry)))
 }
@@ -95,9 +93,7 @@ async fn make_directory(
     Path(id): Path<SandboxId>,
     Json(request): Json<MakeDir>,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::FileWrite, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
     let path = check::path(&request.path)?;
     node.make_dir(id, path, request.user.as_deref()).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -114,9 +110,7 @@ async fn move_file(
     Path(id): Path<SandboxId>,
     Json(request): Json<MoveFile>,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::FileWrite, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
     let (from, to) = (check::path(&request.from)?, check::path(&request.to)?);
     node.move_file(id, from, to).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -150,9 +144,7 @@ async fn watch_files(
     Path(id): Path<SandboxId>,
     Query(query): Query<Watching>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::FileRead, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileRead, id, Need::Use).await?;
     let path = check::path(&query.path)?;
     let changes = node.watch_files(id, path, query.recursive).await?;
     Ok(sse::response(changes.boxed(), &app.draining, frame))

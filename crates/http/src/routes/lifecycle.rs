@@ -97,6 +97,8 @@ async fn set_timeout(
         ttl_seconds: request.ttl_seconds,
         idle_seconds: request.idle_seconds,
         on_timeout: request.on_timeout.map(convert::on_timeout_in),
+        on_idle: request.on_idle.map(convert::on_timeout_in),
+        auto_resume: request.auto_resume,
     };
     let changed = app.control.set_timeout(&caller, id, request).await?;
     Ok(Json(convert::sandbox(changed)))
@@ -173,9 +175,7 @@ async fn list_processes(
     Extension(caller): Extension<Caller>,
     Path(id): Path<SandboxId>,
 ) -> Answer<Json<ProcessList>> {
-    let node = app
-        .node(&caller, Scope::ExecRead, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::ExecRead, id, Need::Use).await?;
     let found = node.list_processes(id).await?;
     let processes = found.into_iter().map(convert::process).collect();
     Ok(Json(ProcessList { processes }))

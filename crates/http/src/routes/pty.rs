@@ -45,7 +45,7 @@ async fn open_pty(
     body: Option<Json<OpenPty>>,
 ) -> Answer<Response> {
     let node = app
-        .node(&caller, Scope::SessionCreate, id, Need::Running)
+        .node(&caller, Scope::SessionCreate, id, Need::Use)
         .await?;
     let request = body.unwrap_or_default().0;
     let mut start = start(request.clone())?;
@@ -150,7 +150,7 @@ async fn resize_pty(
     Json(TerminalSize { cols, rows }): Json<TerminalSize>,
 ) -> Answer<StatusCode> {
     let node = app
-        .node(&caller, Scope::SessionWrite, id, Need::Running)
+        .node(&caller, Scope::SessionWrite, id, Need::Use)
         .await?;
     node.exec_resize(id, exec, size(cols, rows)?).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -44,7 +44,7 @@ async fn open_session(
     body: Option<Json<OpenSession>>,
 ) -> Answer<Response> {
     let node = app
-        .node(&caller, Scope::SessionCreate, id, Need::Running)
+        .node(&caller, Scope::SessionCreate, id, Need::Use)
         .await?;
     let request = body.unwrap_or_default().0;
     check::env(&request.env)?;
@@ -114,7 +114,7 @@ async fn close_session(
     Path((id, session)): Path<(SandboxId, SessionId)>,
 ) -> Answer<Json<Session>> {
     let node = app
-        .node(&caller, Scope::SessionWrite, id, Need::Running)
+        .node(&caller, Scope::SessionWrite, id, Need::Use)
         .await?;
     let closed = node.close_session(id, session).await?;
     Ok(Json(convert::session(closed)))
@@ -133,9 +133,7 @@ async fn run_in_session(
     once: Once,
     Json(request): Json<RunInSession>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::ExecCreate, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
     let wait = request.wait.unwrap_or(true);
     let timeout = execs::exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     check::seconds("timeout_seconds", timeout.as_secs(), MAX_SECONDS)?;
@@ -169,7 +167,7 @@ async fn write_session_input(
     Json(input): Json<SessionInput>,
 ) -> Answer<StatusCode> {
     let node = app
-        .node(&caller, Scope::SessionWrite, id, Need::Running)
+        .node(&caller, Scope::SessionWrite, id, Need::Use)
         .await?;
     let data = ws::either(input.data, input.data_base64)?;
     node.session_input(id, session, data).await?;

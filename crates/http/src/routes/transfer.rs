@@ -77,9 +77,7 @@ async fn read_files(
     Path(id): Path<SandboxId>,
     Query(query): Query<Reading>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::FileRead, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileRead, id, Need::Use).await?;
     match (query.list, query.batch) {
         (false, false) => Ok(send_file(&*node, id, &query.path, query.offset, query.limit).await?),
         (true, false) => {
@@ -150,9 +148,7 @@ async fn read_file(
     Path(id): Path<SandboxId>,
     Json(request): Json<ReadFile>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::FileRead, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileRead, id, Need::Use).await?;
     Ok(send_file(&*node, id, &request.path, 0, None).await?)
 }
 
@@ -187,9 +183,7 @@ async fn write_files(
     headers: HeaderMap,
     content: Body,
 ) -> Answer<Json<FileWritten>> {
-    let node = app
-        .node(&caller, Scope::FileWrite, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
     let path = check::path(&query.path)?;
     let user = query.user.as_deref();
     let written = if query.batch {
@@ -226,9 +220,7 @@ async fn delete_files(
     Path(id): Path<SandboxId>,
     Query(At { path }): Query<At>,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::FileWrite, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
     let path = check::path(&path)?;
     if path.split('/').all(|part| matches!(part, "" | "." | "..")) {
         return Err(Error::validation("path: the root cannot be removed").into());
@@ -249,9 +241,7 @@ async fn upload_form(
     Path(id): Path<SandboxId>,
     request: Request,
 ) -> Answer<StatusCode> {
-    let node = app
-        .node(&caller, Scope::FileWrite, id, Need::Running)
-        .await?;
+    let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
     let mut form = Multipart::from_request(request, &()).await.map_err(|e| {
         Error::new(ErrorCode::UnsupportedMediaType, e.body_text())
             .with_hint("send `Content-Type: multipart/form-data`")

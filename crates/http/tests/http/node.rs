@@ -175,11 +175,14 @@ impl Sandboxes for FakeNode {
         self.boxes.lock().remove(&id);
         Ok(())
     }
-    async fn pause(&self, id: SandboxId) -> Result<SandboxReport> {
+    async fn pause(&self, id: SandboxId, _: Option<Timestamp>) -> Result<SandboxReport> {
         self.change(id, SandboxState::Paused)
     }
     async fn resume(&self, id: SandboxId) -> Result<SandboxReport> {
         self.change(id, SandboxState::Running)
+    }
+    async fn set_auto_resume(&self, _: SandboxId, _: bool) -> Result<()> {
+        Ok(())
     }
     async fn list(&self) -> Result<Vec<SandboxReport>> {
         Ok(self.boxes.lock().values().cloned().collect())

@@ -9,7 +9,8 @@ async fn what_was_asked_is_shown_in_every_answer() {
     let world = World::new().await;
     let asked = json!({
         "image": "base", "profile": "medium", "vcpus": 2, "memory_mb": 700, "disk_mb": 2000, "pids": 99,
-        "ttl_seconds": 77, "idle_seconds": 0, "on_timeout": "delete", "queue_timeout_seconds": 9,
+        "ttl_seconds": 77, "idle_seconds": 0, "on_timeout": "delete", "on_idle": "pause", "auto_resume": true,
+        "queue_timeout_seconds": 9,
         "metadata": {"team": "a"}, "name": "box", "project": "p 1", "region": "local",
         "network": "none", "privilege": "root", "driver": "sim", "isolation": "none",
     });
@@ -84,6 +85,15 @@ async fn a_fork_and_a_new_timeout_change_what_they_name() {
         (&changed["idle_seconds"], &changed["on_timeout"]),
         (&json!(0), &json!("pause"))
     );
+    assert_eq!(
+        (&changed["on_idle"], &changed["auto_resume"]),
+        (&json!("pause"), &json!(false))
+    );
+    let sleeps = json!({"on_timeout": "stop", "on_idle": "pause", "auto_resume": true});
+    let changed = world.post(&timeout, sleeps.clone()).await.json();
+    for (field, value) in sleeps.as_object().unwrap() {
+        assert_eq!(&changed[field], value, "{field}");
+    }
     assert_eq!(changed["expires_at"], child["expires_at"]);
     assert_eq!(world.get(&path(&child)).await.json()["idle_seconds"], 0);
 }

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use skerry_driver::Extent;
 use skerry_proto::agent::{Call, to_agent::Body as To};
 use skerry_proto::node::{
@@ -44,14 +45,56 @@ pub(crate) enum Command {
     Note(Event, Reply<()>),
     Snapshot(SnapshotId, Extent, Reply<Taken>),
     RollBack(Arc<Kept>, Reply<SandboxReport>),
-    Pause(Reply<SandboxReport>),
+    /// Unless it was used after this.
+    Pause(Option<Timestamp>, Reply<SandboxReport>),
     Resume(Reply<SandboxReport>),
+    SetAutoResume(bool, Reply<()>),
     Stop(Option<FailureReason>, Reply<SandboxReport>),
     Delete(Reply<()>),
 }
 
+impl Command {
+    /// Work in the sandbox: what a paused one that wakes up by itself wakes up for.
+    const fn is_use(&self) -> bool {
+        matches!(
+            self,
+            Self::StartExec(..)
+                | Self::Stdin { .. }
+                | Self::Signal(..)
+                | Self::Resize(..)
+                | Self::OpenSession(..)
+                | Self::CloseSession(..)
+                | Self::SessionInput(..)
+                | Self::Request(..)
+        )
+    }
+
+    /// Answers work that cannot be done.
+    fn refuse(self, error: Error) {
+        match self {
+            Self::StartExec(_, reply) => drop(reply.send(Err(error))),
+            Self::OpenSession(_, reply) | Self::CloseSession(_, reply) => {
+                drop(reply.send(Err(error)));
+            }
+            Self::Stdin { reply, .. }
+            | Self::Signal(_, _, reply)
+            | Self::Resize(_, _, reply)
+            | Self::SessionInput(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Request(_, _, reply) => drop(reply.send(Err(error))),
+            _ => {}
+        }
+    }
+}
+
 impl Actor {
     pub(super) async fn command(&mut self, command: Command) -> ControlFlow<()> {
+        if self.sleeps()
+            && command.is_use()
+            && let Err(error) = self.resume().await
+        {
+            command.refuse(error);
+            return ControlFlow::Continue(());
+        }
         match command {
             Command::StartExec(request, reply) => {
                 let answer = self.start_exec(*request);
@@ -83,8 +126,13 @@ impl Actor {
                 drop(reply.send(self.take_snapshot(id, extent).await));
             }
             Command::RollBack(to, reply) => drop(reply.send(self.roll_back(&to).await)),
-            Command::Pause(reply) => drop(reply.send(self.pause().await)),
+            Command::Pause(unless_used_since, reply) => {
+                drop(reply.send(self.pause(unless_used_since).await));
+            }
             Command::Resume(reply) => drop(reply.send(self.resume().await)),
+            Command::SetAutoResume(auto_resume, reply) => {
+                drop(reply.send(self.set_auto_resume(auto_resume)));
+            }
             Command::Stop(reason, reply) => drop(reply.send(self.stop(reason).await)),
             Command::Delete(reply) => {
                 let deleted = self.delete().await;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{Actor, gone, journal_error};
 use crate::event::{Event, millis_between};
 use crate::link::Link;
+use crate::meta::Meta;
 use crate::snapshots::Kept;
 use crate::wake::renew;
 
@@ -25,8 +26,17 @@ use crate::wake::renew;
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(1);
 
 impl Actor {
-    pub(super) async fn pause(&mut self) -> Result<SandboxReport, Error> {
-        next(self.state(), Action::Pause)?;
+    /// Unless it was used after that time: then it stays as it is.
+    pub(super) async fn pause(
+        &mut self,
+        unless_used_since: Option<Timestamp>,
+    ) -> Result<SandboxReport, Error> {
+        let now = self.shared.report();
+        let is_used = unless_used_since.is_some_and(|at| now.last_active_at > at);
+        if now.state == SandboxState::Paused || is_used {
+            return Ok(now);
+        }
+        next(now.state, Action::Pause)?;
         let to_disk = self.driver.capabilities().pause_to_disk;
         if to_disk {
             self.hold().await?;
@@ -42,11 +52,32 @@ impl Actor {
     }
 
     pub(super) async fn resume(&mut self) -> Result<SandboxReport, Error> {
+        if self.state() == SandboxState::Running {
+            return Ok(self.shared.report());
+        }
         next(self.state(), Action::Resume)?;
         self.wake().await?;
         self.note_anyway(&Event::SandboxResumed {});
         self.touch();
         Ok(self.report())
+    }
+
+    /// It is paused, and wakes up when it is used.
+    pub(super) fn sleeps(&self) -> bool {
+        self.meta.auto_resume && self.state() == SandboxState::Paused
+    }
+
+    pub(super) fn set_auto_resume(&mut self, auto_resume: bool) -> Result<(), Error> {
+        let mut meta = self.meta.clone();
+        meta.auto_resume = auto_resume;
+        self.save(&meta)?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    fn save(&self, meta: &Meta) -> Result<(), Error> {
+        meta.save(&self.layout.meta(self.shared.id))
+            .map_err(|e| Error::internal(format!("cannot write meta.json: {e}")))
     }
 
     /// Lets the processes of a paused one go on; from disk, with a clock that is right.
@@ -74,9 +105,9 @@ impl Actor {
             return Err(error.into());
         }
         // With this the sandbox is in its new place, whatever happens next.
-        if let Err(error) = meta.save(&self.layout.meta(self.shared.id)) {
+        if let Err(error) = self.save(&meta) {
             self.leave(place).await;
-            return Err(Error::internal(format!("cannot write meta.json: {error}")));
+            return Err(error);
         }
         let left = self.place();
         self.meta = meta;

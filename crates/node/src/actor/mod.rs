@@ -97,7 +97,7 @@ impl Shared {
             facts: history.facts.clone(),
             started_at: history.started_at,
             ended_at: history.ended_at,
-            last_active_at: if history.is_working() {
+            last_active_at: if history.state == SandboxState::Running && history.is_working() {
                 Timestamp::now()
             } else {
                 *self.last_active.read()

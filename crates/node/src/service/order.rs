@@ -34,6 +34,7 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
         user,
         env,
         forked_from: None,
+        auto_resume: request.auto_resume,
     })
 }
 

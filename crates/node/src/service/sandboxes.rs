@@ -77,12 +77,24 @@ impl Sandboxes for Node {
         Ok(())
     }
 
-    async fn pause(&self, id: SandboxId) -> Result<SandboxReport> {
-        self.handle(id)?.ask(Command::Pause).await
+    async fn pause(
+        &self,
+        id: SandboxId,
+        unless_used_since: Option<Timestamp>,
+    ) -> Result<SandboxReport> {
+        self.handle(id)?
+            .ask(|reply| Command::Pause(unless_used_since, reply))
+            .await
     }
 
     async fn resume(&self, id: SandboxId) -> Result<SandboxReport> {
         self.handle(id)?.ask(Command::Resume).await
+    }
+
+    async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()> {
+        self.handle(id)?
+            .ask(|reply| Command::SetAutoResume(auto_resume, reply))
+            .await
     }
 
     async fn list(&self) -> Result<Vec<SandboxReport>> {

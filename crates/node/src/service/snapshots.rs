@@ -118,6 +118,7 @@ impl Node {
         }
         meta.env.extend(request.env.clone());
         meta.forked_from = None;
+        meta.auto_resume = request.auto_resume;
         let plan = Plan {
             id: request.id,
             driver: Arc::clone(&driver),

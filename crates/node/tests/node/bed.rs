@@ -85,6 +85,7 @@ pub(crate) fn request(id: SandboxId) -> CreateSandbox {
         network: "none".to_owned(),
         driver: None,
         name: None,
+        auto_resume: false,
         snapshot: None,
     }
 }

@@ -156,7 +156,7 @@ async fn a_paused_sandbox_takes_no_command_and_goes_on_where_it_was() {
     let island = bed.island().await;
     let exec = island.start(sh("echo before; sleep 1; echo after")).await;
     island.until_out(exec, 1).await;
-    let report = island.node.pause(island.id).await.unwrap();
+    let report = island.node.pause(island.id, None).await.unwrap();
     assert_eq!(report.state, SandboxState::Paused);
     let refused = island.node.start_exec(island.id, sh("true")).await;
     assert_eq!(refused.unwrap_err().code, ErrorCode::SandboxNotRunning);
@@ -164,7 +164,7 @@ async fn a_paused_sandbox_takes_no_command_and_goes_on_where_it_was() {
     assert_eq!(island.exec(exec).await.end, None);
     island.node.resume(island.id).await.unwrap();
     assert_eq!(island.finish(exec).await.stdout, b"before\nafter\n");
-    island.node.pause(island.id).await.unwrap();
+    island.node.pause(island.id, None).await.unwrap();
     island.node.stop(island.id, None).await.unwrap();
     island.until(SandboxState::Stopped).await;
 }

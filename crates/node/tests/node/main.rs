@@ -15,5 +15,6 @@ mod links;
 mod ready;
 mod restart;
 mod sessions;
+mod sleep;
 mod snapshots;
 mod still;

@@ -27,11 +27,11 @@ async fn a_pause_that_fails_holds_nobody() {
     let id = SandboxId::new();
     node.create(request(id)).await.unwrap();
     bed.world.script(|script| script.fail_pauses = true);
-    node.pause(id).await.unwrap_err();
+    node.pause(id, None).await.unwrap_err();
     patiently("they go on", || !bed.world.is_held(id)).await;
 
     bed.world.script(|script| script.fail_pauses = false);
-    let paused = node.pause(id).await.unwrap();
+    let paused = node.pause(id, None).await.unwrap();
     assert_eq!(paused.state, SandboxState::Paused);
     assert!(bed.world.is_held(id), "or this test tests nothing");
 }

@@ -45,6 +45,12 @@ pub(crate) struct Spec {
     /// What happens to it then
     #[arg(long, value_name = "WHAT")]
     on_timeout: Option<WhatThen>,
+    /// What happens when nothing used it for too long, if that is something else
+    #[arg(long, value_name = "WHAT")]
+    on_idle: Option<WhatThen>,
+    /// Paused, it wakes up when it is used
+    #[arg(long)]
+    auto_resume: bool,
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
@@ -102,6 +108,8 @@ impl Spec {
             ttl_seconds: self.ttl,
             idle_seconds: self.idle,
             on_timeout: self.on_timeout.map(OnTimeout::from),
+            on_idle: self.on_idle.map(OnTimeout::from),
+            auto_resume: self.auto_resume,
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,
@@ -122,6 +130,7 @@ impl Spec {
 Examples:
   skerry create
   skerry create --name build --image base --memory 2G --ttl 2h
+  skerry create --idle 10m --on-idle pause --auto-resume
   id=$(skerry create -e CI=1 --network none)")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]

@@ -29,12 +29,12 @@ pub(crate) struct ResumeArgs {
 #[command(after_help = "\
 Examples:
   skerry timeout build 2h
-  skerry timeout build --idle 10m --on-timeout pause")]
+  skerry timeout build --idle 10m --on-idle pause --auto-resume true")]
 pub(crate) struct TimeoutArgs {
     /// The sandbox: its name, its id, or the first letters of its id
     sandbox: String,
     /// It ends after this time from now: 90s, 15m, 2h
-    #[arg(value_name = "TIME", value_parser = parse::seconds, required_unless_present_any = ["idle", "on_timeout"])]
+    #[arg(value_name = "TIME", value_parser = parse::seconds, required_unless_present_any = ["idle", "on_timeout", "on_idle", "auto_resume"])]
     ttl: Option<u64>,
     /// It ends when nothing used it for this long; 0: never
     #[arg(long, value_name = "TIME", value_parser = parse::seconds)]
@@ -42,6 +42,12 @@ pub(crate) struct TimeoutArgs {
     /// What happens to it then
     #[arg(long, value_name = "WHAT")]
     on_timeout: Option<WhatThen>,
+    /// What happens when nothing used it for too long, if that is something else
+    #[arg(long, value_name = "WHAT")]
+    on_idle: Option<WhatThen>,
+    /// Whether it wakes up when it is used while it is paused
+    #[arg(long, value_name = "BOOL")]
+    auto_resume: Option<bool>,
 }
 
 pub(super) async fn pause(ctx: &Context, args: PauseArgs) -> Outcome {
@@ -59,6 +65,8 @@ pub(super) async fn timeout(ctx: &Context, args: TimeoutArgs) -> Outcome {
         ttl_seconds: args.ttl,
         idle_seconds: args.idle,
         on_timeout: args.on_timeout.map(OnTimeout::from),
+        on_idle: args.on_idle.map(OnTimeout::from),
+        auto_resume: args.auto_resume,
     };
     let record = ctx
         .sandbox(&args.sandbox)

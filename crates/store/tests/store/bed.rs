@@ -157,6 +157,8 @@ pub(crate) fn new_sandbox() -> NewSandbox {
         ttl_seconds: 3600,
         idle_seconds: 900,
         on_timeout: OnTimeout::Stop,
+        on_idle: None,
+        auto_resume: false,
         queue_timeout_seconds: 300,
     }
 }

@@ -7,6 +7,7 @@ use crate::bed::{Bed, LOCAL, SYSTEM, at, ids, on_both_engines};
 
 on_both_engines! {
     a_child_inherits,
+    many_are_forked_or_none,
     only_a_running_parent_forks,
     depth_is_limited,
     the_count_rises_only_with_success,
@@ -47,6 +48,28 @@ async fn a_child_inherits(bed: &Bed) {
     assert_eq!(child.env_names, ["EXTRA", "TOKEN"]);
     assert_eq!((child.name, child.ttl_seconds), (None, 60));
     assert_eq!((parent.fork_root, parent.fork_depth), (parent.id, 0));
+}
+
+async fn many_are_forked_or_none(bed: &Bed) {
+    bed.node(9).await;
+    let parent = bed.running(&LOCAL, 0).await;
+    let fork = async |count: usize| {
+        let forks = (0..count).map(|_| new_fork()).collect();
+        let store = &bed.store;
+        store.fork_sandboxes(&LOCAL, parent.id, forks, at(1)).await
+    };
+    assert_eq!(fork(3).await.unwrap().len(), 3);
+    let refused = [fork(6).await.unwrap_err(), fork(8).await.unwrap_err()];
+    assert!(matches!(refused[0], StoreError::NoCapacity), "{refused:?}");
+    assert!(
+        matches!(
+            refused[1],
+            StoreError::ForkLimit { limit: 10 } | StoreError::NoCapacity
+        ),
+        "{refused:?}"
+    );
+    let tree = bed.store.fork_tree(&LOCAL, parent.id).await.unwrap();
+    assert_eq!(tree.len(), 4, "of those that were refused there is nothing");
 }
 
 async fn only_a_running_parent_forks(bed: &Bed) {

@@ -1,13 +1,14 @@
 //! Snapshots: a name stands for one, and nobody sees another's.
 
 use skerry_store::{Privilege, Quotas, Sandbox, Snapshot, StoreError, TakenSnapshot, Tenant};
-use skerry_types::SnapshotId;
+use skerry_types::{ErrorCode, SnapshotId};
 
 use crate::bed::{Bed, LOCAL, SYSTEM, at, on_both_engines};
 
 on_both_engines! {
     one_is_there_once_its_node_has_it,
     a_name_is_taken_or_taken_over,
+    they_take_no_more_of_the_disk_than_they_may,
     nobody_sees_another_orgs,
 }
 
@@ -96,6 +97,38 @@ async fn a_name_is_taken_or_taken_over(bed: &Bed) {
     let old = bed.store.snapshot(&LOCAL, first).await.unwrap().unwrap();
     assert_eq!(old.name, None);
     assert_eq!(listed(bed, &LOCAL).await, [second, first]);
+}
+
+async fn they_take_no_more_of_the_disk_than_they_may(bed: &Bed) {
+    bed.node(9).await;
+    let sandbox = running(bed).await;
+    let quotas = Quotas {
+        max_snapshot_mb: 5000,
+        ..Quotas::DEFAULT
+    };
+    bed.store
+        .set_quotas(&SYSTEM, LOCAL.org(), quotas)
+        .await
+        .unwrap();
+    let first = begin(bed, &sandbox, Some("warm")).await.unwrap();
+    finish(bed, first, None).await;
+    let second = begin(bed, &sandbox, None).await.unwrap();
+    let store = &bed.store;
+    let full = store.finish_snapshot(&LOCAL, second, TAKEN, None, at(6));
+    let full = full.await.unwrap_err();
+    assert!(
+        matches!(full, StoreError::SnapshotSpace { limit_mb: 5000 }),
+        "{full}"
+    );
+    assert_eq!(listed(bed, &LOCAL).await, [first], "it is not ready");
+    let (instead, _) = finish(bed, second, Some("warm")).await;
+    assert_eq!(instead.name.as_deref(), Some("warm"), "of two, one goes");
+    let third = begin(bed, &sandbox, None).await.unwrap_err();
+    let error = skerry_types::Error::from(third);
+    assert_eq!(error.code, ErrorCode::QuotaExceeded);
+    store.forget_snapshot(&LOCAL, first).await.unwrap();
+    store.forget_snapshot(&LOCAL, second).await.unwrap();
+    begin(bed, &sandbox, None).await.unwrap();
 }
 
 async fn nobody_sees_another_orgs(bed: &Bed) {

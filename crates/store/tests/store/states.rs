@@ -223,6 +223,23 @@ async fn a_new_timeout(bed: &Bed) {
         ..longer
     };
     assert_eq!(changed, expected, "what is not given stays");
+    let times = |on_timeout, on_idle, auto_resume| Times {
+        on_timeout,
+        on_idle,
+        auto_resume,
+        ..Times::default()
+    };
+    let set = async |times| {
+        let set = store.set_timeout(&LOCAL, runs.id, times, at(2)).await;
+        let set = set.unwrap();
+        (set.on_timeout, set.on_idle, set.auto_resume)
+    };
+    let (stop, pause) = (OnTimeout::Stop, OnTimeout::Pause);
+    let differs = set(times(Some(stop), Some(pause), Some(true))).await;
+    assert_eq!(differs, (stop, Some(pause), true));
+    assert_eq!(set(times(None, None, None)).await, differs);
+    let alike = set(times(Some(pause), None, Some(false))).await;
+    assert_eq!(alike, (pause, None, false));
     let stopping = bed.act(&runs, Action::Stop, 2).await;
     let late = store
         .set_timeout(&LOCAL, runs.id, age(1, None), at(3))

@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     DeleteHangs,
     /// It cannot pause.
     NoPause,
+    /// It is used right before it is paused.
+    UsedBeforePause,
     /// What it says of its snapshots arrives once this fault is gone.
     SnapshotListIsLate,
 }
@@ -62,10 +64,12 @@ struct World {
     snapshot_lists: usize,
     started: Vec<SandboxId>,
     warnings: Vec<(SandboxId, u64)>,
-    stops: Vec<(SandboxId, Option<FailureReason>)>,
-    purged_before: Option<Timestamp>,
     deletes: Vec<SandboxId>,
     lists: usize,
+    stops: Vec<(SandboxId, Option<FailureReason>)>,
+    told_to_wake: Vec<(SandboxId, bool)>,
+    pauses_refused: usize,
+    purged_before: Option<Timestamp>,
     most_at_once: usize,
 }
 
@@ -158,10 +162,6 @@ impl FakeNode {
         self.world.lock().started.clone()
     }
 
-    pub(crate) fn warnings(&self) -> Vec<(SandboxId, u64)> {
-        self.world.lock().warnings.clone()
-    }
-
     /// How often it was asked what there is.
     pub(crate) fn lists(&self) -> usize {
         self.world.lock().lists
@@ -173,8 +173,28 @@ impl FakeNode {
         world.deletes.iter().filter(|of| **of == id).count()
     }
 
+    pub(crate) fn warnings(&self) -> Vec<(SandboxId, u64)> {
+        self.world.lock().warnings.clone()
+    }
+
     pub(crate) fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
         self.world.lock().stops.clone()
+    }
+
+    /// Which ones it was told to wake up by themselves, or not to.
+    pub(crate) fn told_to_wake(&self) -> Vec<(SandboxId, bool)> {
+        self.world.lock().told_to_wake.clone()
+    }
+
+    /// How often it left one running that was used.
+    pub(crate) fn pauses_refused(&self) -> usize {
+        self.world.lock().pauses_refused
+    }
+
+    /// Wakes one that was used.
+    pub(crate) fn wake(&self, id: SandboxId) {
+        self.swap(id, SandboxState::Paused, SandboxState::Running)
+            .unwrap();
     }
 
     pub(crate) fn purged_before(&self) -> Option<Timestamp> {
@@ -340,15 +360,29 @@ impl Sandboxes for FakeNode {
         if self.has(Fault::DeleteFails) {
             return Err(Error::internal("a mount is busy"));
         }
+        self.world.lock().deletes.push(id);
+        self.passes(Fault::DeleteHangs).await;
         let _report = self.change(id, |r| r.state = SandboxState::Deleted);
         self.lose(id);
         Ok(())
     }
 
-    async fn pause(&self, id: SandboxId) -> Result<SandboxReport> {
+    async fn pause(
+        &self,
+        id: SandboxId,
+        unless_used_since: Option<Timestamp>,
+    ) -> Result<SandboxReport> {
         self.reach()?;
         if self.has(Fault::NoPause) {
             return Err(Error::unsupported("this driver cannot pause"));
+        }
+        if self.has(Fault::UsedBeforePause) {
+            self.use_now(id);
+        }
+        let now = self.get(id).await?;
+        if unless_used_since.is_some_and(|at| now.last_active_at > at) {
+            self.world.lock().pauses_refused += 1;
+            return Ok(now);
         }
         self.swap(id, SandboxState::Running, SandboxState::Paused)
     }
@@ -358,10 +392,14 @@ impl Sandboxes for FakeNode {
         self.swap(id, SandboxState::Paused, SandboxState::Running)
     }
 
+    async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()> {
+        self.reach()?;
+        self.world.lock().told_to_wake.push((id, auto_resume));
+        Ok(())
+    }
+
     async fn list(&self) -> Result<Vec<SandboxReport>> {
         self.reach()?;
-        self.world.lock().deletes.push(id);
-        self.passes(Fault::DeleteHangs).await;
         let mut world = self.world.lock();
         world.lists += 1;
         Ok(world.boxes.values().cloned().collect())
