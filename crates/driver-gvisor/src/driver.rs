@@ -17,14 +17,13 @@ use skerry_driver::{
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
-use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::cgroup::{Cgroups, Frozen, Group};
 use skerry_sys::idmap::Ids;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use crate::call::RESTORES;
-use crate::freeze::freeze;
 use crate::link::Exchange;
 use crate::options::Options;
 use crate::record::{Records, State};
@@ -33,8 +32,8 @@ use crate::start::Source;
 use crate::tool::Tool;
 
 const NOTES: [&str; 3] = [
-    "memory and processor time are bound by a control group around the whole sandbox; processes inside are not counted",
-    "a sandbox that needs more memory than its limit ends as a whole: its kernel is one process of the host",
+    "limits bind a sandbox as a whole, its own kernel included: what needs more memory, or several times more processes, than its limit ends all of it",
+    "figures are those of the sandbox with its own kernel; as processes count the host's threads that they take",
     "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
 ];
 /// The state of `runsc` has a socket in it, whose address has room for so much.
@@ -124,7 +123,7 @@ impl GvisorDriver {
             memory_snapshot: true,
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
-            limits: false,
+            limits: true,
             limits_spare_sandbox: false,
             disk_quota: storage.disk_quota,
             level_root: true,
@@ -176,9 +175,15 @@ impl GvisorDriver {
         let records = self.records.clone();
         blocking("freeze or thaw the control group", move || {
             let _only_one = live.freezing.lock();
-            // In this order a crash in between leaves one that the next adoption brings in line.
+            // In either order a crash in between leaves one that the next adoption thaws.
+            if paused {
+                let frozen = Frozen::new(group)?;
+                records.write(id, &state)?;
+                frozen.keep();
+                return Ok(());
+            }
             records.write(id, &state)?;
-            freeze(&group, paused)
+            group.thaw()
         })
         .await
     }
@@ -215,7 +220,7 @@ impl Driver for GvisorDriver {
         if !state.paused {
             // A daemon that died while it forked this one left it frozen.
             self.group(id)
-                .set_frozen(false)
+                .thaw()
                 .map_err(DriverError::step("thaw the control group"))?;
         }
         if self.live(id).is_none() {

@@ -17,7 +17,6 @@ mod bundle;
 mod call;
 mod driver;
 mod etc;
-mod freeze;
 mod laps;
 pub mod launch;
 mod link;

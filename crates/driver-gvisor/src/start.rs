@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::Limits;
+use skerry_sys::cgroup::{Frozen, Limits};
 use skerry_sys::idmap::RANGE;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
@@ -19,7 +19,6 @@ use skerry_types::{SandboxId, SnapshotId};
 use crate::bundle::{self, PROGRAM};
 use crate::driver::{GvisorDriver, Live, blocking};
 use crate::etc;
-use crate::freeze::Frozen;
 use crate::laps::Laps;
 use crate::launch::MAX_TREES;
 use crate::link::Exchange;
@@ -217,7 +216,7 @@ impl GvisorDriver {
             self.group(spec.id),
         );
         let limits = Limits {
-            memory_bytes: u64::from(spec.resources.memory_mb) * MIB + KERNEL_BYTES,
+            memory_bytes: memory_bytes(spec) + KERNEL_BYTES,
             cpu_milli: u64::from(spec.resources.vcpus) * 1000,
             pids: u64::from(spec.resources.pids) * THREADS_EACH + KERNEL_THREADS,
         };
@@ -273,6 +272,11 @@ impl GvisorDriver {
         self.live.lock().insert(id, Arc::clone(&live));
         Ok(live)
     }
+}
+
+/// The memory that its programs may use.
+pub(crate) fn memory_bytes(spec: &Spec) -> u64 {
+    u64::from(spec.resources.memory_mb) * MIB
 }
 
 pub(crate) fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {

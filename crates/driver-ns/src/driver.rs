@@ -15,7 +15,7 @@ use skerry_driver::{
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
-use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::cgroup::{Cgroups, Frozen, Group};
 use skerry_sys::idmap::Ids;
 use skerry_sys::memfd;
 use skerry_types::{SandboxId, SnapshotId};
@@ -164,9 +164,15 @@ impl NsDriver {
         let records = self.records.clone();
         blocking("freeze or thaw the control group", move || {
             let _only_one = live.freezing.lock();
-            // In this order a crash in between leaves one that the next adoption brings in line.
+            // In either order a crash in between leaves one that the next adoption thaws.
+            if paused {
+                let frozen = Frozen::new(group)?;
+                records.write(id, &state)?;
+                frozen.keep();
+                return Ok(());
+            }
             records.write(id, &state)?;
-            crate::start::freeze(&group, paused)
+            group.thaw()
         })
         .await
     }
@@ -208,7 +214,7 @@ impl Driver for NsDriver {
         if let (Some(group), false) = (self.group(id), state.paused) {
             // A daemon that died while it forked this one left it frozen.
             group
-                .set_frozen(false)
+                .thaw()
                 .map_err(DriverError::step("thaw the control group"))?;
         }
         self.remember(id, pidfd)?;
@@ -314,6 +320,11 @@ impl Driver for NsDriver {
 
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
         self.everything().await
+    }
+
+    async fn check(&self) -> Result<(), DriverError> {
+        let storage = Arc::clone(&self.storage);
+        blocking(move || storage.check().map_err(storage_error("look at the storage"))).await
     }
 
     async fn release(&self) -> Result<bool, DriverError> {

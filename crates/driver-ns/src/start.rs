@@ -3,14 +3,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::{Door, Group, Limits};
+use skerry_sys::cgroup::{Door, Frozen, Group, Limits};
 use skerry_sys::idmap::Ids;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
@@ -21,9 +20,6 @@ use crate::record::{Agent, State};
 use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
 
 const MIB: u64 = 1024 * 1024;
-/// Freezing takes as long as the longest system call that cannot be interrupted.
-const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
-const FREEZE_POLL: Duration = Duration::from_micros(200);
 /// Up to this many unwritten bytes a snapshot writes out itself, within milliseconds.
 const MANY_DIRTY_BYTES: u64 = 4 * MIB;
 
@@ -331,39 +327,6 @@ impl NsDriver {
         self.live.lock().insert(id, Arc::new(live));
         Ok(())
     }
-}
-
-/// Keeps a group frozen as long as it lives.
-struct Frozen(Group);
-
-impl Frozen {
-    fn new(group: Group) -> io::Result<Self> {
-        let frozen = Self(group);
-        freeze(&frozen.0, true)?;
-        Ok(frozen)
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.set_frozen(false) {
-            tracing::error!(%error, "a sandbox could not be thawed after it was forked");
-        }
-    }
-}
-
-/// Freezes or thaws, and waits until that is done.
-pub(crate) fn freeze(group: &Group, frozen: bool) -> io::Result<()> {
-    group.set_frozen(frozen)?;
-    let began = Instant::now();
-    while group.is_frozen()? != frozen {
-        if began.elapsed() > FREEZE_TIMEOUT {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The older control groups tell nobody when it is done.
-        sleep(FREEZE_POLL);
-    }
-    Ok(())
 }
 
 /// The files that differ from sandbox to sandbox.

@@ -198,6 +198,27 @@ fn a_paused_sandbox_stands_still_and_goes_on() {
 }
 
 #[test]
+fn one_that_is_just_starting_a_program_can_be_paused() {
+    test(async |bed| {
+        let driver = bed.driver().await;
+        if !driver.capabilities().pause {
+            eprintln!("left out: no freezer");
+            return;
+        }
+        let spec = bed.spec();
+        let (_, mut agent) = create(&driver, &spec).await;
+        for _ in 0..200 {
+            agent.start("", &["/bin/true"]).await;
+            driver.pause(spec.id).await.unwrap();
+            driver.resume(spec.id).await.unwrap();
+        }
+        assert_eq!(agent.sh("echo on").await.ok(), "on\n");
+        driver.destroy(spec.id).await.unwrap();
+        bed.assert_clean();
+    });
+}
+
+#[test]
 fn what_cannot_be_made_says_which_step_and_leaves_nothing() {
     test(async |bed| {
         let driver = bed.driver().await;

@@ -2,6 +2,7 @@
 
 mod files;
 mod mounts;
+mod still;
 mod v1;
 mod v2;
 
@@ -11,6 +12,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::pidfd;
+
+pub use self::still::Frozen;
 
 /// What a group may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +187,7 @@ impl Group {
     }
 
     /// Starts to freeze or to thaw all its processes. [`Group::is_frozen`] tells when that is done.
-    pub fn set_frozen(&self, frozen: bool) -> io::Result<()> {
+    fn set_frozen(&self, frozen: bool) -> io::Result<()> {
         match self.version {
             Version::V1 => v1::set_frozen(&self.folders, frozen),
             Version::V2 => v2::set_frozen(&self.folders[0], frozen),
