@@ -13,6 +13,10 @@ const AGENT_FOLDER: &str = "/.skerry";
 /// The agent's program in there.
 pub(crate) const PROGRAM: &str = "agent";
 
+/// Where memory is short the sandbox's kernel goes first, and all else with it: when a program of the sandbox is killed behind its back, threads of
+/// it that sleep stay, and so does its memory.
+const KERNEL_GOES_FIRST: i32 = 1000;
+
 /// To become users, to signal them and to keep their files; to rename a copy; and to give up all else.
 const RESTRICTED: [&str; 9] = [
     "CAP_CHOWN",
@@ -83,6 +87,7 @@ fn process(privilege: Privilege) -> Value {
             "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
         },
         "noNewPrivileges": false,
+        "oomScoreAdj": KERNEL_GOES_FIRST,
     })
 }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::driver::GvisorDriver;
 use crate::launch::{Needs, Request, Way};
 use crate::record::{Folder, State};
-use crate::start::Source;
+use crate::start::{Source, memory_bytes};
 
 /// `runsc` needs a fraction of a second; on a busy machine, or for much memory, more.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -38,6 +38,7 @@ impl GvisorDriver {
         netns: Option<&Netns>,
     ) -> Needs {
         Needs {
+            memory_bytes: memory_bytes(spec),
             first_id: state.first_id,
             privilege: spec.privilege,
             layers: spec.rootfs.layers.clone(),

@@ -46,6 +46,8 @@ pub(crate) struct Request {
 /// What a sandbox starts with.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Needs {
+    /// What the sandbox sees as all the memory there is.
+    pub(crate) memory_bytes: u64,
     /// What uid 0 inside is on the host; 65 536 ids belong to the sandbox.
     pub(crate) first_id: u32,
     pub(crate) privilege: Privilege,

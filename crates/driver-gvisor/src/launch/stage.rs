@@ -22,6 +22,8 @@ use super::overlay::Root;
 const STAGE: &str = "/dev/shm";
 /// Where recent kernels show what `runsc` takes as the sign of the host's own network.
 const HOST_NETWORK_SIGN: &str = "/proc/sys/net/core";
+/// Where `runsc` reads how much memory there is.
+const MEMORY: &str = "/proc/meminfo";
 
 /// The root of the sandbox.
 pub(crate) fn root() -> PathBuf {
@@ -45,6 +47,7 @@ pub(super) fn set(needs: &Needs, made: &Root) -> Result<(), Failure> {
     if needs.network.is_some() {
         cover(HOST_NETWORK_SIGN).map_err(Failure::at("hide the host's network settings"))?;
     }
+    show_memory(needs.memory_bytes).map_err(Failure::at("tell the memory limit"))?;
     attach(&made.tree, &root()).map_err(Failure::at("show the root"))?;
     let read_only = restrictions(needs.privilege).and(Attributes::READ_ONLY);
     for (number, bound) in needs.binds.iter().enumerate() {
@@ -88,6 +91,12 @@ fn cover(path: &str) -> io::Result<()> {
     let small = [("mode", Some("755")), ("size", Some("64k"))];
     let tmpfs = mount::new("tmpfs", &small, Attributes::NONE)?;
     mount::attach(tmpfs.as_fd(), Path::new(path))
+}
+
+fn show_memory(bytes: u64) -> io::Result<()> {
+    let file = Path::new(STAGE).join("memory");
+    fs::write(&file, format!("MemTotal: {} kB\n", bytes / 1024))?;
+    mount::attach(mount::copy(&file)?.as_fd(), Path::new(MEMORY))
 }
 
 fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {

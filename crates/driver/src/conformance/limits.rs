@@ -1,20 +1,25 @@
 //! Limits bind, and hurt only the one who runs into them.
 
-use skerry_proto::agent::Ended;
+use std::time::Duration;
 
-use super::agent::{python, sh};
+use skerry_proto::agent::Ended;
+use tokio::time::Instant;
+
+use super::agent::{Agent, python, sh};
 use super::failure::{Failure, Verdict, ensure, same};
 use super::ground::Ground;
 use super::{Check, checks};
-use crate::Capabilities;
+use crate::{Capabilities, Spec};
 
 fn declared(capabilities: &Capabilities) -> bool {
     capabilities.limits
 }
 
 pub(super) const CHECKS: &[Check] = checks! {
-    "limits: a memory hog is killed, counted, and alone", declared => memory;
-    "limits: a fork bomb stops at its limit, and a neighbour does not notice", declared => pids;
+    "limits: a memory hog is killed, counted, and alone", |c| c.limits && c.limits_spare_sandbox => memory;
+    "limits: a fork bomb stops at its limit, and a neighbour does not notice", |c| c.limits && c.limits_spare_sandbox => pids;
+    "limits: a memory hog ends its sandbox, is counted, and a neighbour does not notice", |c| c.limits && !c.limits_spare_sandbox => memory_of_all;
+    "limits: a fork bomb ends its sandbox, and a neighbour does not notice", |c| c.limits && !c.limits_spare_sandbox => pids_of_all;
     "limits: processor time is rationed", declared => processor;
     "limits: stats move with what it does", declared => stats;
     "limits: a full disk is an error inside, and a neighbour still writes", |c| c.disk_quota => disk;
@@ -29,9 +34,14 @@ while True:
     blocks.append(bytearray(b'x') * (1 << 20))
 ";
 
-async fn memory(ground: Ground<'_>) -> Verdict {
+fn with_little_memory(ground: &Ground<'_>) -> Spec {
     let mut spec = ground.spec();
     spec.resources.memory_mb = 64;
+    spec
+}
+
+async fn memory(ground: Ground<'_>) -> Verdict {
+    let spec = with_little_memory(&ground);
     let mut agent = ground.create(&spec).await?;
     let (other, mut neighbour) = ground.sandbox().await?;
     let before = ground.driver().stats(spec.id).await?.oom_kills;
@@ -52,6 +62,28 @@ async fn memory(ground: Ground<'_>) -> Verdict {
     )
 }
 
+async fn memory_of_all(ground: Ground<'_>) -> Verdict {
+    let spec = with_little_memory(&ground);
+    let mut agent = ground.create(&spec).await?;
+    let (other, mut neighbour) = ground.sandbox().await?;
+    let before = ground.driver().stats(spec.id).await?.oom_kills;
+    ends(&ground, &spec, &mut agent, HOG).await?;
+    let after = ground.driver().stats(spec.id).await?.oom_kills;
+    ensure!(after > before, "not counted: {after}");
+    same("its neighbour", neighbour.sh("echo well").await?, "well\n")?;
+    let kills = ground.driver().stats(other).await?.oom_kills;
+    same("the neighbour's kills", kills, 0)
+}
+
+/// A program with which the whole sandbox ends.
+async fn ends(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent, program: &str) -> Verdict {
+    let id = agent.start(python(program)).await?;
+    let end = agent.finish(&id).await;
+    ensure!(end.is_err(), "it ended alone: {end:?}");
+    ground.driver().wait(spec.id).await?;
+    Ok(())
+}
+
 /// Starts processes until that fails; says how many there were, and why.
 const BOMB: &str = "
 import os, time
@@ -66,9 +98,22 @@ except OSError as error:
 ";
 const TRY_AGAIN: &str = "11";
 
-async fn pids(ground: Ground<'_>) -> Verdict {
+fn with_few_processes(ground: &Ground<'_>) -> Spec {
     let mut spec = ground.spec();
     spec.resources.pids = 40;
+    spec
+}
+
+async fn pids_of_all(ground: Ground<'_>) -> Verdict {
+    let spec = with_few_processes(&ground);
+    let mut agent = ground.create(&spec).await?;
+    let (_, mut neighbour) = ground.sandbox().await?;
+    ends(&ground, &spec, &mut agent, BOMB).await?;
+    same("its neighbour", neighbour.sh("echo well").await?, "well\n")
+}
+
+async fn pids(ground: Ground<'_>) -> Verdict {
+    let spec = with_few_processes(&ground);
     let mut agent = ground.create(&spec).await?;
     let (_, mut neighbour) = ground.sandbox().await?;
     let said = agent.python(BOMB).await?;
@@ -91,35 +136,28 @@ for _ in range(3):
         os._exit(0)
 while time.monotonic() < began + 1: pass
 for _ in range(3): os.wait()
-used = os.times()
-print(used.user + used.system + used.children_user + used.children_system, time.monotonic() - began)
 ";
 
 async fn processor(ground: Ground<'_>) -> Verdict {
     let mut spec = ground.spec();
     spec.resources.vcpus = 1;
     let mut agent = ground.create(&spec).await?;
-    let mut said = String::new();
+    let mut seen = String::new();
     // A machine with others on it can be late to stop a process; one without a quota never stops it.
     for _ in 0..TRIES {
-        said = agent.python(BUSY).await?;
-        if is_rationed(&said)? {
+        let before = ground.driver().stats(spec.id).await?.cpu_us;
+        let began = Instant::now();
+        agent.python(BUSY).await?;
+        let wall = began.elapsed().as_secs_f64();
+        let used = ground.driver().stats(spec.id).await?.cpu_us - before;
+        let used = Duration::from_micros(used).as_secs_f64();
+        // Without the quota four processes would use as much on each processor.
+        if used <= wall * 1.6 {
             return Ok(());
         }
+        seen = format!("{used} s of processor time in {wall} s");
     }
-    Err(Failure::new(format!("seconds used and gone by: {said}")))
-}
-
-/// Without the quota four processes would use as much on each processor.
-fn is_rationed(said: &str) -> Result<bool, Failure> {
-    let numbers: Vec<f64> = said
-        .split_whitespace()
-        .filter_map(|n| n.parse().ok())
-        .collect();
-    let [used, wall] = numbers[..] else {
-        return Err(Failure::new(format!("said {said:?}")));
-    };
-    Ok(used <= wall * 1.6)
+    Err(Failure::new(seen))
 }
 
 async fn stats(ground: Ground<'_>) -> Verdict {
