@@ -16,6 +16,11 @@ pub(crate) enum Internal {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Locks in the QEMU of one that is a virtual machine
+    Vm {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Owns their networks
     Gateway {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -35,6 +40,7 @@ pub(crate) fn main(internal: Internal) -> ExitCode {
     match internal {
         Internal::Spawner => skerry_driver_ns::spawner::main(),
         Internal::Gvisor { args } => skerry_driver_gvisor::launch::main(args),
+        Internal::Vm { args } => skerry_driver_vm::launcher::main(args.into_iter()),
         Internal::Gateway { args } => code(skerry_net::gateway::main(args)),
         Internal::ProbeUserNamespace => code(crate::doctor::unshare_user()),
     }

@@ -66,6 +66,7 @@ pub(crate) fn of(machine: &Machine) -> Vec<Finding> {
         base_image(machine),
     ];
     all.push(gvisor(machine));
+    all.push(vm(machine));
     all.extend(stronger(machine));
     all.push(server(machine));
     all
@@ -249,17 +250,47 @@ fn gvisor(machine: &Machine) -> Finding {
     }
 }
 
+/// Whether there are whole machines for what is not trusted at all.
+fn vm(machine: &Machine) -> Finding {
+    const WHAT: &str = "vm";
+    let found = match (machine.is_root, &machine.vm) {
+        (true, Some(found)) if has(machine, "mke2fs") => found,
+        (false, _) => {
+            return Finding::less(
+                WHAT,
+                "no driver vm: it locks QEMU in with rights that only root has",
+                "run the server as root",
+            );
+        }
+        (true, Some(_)) => {
+            let state = "no driver vm: the program mke2fs is missing";
+            return Finding::less(WHAT, state, "install e2fsprogs");
+        }
+        (true, None) => {
+            return Finding::less(
+                WHAT,
+                format!("no driver vm: {}", machine.no_vm),
+                "install QEMU 8.2 or newer and linux-image-cloud-amd64, or put both into the cache folder: scripts/tools.sh qemu kernel",
+            );
+        }
+    };
+    let state = format!(
+        "driver vm: QEMU {}, guests with Linux {}",
+        found.qemu, found.kernel
+    );
+    match &found.no_kvm {
+        None => Finding::good(WHAT, format!("{state}, on KVM; `--driver vm` takes it")),
+        Some(why) => Finding::less(
+            WHAT,
+            format!("{state}, translated, which is several times slower; `--driver vm` takes it"),
+            format!("KVM would make it fast: {why}"),
+        ),
+    }
+}
+
 /// What later drivers would use. Said, so that nobody thinks that it is in use now.
 fn stronger(machine: &Machine) -> Vec<Finding> {
-    let rows = [
-        ("kvm", machine.kvm, "/dev/kvm can be opened"),
-        (
-            "qemu",
-            has(machine, "qemu-system-x86_64"),
-            "QEMU is installed",
-        ),
-        ("criu", has(machine, "criu"), "CRIU is installed"),
-    ];
+    let rows = [("criu", has(machine, "criu"), "CRIU is installed")];
     rows.into_iter()
         .map(|(what, there, state)| {
             let state = if there { state } else { "not here" };
@@ -281,6 +312,8 @@ fn server(machine: &Machine) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use skerry_driver_vm::Survey;
+
     use super::*;
 
     fn level(machine: &Machine, what: &str) -> Level {
@@ -301,8 +334,13 @@ mod tests {
             data_fs: "ext4".to_owned(),
             free_bytes: 50 << 30,
             loop_devices: true,
-            programs: vec!["mkfs.btrfs", "nft", "mmdebstrap"],
+            programs: vec!["mkfs.btrfs", "nft", "mmdebstrap", "mke2fs"],
             gvisor: Some("1 on systrap".to_owned()),
+            vm: Some(Survey {
+                qemu: "10.0.2".to_owned(),
+                kernel: "6.1.0".to_owned(),
+                no_kvm: None,
+            }),
             server: Some("http://127.0.0.1:7300".to_owned()),
             ..Machine::default()
         }
@@ -319,7 +357,12 @@ mod tests {
     #[test]
     fn each_lack_is_said_with_what_helps() {
         type Break = fn(&mut Machine);
-        let cases: [(&str, Level, Break); 10] = [
+        let cases: [(&str, Level, Break); 12] = [
+            ("vm", Level::Less, |m| m.vm = None),
+            ("vm", Level::Less, |m| {
+                let vm = m.vm.as_mut().unwrap();
+                vm.no_kvm = Some("a guest hangs on it".to_owned());
+            }),
             ("user", Level::Less, |m| m.is_root = false),
             ("driver ns", Level::Bad, |m| m.user_namespaces = false),
             ("driver ns", Level::Bad, |m| m.file_systems.clear()),

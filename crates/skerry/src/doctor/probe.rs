@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{statfs, statvfs};
+use skerry_agent_bin::{AGENT, GUEST};
 use skerry_driver_gvisor::Tool;
+use skerry_driver_vm::{Programs, Survey, Tools, survey};
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::userns;
 
@@ -36,7 +38,10 @@ pub(crate) struct Machine {
     pub(crate) loop_devices: bool,
     /// Why an ordinary user has one id only; `None` if there is a range.
     pub(crate) one_id: Option<String>,
-    pub(crate) kvm: bool,
+    /// What virtual machines run with.
+    pub(crate) vm: Option<Survey>,
+    /// Why they do not.
+    pub(crate) no_vm: String,
     /// The version of a `runsc` that works.
     pub(crate) gvisor: Option<String>,
     /// Why there is none.
@@ -49,19 +54,19 @@ pub(crate) struct Machine {
 
 /// Programs that matter.
 const PROGRAMS: [&str; 7] = [
+    "mke2fs",
     "mkfs.btrfs",
     "nft",
     "mmdebstrap",
     "fakechroot",
     "fakeroot",
-    "qemu-system-x86_64",
     "criu",
 ];
 
 pub(crate) fn look(data_dir: &DataDir) -> Machine {
     let there = existing(data_dir.path());
     let (data_fs, free_bytes) = disk(&there);
-    let gvisor = gvisor();
+    let (gvisor, vm) = (gvisor(), vm());
     Machine {
         kernel: text(rustix::system::uname().release()),
         is_root: rustix::process::geteuid().is_root(),
@@ -77,7 +82,11 @@ pub(crate) fn look(data_dir: &DataDir) -> Machine {
         free_bytes,
         loop_devices: Path::new("/dev/loop-control").exists(),
         one_id: userns::look().err().map(|e| e.to_string()),
-        kvm: fs::File::open("/dev/kvm").is_ok(),
+        no_vm: vm
+            .as_ref()
+            .err()
+            .map_or_else(String::new, |e| format!("{e:#}")),
+        vm: vm.ok(),
         no_gvisor: gvisor
             .as_ref()
             .err()
@@ -96,6 +105,19 @@ fn gvisor() -> anyhow::Result<String> {
         .build()?;
     let tool = runtime.block_on(Tool::find(None, scratch.path()))?;
     Ok(format!("{} on {}", tool.version(), tool.platform()))
+}
+
+/// Lets a guest boot where there is KVM, since the device alone says little.
+fn vm() -> anyhow::Result<Survey> {
+    let scratch = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let programs = Programs {
+        agent: AGENT,
+        guest: GUEST,
+    };
+    Ok(runtime.block_on(survey(&Tools::find(), programs, scratch.path()))?)
 }
 
 fn text(text: &CStr) -> String {

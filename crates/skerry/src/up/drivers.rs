@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use skerry_agent_bin::AGENT;
+use skerry_agent_bin::{AGENT, GUEST};
 use skerry_driver::Driver;
 use skerry_driver_gvisor::{GvisorDriver, Options as GvisorOptions, Tool};
 use skerry_driver_ns::{NsDriver, Options as NsOptions};
+use skerry_driver_vm::{Options as VmOptions, Programs, Tools, VmDriver};
 use skerry_net::Network;
 use skerry_storage::Storage;
 
@@ -30,6 +31,10 @@ impl Ground<'_> {
             Ok(gvisor) => drivers.push(Arc::new(gvisor)),
             // What is missing and what would help, `doctor` says.
             Err(error) => tracing::debug!(%error, "no driver gvisor"),
+        }
+        match self.vm().await {
+            Ok(vm) => drivers.push(Arc::new(vm)),
+            Err(error) => tracing::debug!(%error, "no driver vm"),
         }
         Ok(drivers)
     }
@@ -60,6 +65,23 @@ impl Ground<'_> {
             network: self.network.clone(),
             cgroup_parent: cgroup_parent(self.data_dir.path(), "gvisor")?,
             first_id: GvisorOptions::FIRST_ID,
+        });
+        Ok(driver.await?)
+    }
+
+    async fn vm(&self) -> anyhow::Result<VmDriver> {
+        let driver = VmDriver::new(VmOptions {
+            data_dir: self.data_dir.path().to_owned(),
+            programs: Programs {
+                agent: AGENT,
+                guest: GUEST,
+            },
+            launcher_command: internal::command("vm")?,
+            tools: Tools::find(),
+            storage: Arc::clone(&self.storage),
+            network: self.network.clone(),
+            cgroup_parent: cgroup_parent(self.data_dir.path(), "vm")?,
+            first_uid: VmOptions::FIRST_UID,
         });
         Ok(driver.await?)
     }
