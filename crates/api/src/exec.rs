@@ -87,8 +87,8 @@ pub struct TerminalSize {
 pub struct ResourceUsage {
     /// Processor time of the whole process tree.
     pub cpu_ms: u64,
-    /// Largest resident size of any one process of it.
-    pub peak_memory_bytes: u64,
+    /// Largest resident size of any one process of it; `null` where nobody measured it, as in a session.
+    pub peak_memory_bytes: Option<u64>,
 }
 
 /// What is known of an exec.

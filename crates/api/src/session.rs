@@ -30,7 +30,7 @@ pub struct OpenSession {
 pub struct RunInSession {
     /// A script for the session's shell.
     pub cmd: String,
-    /// 1 to 3600; 300 unless given.
+    /// 1 to 3600; 300 unless given. A script that takes longer is ended, and the session with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
     /// Answer when it ended (`true`, the default) or at once.

@@ -96,7 +96,7 @@ fn exit(event: StreamEvent) -> Result<Exit> {
         duration_ms: event.duration_ms.unwrap_or_default(),
         usage: event.resource_usage.unwrap_or(ResourceUsage {
             cpu_ms: 0,
-            peak_memory_bytes: 0,
+            peak_memory_bytes: None,
         }),
     })
 }

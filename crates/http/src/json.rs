@@ -73,10 +73,12 @@ fn exit(out: &mut BytesMut, end: &ExecEnd, usage: Usage, duration_ms: u64) {
     put(
         out,
         format_args!(
-            ",\"duration_ms\":{duration_ms},\"resource_usage\":{{\"cpu_ms\":{},\"peak_memory_bytes\":{}}}",
-            usage.cpu_ms, usage.peak_memory_bytes
+            ",\"duration_ms\":{duration_ms},\"resource_usage\":{{\"cpu_ms\":{},\"peak_memory_bytes\":",
+            usage.cpu_ms
         ),
     );
+    value(out, &usage.peak_memory_bytes);
+    out.put_u8(b'}');
 }
 
 /// Writes anything else that has a JSON form.

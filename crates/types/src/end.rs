@@ -108,6 +108,7 @@ impl ExecStatus {
 pub struct Usage {
     /// Processor time, user and system, of the whole process tree that was waited for, in milliseconds.
     pub cpu_ms: u64,
-    /// The largest resident size of any one process of it, in bytes.
-    pub peak_memory_bytes: u64,
+    /// The largest resident size of any one process of it, in bytes. Unknown for a script of a session, since the kernel counts for the whole shell,
+    /// and for what ended unseen.
+    pub peak_memory_bytes: Option<u64>,
 }

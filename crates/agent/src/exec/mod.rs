@@ -30,7 +30,7 @@ use crate::outbox::Outbox;
 use crate::pty::Terminal;
 
 pub(crate) use log::Usage;
-pub(crate) use run::{Limits, STUCK, Watchdog, drain, ended, feeding, supervise};
+pub(crate) use run::{Limits, STUCK, Watchdog, drain, ended, feeding, supervise, until_gone};
 pub(crate) use stdin::write_all;
 pub(crate) use target::Target;
 

@@ -27,6 +27,8 @@ use crate::reap::{Exit, How, Reaper};
 
 /// Between one KILL and the next, harder one.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
+/// Nobody tells that a shell's children are gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Killed processes that are not gone after this long are stuck in the kernel.
 pub(crate) const STUCK: Duration = Duration::from_secs(5);
 
@@ -135,9 +137,15 @@ pub(crate) struct Watchdog {
     target: Target,
     grace: Duration,
     next: Option<Instant>,
-    /// Everybody concerned, from the first bite on.
-    family: Option<Family>,
-    bites: u32,
+    /// From the first bite on.
+    bitten: Option<Bitten>,
+}
+
+#[derive(Debug)]
+struct Bitten {
+    /// Everybody concerned.
+    family: Family,
+    kill_at: Instant,
 }
 
 impl Watchdog {
@@ -148,13 +156,12 @@ impl Watchdog {
             next: limits
                 .timeout
                 .and_then(|timeout| Instant::now().checked_add(timeout)),
-            family: None,
-            bites: 0,
+            bitten: None,
         }
     }
 
     pub(crate) fn has_bitten(&self) -> bool {
-        self.bites > 0
+        self.bitten.is_some()
     }
 
     async fn due(&self) {
@@ -164,22 +171,24 @@ impl Watchdog {
         }
     }
 
-    /// TERM; then KILL, in a session only to what the shell runs; then KILL to all.
+    /// TERM; after the grace KILL to all, again and again. A shell is killed as soon as it is alone.
     fn bite(&mut self) {
-        let leader = self.target.leader();
-        let family = self.family.get_or_insert_with(|| Family::of(leader));
-        match (self.bites, self.target) {
-            (0, target) => target.terminate(),
-            (1, Target::Shell(_)) => family.kill_followers(),
-            _ => family.kill(),
-        }
-        let pause = if self.bites == 0 {
-            self.grace
+        let now = Instant::now();
+        let is_shell = matches!(self.target, Target::Shell(_));
+        let bitten = self.bitten.get_or_insert_with(|| {
+            let family = Family::of(self.target.leader());
+            self.target.terminate();
+            let kill_at = now.checked_add(self.grace).unwrap_or(now);
+            Bitten { family, kill_at }
+        });
+        self.next = if now >= bitten.kill_at || is_shell && bitten.family.followers().is_empty() {
+            bitten.family.kill();
+            now.checked_add(KILL_AGAIN)
+        } else if is_shell {
+            Some(bitten.kill_at.min(now + LOOK_AGAIN))
         } else {
-            KILL_AGAIN
+            Some(bitten.kill_at)
         };
-        self.next = Instant::now().checked_add(pause);
-        self.bites += 1;
     }
 }
 
@@ -225,6 +234,20 @@ async fn next_chunk(exec: &Exec, streams: &mut Streams) -> (u32, bytes::Bytes) {
     streams.next(room).await
 }
 
+/// Until everybody is gone who ran too long.
+pub(crate) async fn until_gone(
+    exec: &Exec,
+    streams: &mut Streams,
+    watchdog: &mut Watchdog,
+    reaper: &Reaper,
+) {
+    if let Some(bitten) = &watchdog.bitten {
+        let gone = timeout(watchdog.grace + STUCK, bitten.family.clone().gone(reaper));
+        // Whoever is stuck in the kernel dies when the kernel lets go.
+        let _: Result<(), _> = supervise(exec, streams, watchdog, gone).await;
+    }
+}
+
 /// What was written before the end and is not read yet.
 pub(crate) async fn drain(exec: &Exec, streams: &mut Streams, terminal: bool) {
     streams.measure(terminal);
@@ -251,12 +274,7 @@ impl Running {
         let end = feeding(exec, self.ends.stdin.take(), exited);
         let exit = supervise(exec, streams, &mut self.watchdog, end).await;
         let duration = self.started.elapsed();
-        if let Some(family) = self.watchdog.family.clone() {
-            let patience = self.watchdog.grace + STUCK;
-            let gone = timeout(patience, family.gone(&self.reaper));
-            // Whoever is stuck in the kernel dies when the kernel lets go.
-            let _: Result<(), _> = supervise(exec, streams, &mut self.watchdog, gone).await;
-        }
+        until_gone(exec, streams, &mut self.watchdog, &self.reaper).await;
         drain(exec, streams, self.ends.terminal).await;
         let usage = exit.as_ref().map_or_else(
             |_| Usage::default(),

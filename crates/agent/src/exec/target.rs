@@ -43,8 +43,11 @@ impl Target {
     pub(crate) fn terminate(self) {
         match self {
             Self::Group(_) => self.send(Signal::TERM),
-            // The shell of a session is spared: it may need no more than its child to end.
-            Self::Shell(shell) => procs::signal(&Family::of(shell).followers(), Signal::TERM),
+            // The shell itself stands still: it neither goes on with its script nor tells of whom we end.
+            Self::Shell(shell) => {
+                procs::signal(&[shell], Signal::STOP);
+                procs::signal(&Family::of(shell).followers(), Signal::TERM);
+            }
         }
     }
 

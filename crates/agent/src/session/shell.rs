@@ -21,10 +21,10 @@ use crate::exec::command::{Command, StartError};
 use crate::exec::spawn::{Descriptors, spawn};
 use crate::exec::streams::{self, Streams, watch};
 use crate::exec::{
-    Exec, Limits, Target, Usage, Watchdog, drain, ended, feeding, supervise, write_all,
+    Exec, Limits, Target, Usage, Watchdog, drain, ended, feeding, supervise, until_gone, write_all,
 };
 use crate::procs;
-use crate::reap::Exit;
+use crate::reap::{Exit, Reaper};
 use crate::session::script::{STATUS_FD, STDIN_FD, Status, order};
 
 /// Read at once from pipes that nobody listens to.
@@ -46,6 +46,7 @@ pub(super) struct Shell {
     streams: Streams,
     stdin: ScriptStdin,
     exited: oneshot::Receiver<Exit>,
+    reaper: Rc<Reaper>,
 }
 
 /// How a job went.
@@ -79,6 +80,7 @@ impl Shell {
                 streams: Streams::pipes(pipes.out, pipes.err)?,
                 stdin: pipes.stdin,
                 exited,
+                reaper: agent.reaper.clone(),
             })
         };
         watched().map_err(StartError::Pipes)
@@ -126,6 +128,7 @@ impl Shell {
         let end = feeding(exec, into, talk);
         let went = supervise(exec, &mut self.streams, &mut watchdog, end).await;
         let duration = started.elapsed();
+        until_gone(exec, &mut self.streams, &mut watchdog, &self.reaper).await;
         drain(exec, &mut self.streams, false).await;
         busy.set(false);
         let cpu = match &went {
@@ -149,7 +152,7 @@ impl Shell {
     }
 }
 
-/// The kernel does not say how much memory one script of a shell took.
+/// The kernel does not say how much memory one script of a shell took, so that stays unknown.
 fn usage(cpu: Duration, duration: Duration) -> Usage {
     Usage {
         cpu,

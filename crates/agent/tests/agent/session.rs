@@ -126,36 +126,55 @@ fn one_at_a_time_with_input_of_its_own() {
 }
 
 #[test]
-fn a_timeout_spares_the_shell_unless_it_is_the_shell() {
+fn a_timeout_ends_the_script_whole_and_the_session_with_it() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let scripts = [
+        "echo on; sleep 1000; echo after; sleep 1000",
+        "echo on; (sleep 1000; echo after) | cat; echo after",
+        "echo on; sh -c 'trap \"\" TERM; while :; do sleep 1; done'; echo after",
+        "echo on; trap 'echo after' TERM EXIT; while :; do :; done; echo after",
+    ];
+    for (shell, text) in ["/bin/bash", "/bin/dash"]
+        .into_iter()
+        .flat_map(|shell| scripts.map(|text| (shell, text)))
+    {
+        let id = open(&mut node, shell);
+        let background = node.run(script(&id, "sleep 1000 & echo $!")).out();
+        let exec = node.start(ExecStart {
+            timeout_ms: 200,
+            kill_grace_ms: 200,
+            ..script(&id, text)
+        });
+        let seen = node.finish(&exec);
+        assert_eq!(seen.ended(), Ended::TimedOut(true), "{shell}: {text}");
+        assert_eq!(
+            (seen.out(), seen.err()),
+            ("on\n".to_owned(), String::new()),
+            "{shell}: {text}"
+        );
+        for pid in [seen.pid.unwrap(), background.trim().parse().unwrap()] {
+            assert!(!alive(pid), "{shell}: {text}: something outlived its end");
+        }
+        node.until("close", |node| !node.sessions[&id].open);
+        let next = node.run(script(&id, "true"));
+        assert!(matches!(next.ended(), Ended::FailedToStart(_)), "{next:?}");
+    }
+}
+
+#[test]
+fn a_signal_is_for_what_the_shell_runs() {
     let agent = Agent::start();
     let mut node = agent.node();
     let id = open(&mut node, "");
-    let short = |text| ExecStart {
-        timeout_ms: 200,
-        kill_grace_ms: 200,
-        ..script(&id, text)
-    };
-    node.run(script(&id, "X=kept"));
-    assert_eq!(node.run(short("sleep 1000")).ended(), Ended::TimedOut(true));
-    assert_eq!(
-        node.run(short("sh -c 'trap \"\" TERM; while :; do sleep 1; done'"))
-            .ended(),
-        Ended::TimedOut(true)
-    );
-    assert_eq!(node.run(script(&id, "echo $X")).out(), "kept\n");
-    let long = node.start(script(&id, "echo on; sleep 1000; echo after"));
+    let long = node.start(script(
+        &id,
+        "X=kept; sh -c 'echo on; exec sleep 1000'; echo after",
+    ));
     node.until_out(&long, "on");
     node.signal(&long, 9);
     assert!(node.finish(&long).out().contains("after"));
-    assert_eq!(
-        node.run(short("while :; do :; done")).ended(),
-        Ended::TimedOut(true)
-    );
-    node.until("close", |node| !node.sessions[&id].open);
-    assert!(matches!(
-        node.run(script(&id, "true")).ended(),
-        Ended::FailedToStart(_)
-    ));
+    assert_eq!(node.run(script(&id, "echo $X")).out(), "kept\n");
 }
 
 #[test]

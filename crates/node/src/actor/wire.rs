@@ -142,7 +142,7 @@ impl Actor {
             let end = self.judge(exec, how).await;
             let usage = Usage {
                 cpu_ms: ended.cpu_ms,
-                peak_memory_bytes: ended.peak_memory_bytes,
+                peak_memory_bytes: (ended.peak_memory_bytes > 0).then_some(ended.peak_memory_bytes),
             };
             let event = Event::ended(exec, known + 1, end, usage, ended.duration_ms);
             if let Err(error) = self.note(&event) {

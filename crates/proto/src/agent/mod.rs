@@ -342,7 +342,7 @@ pub struct ExecEnded {
     /// Processor time of the process and the children it waited for.
     #[prost(uint64, tag = "7")]
     pub cpu_ms: u64,
-    /// Largest resident size of any one of them.
+    /// Largest resident size of any one of them; 0 if unknown.
     #[prost(uint64, tag = "8")]
     pub peak_memory_bytes: u64,
     /// From start to end.

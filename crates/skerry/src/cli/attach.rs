@@ -173,6 +173,7 @@ pub(crate) fn summary(exit: &Exit) -> String {
         ExecEnd::TimedOut => "timed out".to_owned(),
         other => other.status().as_str().to_owned(),
     };
-    let memory = size(exit.usage.peak_memory_bytes);
-    format!("{how} · {} · {memory}", duration(exit.duration_ms))
+    let memory = exit.usage.peak_memory_bytes;
+    let memory = memory.map_or_else(String::new, |bytes| format!(" · {}", size(bytes)));
+    format!("{how} · {}{memory}", duration(exit.duration_ms))
 }

@@ -38,7 +38,8 @@ fn row(exec: &Exec) -> Vec<Cell> {
     let or_none = |text: Option<String>| cell(text.as_deref().unwrap_or("-"));
     let memory = exec
         .resource_usage
-        .map(|usage| size(usage.peak_memory_bytes));
+        .and_then(|usage| usage.peak_memory_bytes)
+        .map(size);
     vec![
         Cell::new(exec.number),
         cell(exec.exec_id.to_string()),
