@@ -92,6 +92,12 @@ pub enum StoreError {
         /// What they may take.
         limit_mb: u32,
     },
+    /// The org has as many templates as it may have.
+    #[error("the organisation has {limit} templates, which is all it may have")]
+    TemplateLimit {
+        /// How many there may be.
+        limit: u32,
+    },
     /// The state does not allow it.
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
@@ -195,7 +201,7 @@ impl StoreError {
         Some(match self {
             Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
             Self::SnapshotNameTaken(_) => "take another name, or overwrite it",
-            Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } => {
+            Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } | Self::TemplateLimit { .. } => {
                 "remove some that nobody needs"
             }
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
@@ -225,7 +231,7 @@ impl StoreError {
             Self::Exists(_) | Self::Contended | Self::NameTaken(_) | Self::SnapshotNameTaken(_) => {
                 ErrorCode::Conflict
             }
-            Self::Quota { .. } | Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } => {
+            Self::Quota { .. } | Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } | Self::TemplateLimit { .. } => {
                 ErrorCode::QuotaExceeded
             }
             Self::NoCapacity => ErrorCode::NoCapacity,

@@ -4,6 +4,7 @@
 //! the org in its WHERE. Times come from the caller, never from a clock in here, except when the first rows are made.
 #![warn(missing_docs)]
 
+mod builds;
 mod change;
 mod context;
 mod create;
@@ -12,6 +13,7 @@ mod deletions;
 mod error;
 mod idempotency;
 mod keys;
+mod layers;
 mod nodes;
 mod open;
 mod orgs;
@@ -22,8 +24,10 @@ mod sandboxes;
 mod seed;
 mod snapshots;
 mod sql;
+mod templates;
 mod writer;
 
+pub use builds::{Build, BuildEnd, BuildStatus, Defaults, LogLine};
 pub use change::{Cas, Change, Times};
 pub use context::{System, Tenant};
 pub use create::{NewFork, NewSandbox};
@@ -38,6 +42,7 @@ pub use page::{Cursor, Page};
 pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox, Wanted};
 pub use sandboxes::Filter;
 pub use snapshots::{Snapshot, TakenSnapshot};
+pub use templates::{Tag, Template};
 
 /// An open store. Cheap to clone: clones share its connections.
 #[derive(Debug, Clone)]

@@ -58,7 +58,7 @@ pub struct TakenSnapshot {
 }
 
 impl Snapshot {
-    fn read(row: &Row) -> Result<Self> {
+    pub(crate) fn read(row: &Row) -> Result<Self> {
         Ok(Self {
             id: SnapshotId::from_uuid(row.get("id")?),
             org_id: OrgId::from_uuid(row.get("org_id")?),
@@ -244,7 +244,7 @@ impl Store {
         row.as_ref().map(Snapshot::read).transpose()
     }
 
-    /// A page of those that are ready, newest first; of one sandbox only, if that is given.
+    /// A page of those that are ready and that no build took, newest first; of one sandbox only, if that is given.
     pub async fn snapshots(
         &self,
         tenant: &Tenant,
@@ -253,8 +253,11 @@ impl Store {
         limit: u32,
     ) -> Result<Page<Snapshot>> {
         let limit = limit.clamp(1, limits::MAX_PAGE);
-        let mut select = sql("SELECT * FROM snapshots WHERE org_id = $1 AND ready_at IS NOT NULL")
-            .bind(tenant.org());
+        let mut select = sql(
+            "SELECT * FROM snapshots WHERE org_id = $1 AND ready_at IS NOT NULL \
+             AND id NOT IN (SELECT snapshot_id FROM layers)",
+        )
+        .bind(tenant.org());
         if let Some(sandbox) = sandbox {
             select = select.push(" AND sandbox_id = ").push_bind(sandbox);
         }

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use skerry_types::{
-    FailureReason, KeyId, NodeId, OrgId, Profile, SandboxId, SandboxState, SnapshotId,
+    BuildId, FailureReason, KeyId, NodeId, OrgId, Profile, SandboxId, SandboxState, SnapshotId,
+    TemplateId,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -47,6 +48,8 @@ values! {
     NodeId => Id, id => id.uuid();
     SandboxId => Id, id => id.uuid();
     SnapshotId => Id, id => id.uuid();
+    TemplateId => Id, id => id.uuid();
+    BuildId => Id, id => id.uuid();
     i64 => Int, n => n;
     u32 => Int, n => i64::from(n);
     uuid::Uuid => Id, id => id;

@@ -30,10 +30,14 @@ pub const MAX_RUNNING_EXECS: usize = 256;
 pub const MAX_FORK_DEPTH: u32 = 5;
 /// Children of one sandbox.
 pub const MAX_FORKS: u32 = 10;
+/// Forks made by one request.
+pub const MAX_FORKS_AT_ONCE: u32 = 100;
 /// Snapshots of one org.
 pub const MAX_SNAPSHOTS: u32 = 1000;
 /// What the snapshots of one org take on disk together, in MiB.
 pub const MAX_SNAPSHOT_MB: u32 = 50 * 1024;
+/// Templates of one org.
+pub const MAX_TEMPLATES: u32 = 200;
 /// One uploaded file.
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// One uploaded archive.

@@ -17,5 +17,6 @@ mod races;
 mod schema;
 mod snapshots;
 mod states;
+mod templates;
 mod tenancy;
 mod trouble;

@@ -19,7 +19,7 @@ const TAKEN: TakenSnapshot = TakenSnapshot {
 };
 
 /// A sandbox whose node said what it is.
-async fn running(bed: &Bed) -> Sandbox {
+pub(crate) async fn running(bed: &Bed) -> Sandbox {
     let mut sandbox = bed.running(&LOCAL, 0).await;
     sandbox.facts.driver = Some("ns".to_owned());
     sandbox.facts.privilege = Some(Privilege::Restricted);

@@ -1,0 +1,5 @@
+DROP TABLE IF EXISTS layers;
+DROP TABLE IF EXISTS build_log;
+DROP TABLE IF EXISTS template_tags;
+DROP TABLE IF EXISTS builds;
+DROP TABLE IF EXISTS templates;

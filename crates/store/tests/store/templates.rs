@@ -1,0 +1,275 @@
+//! Templates: one end for each build, tags that stand for finished ones, and layers that nobody needs.
+
+use jiff::SignedDuration;
+use skerry_store::{
+    Build, BuildEnd, BuildStatus, Defaults, LogLine, Quotas, TakenSnapshot, Tenant,
+};
+use skerry_types::{BuildId, SnapshotId};
+
+use crate::bed::{Bed, LOCAL, SYSTEM, at, on_both_engines};
+use crate::snapshots::running;
+
+on_both_engines! {
+    a_tag_stands_for_the_last_build_that_was_ready,
+    a_build_ends_once,
+    a_log_is_read_on_from_anywhere,
+    layers_go_when_nobody_needs_them,
+    templates_of_another_org_do_not_exist,
+}
+
+async fn begin(bed: &Bed, tenant: &Tenant, name: &str, tag: &str) -> Build {
+    let template = bed.store.put_template(tenant, name, at(0)).await.unwrap();
+    let tags = [tag.to_owned()];
+    let id = BuildId::new();
+    let begun = bed
+        .store
+        .begin_build(tenant, id, template.id, &tags, "me", at(1));
+    let begun = begun.await.unwrap().unwrap();
+    assert_eq!(
+        (begun.status, &begun.tags[..]),
+        (BuildStatus::Waiting, &tags[..])
+    );
+    begun
+}
+
+async fn end(bed: &Bed, tenant: &Tenant, build: &Build, end: BuildEnd) -> bool {
+    bed.store
+        .end_build(tenant, build.id, end, at(3))
+        .await
+        .unwrap()
+}
+
+fn ready() -> BuildEnd {
+    let defaults = Defaults {
+        workdir: "/srv".into(),
+        env_names: vec!["A".into()],
+        ports: vec![80],
+        ..Defaults::default()
+    };
+    BuildEnd::Ready(SnapshotId::new(), defaults)
+}
+
+async fn a_tag_stands_for_the_last_build_that_was_ready(bed: &Bed) {
+    let tagged = async |tag| bed.store.tagged(&LOCAL, "app", tag).await.unwrap();
+    let first = begin(bed, &LOCAL, "app", "v1").await;
+    assert_eq!(tagged("v1").await, None);
+    assert!(end(bed, &LOCAL, &first, ready()).await);
+    let found = tagged("v1").await.unwrap();
+    assert_eq!(
+        (
+            found.id,
+            &*found.defaults.workdir,
+            &found.defaults.ports[..]
+        ),
+        (first.id, "/srv", &[80][..])
+    );
+
+    let second = begin(bed, &LOCAL, "app", "v1").await;
+    assert_eq!(
+        second.template_id, first.template_id,
+        "a name is one template"
+    );
+    assert!(end(bed, &LOCAL, &second, BuildEnd::Error("no".into())).await);
+    assert_eq!(
+        tagged("v1").await.unwrap().id,
+        first.id,
+        "a failure changes nothing"
+    );
+    let third = begin(bed, &LOCAL, "app", "v1").await;
+    assert!(
+        !bed.store
+            .delete_template(&LOCAL, first.template_id)
+            .await
+            .unwrap(),
+        "it is being built"
+    );
+    assert!(end(bed, &LOCAL, &third, ready()).await);
+    assert_eq!(tagged("v1").await.unwrap().id, third.id);
+    let builds = bed
+        .store
+        .builds(&LOCAL, first.template_id, 10)
+        .await
+        .unwrap();
+    let ids: Vec<_> = builds.iter().map(|build| build.id).collect();
+    assert_eq!(ids, [third.id, second.id, first.id]);
+
+    assert!(
+        bed.store
+            .delete_template(&LOCAL, first.template_id)
+            .await
+            .unwrap()
+    );
+    assert_eq!(tagged("v1").await, None);
+    assert_eq!(bed.store.tags(&LOCAL, None).await.unwrap(), []);
+    let late = bed
+        .store
+        .begin_build(&LOCAL, BuildId::new(), first.template_id, &[], "me", at(9));
+    assert_eq!(late.await.unwrap(), None);
+}
+
+async fn a_build_ends_once(bed: &Bed) {
+    let build = begin(bed, &LOCAL, "app", "v1").await;
+    let open = async || bed.store.open_builds(&SYSTEM, "me").await.unwrap().len();
+    assert_eq!(open().await, 1);
+    let started = bed
+        .store
+        .start_build(&LOCAL, build.id, at(2))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (started.status, started.started_at),
+        (BuildStatus::Building, Some(at(2)))
+    );
+    bed.store
+        .note_build(&LOCAL, build.id, "RUN x", None)
+        .await
+        .unwrap();
+    assert!(end(bed, &LOCAL, &build, BuildEnd::Error("cancelled".into())).await);
+    assert!(!end(bed, &LOCAL, &build, ready()).await);
+    assert_eq!(
+        bed.store
+            .start_build(&LOCAL, build.id, at(2))
+            .await
+            .unwrap(),
+        None
+    );
+    bed.store
+        .note_build(&LOCAL, build.id, "RUN y", None)
+        .await
+        .unwrap();
+    let ended = bed.store.build(&LOCAL, build.id).await.unwrap().unwrap();
+    assert_eq!(
+        (ended.status, ended.ended_at),
+        (BuildStatus::Error, Some(at(3)))
+    );
+    assert_eq!(
+        (ended.step.as_deref(), ended.reason.as_deref()),
+        (Some("RUN x"), Some("cancelled"))
+    );
+    assert_eq!(
+        (open().await, bed.store.tags(&LOCAL, None).await.unwrap()),
+        (0, vec![])
+    );
+}
+
+async fn a_log_is_read_on_from_anywhere(bed: &Bed) {
+    let build = begin(bed, &LOCAL, "app", "v1").await;
+    let lines: Vec<_> = (1..=5)
+        .map(|seq| LogLine {
+            seq,
+            ts: at(seq as i64),
+            level: "info".into(),
+            step: (seq > 1).then(|| "RUN ü".into()),
+            message: format!("line {seq}"),
+        })
+        .collect();
+    bed.store.append_log(&LOCAL, build.id, &[]).await.unwrap();
+    bed.store
+        .append_log(&LOCAL, build.id, &lines[..3])
+        .await
+        .unwrap();
+    bed.store
+        .append_log(&LOCAL, build.id, &lines[3..])
+        .await
+        .unwrap();
+    let read = async |after, limit| {
+        bed.store
+            .build_log(&LOCAL, build.id, after, limit)
+            .await
+            .unwrap()
+    };
+    assert_eq!(read(0, 10).await, lines);
+    assert_eq!(read(1, 2).await, lines[1..3]);
+    assert_eq!(read(u64::MAX, 2).await, []);
+}
+
+/// A snapshot that a build took.
+async fn layer(bed: &Bed, key: u8, seconds: i64) -> SnapshotId {
+    let of = running(bed).await;
+    let id = SnapshotId::new();
+    bed.store
+        .begin_layer(&LOCAL, id, [key; 32], at(seconds))
+        .await
+        .unwrap();
+    bed.store
+        .begin_snapshot(&LOCAL, id, None, &of, at(seconds))
+        .await
+        .unwrap();
+    assert_eq!(
+        bed.store.use_layer(&LOCAL, [key; 32], at(0)).await.unwrap(),
+        None,
+        "not before it is there"
+    );
+    let taken = TakenSnapshot {
+        memory: false,
+        bytes: 1,
+        held_us: 1,
+    };
+    bed.store
+        .finish_snapshot(&LOCAL, id, taken, None, at(seconds))
+        .await
+        .unwrap();
+    id
+}
+
+async fn layers_go_when_nobody_needs_them(bed: &Bed) {
+    bed.node(9).await;
+    let (old, tagged, used, new) = (
+        layer(bed, 1, 10).await,
+        layer(bed, 2, 10).await,
+        layer(bed, 3, 10).await,
+        layer(bed, 4, 100).await,
+    );
+    let build = begin(bed, &LOCAL, "app", "v1").await;
+    let made = BuildEnd::Ready(tagged, Defaults::default());
+    assert!(end(bed, &LOCAL, &build, made).await);
+    let found = bed.store.use_layer(&LOCAL, [3; 32], at(90)).await.unwrap();
+    assert_eq!(found.map(|snapshot| snapshot.id), Some(used));
+    let superfluous = async |keep, before| {
+        let found = bed
+            .store
+            .superfluous_layers(&SYSTEM, keep, before)
+            .await
+            .unwrap();
+        let mut ids: Vec<_> = found.into_iter().map(|(_, snapshot)| snapshot.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(superfluous(9, at(50)).await, [old]);
+    assert_eq!(superfluous(1, at(0)).await, [old, used]);
+    assert_eq!(superfluous(0, at(0)).await, [old, used, new]);
+    assert!(bed.store.is_layer(&LOCAL, old).await.unwrap());
+    let listed = bed.store.snapshots(&LOCAL, None, None, 10).await.unwrap();
+    assert_eq!(listed.items, [], "people do not see them");
+    bed.store.forget_snapshot(&LOCAL, old).await.unwrap();
+    assert_eq!(
+        superfluous(9, at(0) + SignedDuration::from_secs(50)).await,
+        []
+    );
+    assert!(!bed.store.is_layer(&LOCAL, old).await.unwrap());
+}
+
+async fn templates_of_another_org_do_not_exist(bed: &Bed) {
+    bed.node(9).await;
+    let spy = bed.org("spy", Quotas::DEFAULT).await;
+    let build = begin(bed, &LOCAL, "app", "v1").await;
+    let snapshot = layer(bed, 1, 10).await;
+    assert!(end(bed, &LOCAL, &build, ready()).await);
+    let (store, template) = (&bed.store, build.template_id);
+    assert_eq!(store.template(&spy, template).await.unwrap(), None);
+    assert_eq!(store.template_named(&spy, "app").await.unwrap(), None);
+    assert_eq!(store.tagged(&spy, "app", "v1").await.unwrap(), None);
+    assert_eq!(store.templates(&spy, None, 10).await.unwrap().items, []);
+    assert_eq!(store.tags(&spy, Some(template)).await.unwrap(), []);
+    assert_eq!(store.builds(&spy, template, 10).await.unwrap(), []);
+    assert_eq!(store.build(&spy, build.id).await.unwrap(), None);
+    assert_eq!(store.build_log(&spy, build.id, 0, 10).await.unwrap(), []);
+    assert_eq!(store.use_layer(&spy, [1; 32], at(5)).await.unwrap(), None);
+    assert!(!store.is_layer(&spy, snapshot).await.unwrap());
+    assert!(!store.delete_template(&spy, template).await.unwrap());
+    let stolen = store.begin_build(&spy, BuildId::new(), template, &[], "me", at(9));
+    assert_eq!(stolen.await.unwrap(), None);
+    let own = begin(bed, &spy, "app", "v1").await;
+    assert_ne!(own.template_id, template, "names are each org's own");
+}
