@@ -246,10 +246,11 @@ impl Driver for SimDriver {
     }
 
     async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError> {
-        let agent = self.running(id)?;
+        let agent = self.world.agent(id).ok_or(DriverError::NotRunning(id))?;
         Ok(Stats {
             pids: agent.processes(),
             disk_bytes: agent.tree().size(),
+            oom_kills: self.world.script(|script| script.oom_kills),
             ..Stats::default()
         })
     }

@@ -18,6 +18,8 @@ pub struct Script {
     pub fail_resumes: bool,
     /// Agents that start from now on die by themselves after this long.
     pub die_after: Option<Duration>,
+    /// So many programs of each sandbox were killed for lack of memory.
+    pub oom_kills: u64,
     /// So many connects fail.
     pub refuse_connects: u32,
     /// Each further link breaks after its number of bytes, both directions together; links hold once these are used up.

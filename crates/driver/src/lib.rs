@@ -53,7 +53,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Returns once the sandbox's agent, and with it every process of the sandbox, is gone.
     async fn wait(&self, id: SandboxId) -> Result<(), DriverError>;
 
-    /// What it uses now.
+    /// What it uses now; of one that ended by itself what it used until then, as long as it is not killed.
     async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError>;
 
     /// Stops all its processes. With [`Capabilities::pause_to_disk`] they and their memory go to disk: the link ends, nothing but files is used, and

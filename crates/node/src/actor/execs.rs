@@ -422,7 +422,7 @@ impl Actor {
     }
 
     /// Whether the kernel killed something for lack of memory that nobody was blamed for yet.
-    async fn take_oom_kill(&mut self) -> bool {
+    pub(super) async fn take_oom_kill(&mut self) -> bool {
         let Ok(stats) = self.driver.stats(self.place()).await else {
             return false;
         };

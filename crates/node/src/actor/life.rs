@@ -176,13 +176,18 @@ impl Actor {
         self.kill_at = None;
         // What the agent sent before it ended is still in the socket.
         self.read_last_words().await;
-        self.end_all_execs(&ExecEnd::SandboxStopped);
+        let is_oom = self.state() != SandboxState::Stopping && self.take_oom_kill().await;
+        self.end_all_execs(&if is_oom {
+            ExecEnd::OomKilled
+        } else {
+            ExecEnd::SandboxStopped
+        });
         self.close_all_sessions();
         self.drop_requests();
         if let Err(error) = self.driver.kill(self.place()).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
         }
-        self.note_anyway(&self.obituary());
+        self.note_anyway(&self.obituary(is_oom));
         self.report();
     }
 
@@ -196,7 +201,7 @@ impl Actor {
         self.shared.journal.size() > self.record_bytes()
     }
 
-    fn obituary(&self) -> Event {
+    fn obituary(&self, is_oom: bool) -> Event {
         let history = self.shared.history.read();
         match (history.state, history.reason) {
             (SandboxState::Stopping, reason) => Event::SandboxStopped {
@@ -209,6 +214,10 @@ impl Actor {
                     "its output filled the {} bytes of its record",
                     self.record_bytes()
                 ),
+            },
+            _ if is_oom => Event::SandboxFailed {
+                failure_reason: FailureReason::AgentLost,
+                message: "it needed more memory than its limit, and was killed for that".to_owned(),
             },
             _ => Event::SandboxFailed {
                 failure_reason: FailureReason::AgentLost,

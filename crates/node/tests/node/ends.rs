@@ -132,6 +132,18 @@ async fn a_lost_agent_fails_the_sandbox_and_ends_what_ran() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sandbox_that_dies_for_lack_of_memory_says_so() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let exec = island.start(sh("echo ready; sleep 1000")).await;
+    island.until_out(exec, 1).await;
+    bed.world.script(|script| script.oom_kills = 1);
+    bed.world.lose_agent(island.id);
+    island.until(SandboxState::Failed).await;
+    assert_eq!(island.finish(exec).await.end, ExecEnd::OomKilled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_agent_that_dies_while_it_writes_leaves_a_log_that_is_whole() {
     let bed = Bed::new().await;
     bed.world
