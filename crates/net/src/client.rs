@@ -3,7 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use skerry_sys::userns;
@@ -14,12 +14,15 @@ use tokio::sync::{Mutex, mpsc};
 use crate::error::{Error, Result};
 use crate::launch;
 use crate::options::Options;
+use crate::upstream;
 use crate::wire::{Egress, Facts, Failure, GENERATION, Held, NetworkKind, Reply, Request, Wire};
 
 /// The gateway answers in microseconds; at its start and under load in milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rest before looking again for a gateway that can report refusals.
 const WATCH_REST: Duration = Duration::from_secs(1);
+/// How often the host's name servers are looked at.
+const NAME_SERVERS_LOOK: Duration = Duration::from_secs(2);
 /// Refusals waiting for the one who reads them.
 const REFUSALS: usize = 256;
 
@@ -74,6 +77,7 @@ impl Network {
             network.stop().await?;
             network.learn_userns().await?;
         }
+        tokio::spawn(follow_name_servers(Arc::downgrade(&network.inner)));
         Ok(network)
     }
 
@@ -179,11 +183,11 @@ impl Inner {
 
     async fn greet(&self, stream: UnixStream) -> Result<Wire> {
         let mut wire = Wire::new(stream);
-        let egress_allow = self.options.config.egress_allow.clone();
-        match self
-            .ask(&mut wire, &Request::Hello { egress_allow })
-            .await?
-        {
+        let hello = Request::Hello {
+            egress_allow: self.options.config.egress_allow.clone(),
+            name_servers: upstream::read(&self.options.config.resolv_conf),
+        };
+        match self.ask(&mut wire, &hello).await? {
             (Reply::Hello { generation }, _) if generation == GENERATION => Ok(wire),
             (Reply::Hello { generation }, _) => Err(Error::Generation {
                 theirs: generation,
@@ -191,6 +195,18 @@ impl Inner {
             }),
             _ => Err(Error::Unexpected),
         }
+    }
+
+    /// A greeting brings them. Without a gateway there is nobody to tell: one that starts later reads them itself.
+    async fn tell_name_servers(&self) -> bool {
+        let Ok(stream) = launch::adopt(&self.options).await else {
+            return true;
+        };
+        let told = self.greet(stream).await;
+        if let Err(error) = &told {
+            tracing::warn!(%error, "the gateway does not know of the host's new name servers yet");
+        }
+        told.is_ok()
     }
 
     async fn ask(&self, wire: &mut Wire, request: &Request) -> Result<(Reply, Option<OwnedFd>)> {
@@ -227,6 +243,20 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// Tells the gateway when the host has other name servers: they change when a laptop moves. The file is looked at rather than watched, since it
+/// is often a link through folders that come and go.
+async fn follow_name_servers(network: Weak<Inner>) {
+    let mut told = None;
+    while let Some(inner) = network.upgrade() {
+        let now = upstream::read(&inner.options.config.resolv_conf);
+        if now.is_some() && now != told && inner.tell_name_servers().await {
+            told = now;
+        }
+        drop(inner);
+        tokio::time::sleep(NAME_SERVERS_LOOK).await;
     }
 }
 

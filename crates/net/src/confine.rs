@@ -10,21 +10,17 @@ use landlock::{
 /// Rights and scopes of a kernel that knows them all; an older one enforces those that it knows.
 const NEWEST: ABI = ABI::V6;
 
-/// Confines the calling thread and all that it starts from now on: it reads `/proc` and where `resolv_conf` lies, writes settings of
-/// networks, removes its socket from `folder`, and signals or connects to no process but its own. Nothing happens on a kernel without Landlock.
-pub(crate) fn confine(folder: &Path, resolv_conf: &Path) -> Result<(), RulesetError> {
+/// Confines the calling thread and all that it starts from now on: it reads `/proc`, writes settings of networks, removes its socket from
+/// `folder`, and signals or connects to no process but its own. Nothing happens on a kernel without Landlock.
+pub(crate) fn confine(folder: &Path) -> Result<(), RulesetError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{WriteFile | Truncate});
-    // Often a link into a folder where a service keeps the file, and replaces it now and then.
-    let target = resolv_conf.canonicalize().unwrap_or_default();
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for (path, access) in [
         (Path::new("/proc"), read),
-        (resolv_conf.parent().unwrap_or(folder), read),
-        (target.parent().unwrap_or(folder), read),
         (Path::new("/proc/sys/net"), write),
         (folder, make_bitflags!(AccessFs::{RemoveFile})),
     ] {
@@ -63,14 +59,14 @@ mod tests {
         let denied = thread::spawn({
             let (folder, secret) = (folder.path().to_owned(), secret.clone());
             move || {
-                confine(&folder, Path::new("/etc/resolv.conf")).unwrap();
+                confine(&folder).unwrap();
                 fs::read_to_string("/proc/self/gid_map").unwrap();
-                fs::read_dir("/etc").unwrap();
                 fs::remove_file(folder.join("socket")).unwrap();
                 let denied = |done: std::io::Result<()>| {
                     done.is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
                 };
                 denied(fs::read(&secret).map(drop))
+                    && denied(fs::read("/etc/passwd").map(drop))
                     && denied(fs::write(folder.join("new"), ""))
                     && denied(fs::remove_file(&secret))
                     && denied(std::process::Command::new("/bin/true").status().map(drop))

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(crate) struct Gateway {
     pub(crate) rootless: bool,
     pub(crate) registry: Registry,
     pub(crate) policy: RwLock<Arc<Policy>>,
+    /// The host's, as far as known.
+    pub(crate) name_servers: RwLock<Arc<[SocketAddr]>>,
     pub(crate) refusals: Refusals,
     /// Connections that can still be relayed.
     pub(crate) connections: Semaphore,
@@ -100,8 +102,14 @@ impl Gateway {
 
     async fn answer(&self, wire: &mut Wire, request: Request) -> io::Result<()> {
         match request {
-            Request::Hello { egress_allow } => {
+            Request::Hello {
+                egress_allow,
+                name_servers,
+            } => {
                 self.allow(egress_allow);
+                if let Some(servers) = name_servers {
+                    *self.name_servers.write() = servers.into();
+                }
                 let generation = GENERATION;
                 wire.send(&Reply::Hello { generation }, None).await
             }

@@ -75,10 +75,14 @@ impl Gateway {
         });
     }
 
+    fn name_servers(&self) -> Arc<[SocketAddr]> {
+        self.name_servers.read().clone()
+    }
+
     async fn answer_udp(&self, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match Question::parse(bytes) {
             Ok(question) => {
-                let answer = upstream::over_udp(&self.config.resolv_conf, &question).await;
+                let answer = upstream::over_udp(&self.name_servers(), &question).await;
                 Some(answer.unwrap_or_else(|_| question.failure()))
             }
             Err(malformed) => malformed.answer(),
@@ -104,7 +108,7 @@ impl Gateway {
         while let Some(bytes) = next_question(stream).await? {
             let answer = match Question::parse(bytes) {
                 Ok(question) => {
-                    let answer = upstream::over_tcp(&self.config.resolv_conf, &question).await;
+                    let answer = upstream::over_tcp(&self.name_servers(), &question).await;
                     answer.unwrap_or_else(|_| question.failure())
                 }
                 Err(malformed) => match malformed.answer() {

@@ -25,7 +25,7 @@ use crate::options::Config;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
-use crate::{dns, relay};
+use crate::{dns, relay, upstream};
 
 /// Name lookups answered at once, for all sandboxes.
 const LOOKUPS: usize = 512;
@@ -98,8 +98,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
         tracked_per_sandbox: launch.config.connections_per_sandbox + TRACKED_LOOKUPS,
     };
     let folder = launch.socket.parent().unwrap_or(Path::new("/")).to_owned();
-    let resolv_conf = launch.config.resolv_conf.clone();
-    let confine = move || confine::confine(&folder, &resolv_conf).map_err(io::Error::other);
+    // Once confined it reads no such file; changes are told by the daemon.
+    let name_servers = upstream::read(&launch.config.resolv_conf);
+    let confine = move || confine::confine(&folder).map_err(io::Error::other);
     let (factory, sockets) = factory::start(site, confine.clone())
         .map_err(|error: MakeError| GatewayError::Factory(error.to_string()))?;
     confine().map_err(GatewayError::Confine)?;
@@ -116,6 +117,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
             launch.config.egress_allow.clone(),
             launch.config.subnet,
         ))),
+        name_servers: RwLock::new(name_servers.unwrap_or_default().into()),
         refusals: Refusals::default(),
         connections: Semaphore::new(launch.config.connections),
         lookups: Arc::new(Semaphore::new(LOOKUPS)),

@@ -17,7 +17,7 @@ pub struct Options {
     pub config: Config,
 }
 
-/// The settings of the gateway process. Only `egress_allow` can change while it runs.
+/// The settings of the gateway process. Only `egress_allow` and what `resolv_conf` says can change while it runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
@@ -35,7 +35,7 @@ pub struct Config {
     pub idle_seconds: u64,
     /// Seconds that the gateway stays when it has neither sandboxes nor a daemon.
     pub linger_seconds: u64,
-    /// Where the host's name servers are written, read for every lookup.
+    /// Where the host's name servers are written; the daemon looks into it every other second.
     pub resolv_conf: PathBuf,
 }
 

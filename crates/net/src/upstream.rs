@@ -21,10 +21,9 @@ const UDP_ROUNDS: usize = 2;
 const MAX_ANSWER: usize = 65_535;
 
 /// Asks over UDP; a cut answer is passed on as it is, so that the sandbox asks again over TCP.
-pub(crate) async fn over_udp(resolv_conf: &Path, question: &Question) -> io::Result<Vec<u8>> {
-    let servers = servers(resolv_conf).await?;
+pub(crate) async fn over_udp(servers: &[SocketAddr], question: &Question) -> io::Result<Vec<u8>> {
     for _ in 0..UDP_ROUNDS {
-        for &server in &servers {
+        for &server in servers {
             if let Ok(Ok(answer)) =
                 tokio::time::timeout(UDP_TIMEOUT, ask_udp(server, question)).await
             {
@@ -36,13 +35,13 @@ pub(crate) async fn over_udp(resolv_conf: &Path, question: &Question) -> io::Res
 }
 
 /// Asks over TCP, and over UDP when no server answers there.
-pub(crate) async fn over_tcp(resolv_conf: &Path, question: &Question) -> io::Result<Vec<u8>> {
-    for server in servers(resolv_conf).await? {
+pub(crate) async fn over_tcp(servers: &[SocketAddr], question: &Question) -> io::Result<Vec<u8>> {
+    for &server in servers {
         if let Ok(Ok(answer)) = tokio::time::timeout(TCP_TIMEOUT, ask_tcp(server, question)).await {
             return Ok(answer);
         }
     }
-    over_udp(resolv_conf, question).await
+    over_udp(servers, question).await
 }
 
 async fn ask_udp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>> {
@@ -74,9 +73,10 @@ async fn ask_tcp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>>
     }
 }
 
-/// The host's name servers, read anew: they change when a laptop moves.
-async fn servers(resolv_conf: &Path) -> io::Result<Vec<SocketAddr>> {
-    Ok(parse(&tokio::fs::read_to_string(resolv_conf).await?))
+/// The host's name servers, as they are written now; `None` where that cannot be read.
+pub(crate) fn read(resolv_conf: &Path) -> Option<Vec<SocketAddr>> {
+    let text = std::fs::read_to_string(resolv_conf).ok()?;
+    Some(parse(&text))
 }
 
 fn parse(resolv_conf: &str) -> Vec<SocketAddr> {

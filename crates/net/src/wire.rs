@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
@@ -79,7 +79,12 @@ pub struct Egress {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
     /// The first of every connection; brings the settings that may change.
-    Hello { egress_allow: Vec<IpNet> },
+    Hello {
+        egress_allow: Vec<IpNet>,
+        /// The host's; not given by daemons before those that follow them.
+        #[serde(default)]
+        name_servers: Option<Vec<SocketAddr>>,
+    },
     /// The namespace of a sandbox, the same one each time.
     Acquire {
         sandbox: SandboxId,

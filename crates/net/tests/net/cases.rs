@@ -1,8 +1,10 @@
 //! The tests.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use sha2::{Digest, Sha256};
@@ -12,8 +14,9 @@ use skerry_types::SandboxId;
 use tokio::sync::mpsc;
 
 use crate::world::{
-    ANSWER, ECHO, Folder, HOST, METADATA, MIRROR, PATIENCE, PRIVATE, PUBLIC, Process, SOURCE,
-    connect, inside, options, question, reach, read_frame, run, talk, with_network, write_frame,
+    ANSWER, ECHO, Folder, HOST, METADATA, MIRROR, NAMES, PATIENCE, PRIVATE, PUBLIC, Process,
+    SOURCE, connect, inside, options, question, reach, read_frame, run, talk, with_network,
+    write_frame,
 };
 
 type Case = fn();
@@ -33,6 +36,7 @@ pub(crate) const ALL: &[(&str, Case)] = &[
         "names_are_resolved_by_the_hosts_servers",
         names_are_resolved_by_the_hosts_servers,
     ),
+    ("name_servers_may_change", name_servers_may_change),
     (
         "no_name_server_is_an_answer_too",
         no_name_server_is_an_answer_too,
@@ -205,12 +209,20 @@ fn without_network_there_is_a_loopback() {
 }
 
 fn lookup(server: Ipv4Addr, question: &[u8]) -> Vec<u8> {
+    ask(&resolver(server), question)
+}
+
+fn resolver(server: Ipv4Addr) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect((server, 53)).unwrap();
-    socket.send(question).unwrap();
+    socket
+}
+
+fn ask(resolver: &UdpSocket, question: &[u8]) -> Vec<u8> {
+    resolver.send(question).unwrap();
     let mut answer = vec![0; 4096];
-    let length = socket.recv(&mut answer).unwrap();
+    let length = resolver.recv(&mut answer).unwrap();
     answer.truncate(length);
     answer
 }
@@ -259,6 +271,32 @@ fn no_name_server_is_an_answer_too() {
             let mut stream = connect(gateway, 53).unwrap();
             write_frame(&mut stream, &question("any")).unwrap();
             assert_eq!(read_frame(&mut stream).unwrap()[3] & 0xf, 2);
+        })
+        .await;
+    });
+}
+
+fn name_servers_may_change() {
+    let resolv_conf = RefCell::new(PathBuf::new());
+    let point_to_nobody = |options: &mut skerry_net::Options| {
+        let path = options.config.resolv_conf.clone();
+        std::fs::write(&path, "nameserver 127.0.0.9\n").unwrap();
+        resolv_conf.replace(path);
+    };
+    with_network(point_to_nobody, async |network| {
+        let (_, netns) = nat(&network).await;
+        let gateway = netns.gateway;
+        // As most programs do it: another file takes the place of the one before.
+        let path = resolv_conf.borrow().clone();
+        let new = path.with_extension("new");
+        std::fs::write(&new, format!("nameserver {NAMES}\n")).unwrap();
+        std::fs::rename(new, path).unwrap();
+        inside(&netns.fd, move || {
+            // One socket: each is tracked for a while, and a sandbox may have so many.
+            let resolver = resolver(gateway);
+            while !ask(&resolver, &question("small")).ends_with(&ANSWER) {
+                std::thread::yield_now();
+            }
         })
         .await;
     });
