@@ -17,8 +17,8 @@ use skerry_types::{
 };
 
 /// A node: sandboxes, what runs in them, their files, their records.
-pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Events {}
-impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Events> Node for T {}
+pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Events + Health {}
+impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Events + Health> Node for T {}
 
 /// A stream of bytes that may break.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -615,4 +615,20 @@ pub trait Events: Send + Sync {
     ) -> Result<BoxStream<'static, Result<JournalEvent>>>;
     /// Removes the journals of sandboxes that were deleted before this time; how many.
     async fn purge_journals(&self, deleted_before: Timestamp) -> Result<u64>;
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// Why it can keep no files of another sandbox; `None`: it can.
+    pub storage: Option<String>,
+    /// Why it can keep no record of anything new; `None`: it can.
+    pub records: Option<String>,
+}
+
+/// Whether a node is well.
+#[async_trait]
+pub trait Health: Send + Sync {
+    /// What keeps it from taking new work.
+    async fn health(&self) -> Result<NodeHealth>;
 }
