@@ -15,6 +15,7 @@ mod sandbox;
 mod schema;
 mod session;
 mod snapshot;
+mod template;
 
 /// Names and values.
 pub type Map = std::collections::BTreeMap<String, String>;
@@ -29,11 +30,16 @@ pub use file::{
     FileEntry, FileKind, FilePage, FileWritten, MakeDir, MoveFile, ReadFile, UploadForm, WatchEvent,
 };
 pub use health::{Check, Health, Readiness};
-pub use image::{Image, ImageList, PullEvent, PullImage};
+pub use image::{Image, ImageList, PullEvent, PullImage, RegistryLogin};
 pub use page::Cursor;
 pub use sandbox::{
-    CreateSandbox, DeletedSandbox, Facts, ForkMember, ForkSandbox, ForkTree, Metrics, OnTimeout,
-    Sandbox, SandboxPage, SetTimeout, StoppedSandbox,
+    CreateSandbox, DeletedSandbox, Facts, ForkError, ForkList, ForkMany, ForkMember, ForkOutcome,
+    ForkSandbox, ForkTree, Metrics, OnTimeout, Sandbox, SandboxPage, SetTimeout, StoppedSandbox,
 };
 pub use session::{OpenSession, RunInSession, Session, SessionInput, SessionList};
+pub use skerry_recipe as recipe;
 pub use snapshot::{MemoryWish, RollBack, Snapshot, SnapshotPage, TakeSnapshot};
+pub use template::{
+    Build, BuildList, BuildLogLine, BuildStatus, StartBuild, Template, TemplateDefaults,
+    TemplatePage, TemplateTag, Upload,
+};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skerry_types::{FailureReason, NodeId, SandboxId, SandboxState};
+use skerry_types::{ErrorCode, FailureReason, NodeId, SandboxId, SandboxState};
 use utoipa::ToSchema;
 
 use crate::Map;
@@ -250,6 +250,65 @@ pub struct ForkSandbox {
     pub memory: crate::MemoryWish,
 }
 
+/// Makes several forks of one instant of a running sandbox: there is a place for all of them, or none is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForkMany {
+    /// How many: 1 to 100.
+    pub count: u32,
+    /// Goes over the parent's environment.
+    #[serde(default)]
+    pub env: Map,
+    /// The children's age limit; the parent's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+    /// The children's names, with `-1`, `-2` … behind. `alias` means the same.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "alias")]
+    pub name: Option<String>,
+    /// Goes over the parent's notes.
+    #[serde(default)]
+    pub metadata: Map,
+    /// Whether the children go on with the parent's memory and processes; `kind` of the answer says what was done.
+    #[serde(default)]
+    pub memory: crate::MemoryWish,
+}
+
+/// Forks of one instant, each with how it went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkList {
+    /// What they have of their parent: `files` or `files+memory`.
+    pub kind: String,
+    /// For how long the parent stood still, in microseconds; `null`: the server was restarted meanwhile, and nobody knows.
+    pub held_us: Option<u64>,
+    /// The children, as many as were asked for. At least one runs, or the request has failed.
+    pub forks: Vec<ForkOutcome>,
+}
+
+/// How one of several forks went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkOutcome {
+    /// Which.
+    #[schema(schema_with = crate::schema::sandbox_id)]
+    pub sandbox_id: SandboxId,
+    /// It, if it was made.
+    pub sandbox: Option<Sandbox>,
+    /// Why it was not.
+    pub error: Option<ForkError>,
+}
+
+/// Why a fork was not made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForkError {
+    /// The stable code.
+    #[schema(schema_with = crate::schema::error_code)]
+    pub code: ErrorCode,
+    /// What happened, for a person.
+    pub message: String,
+    /// What to do about it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
 /// A family of forks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ForkTree {
@@ -266,6 +325,9 @@ pub struct ForkMember {
     /// Which.
     #[schema(schema_with = crate::schema::sandbox_id)]
     pub sandbox_id: SandboxId,
+    /// Its name.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Where it is in its life.
     #[schema(schema_with = crate::schema::sandbox_state)]
     pub status: SandboxState,

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use skerry_api::{
-    DeletedSandbox, Event, EventPage, ForkSandbox, ForkTree, Metrics, ProcessList,
-    Sandbox as Record, SetTimeout, StoppedSandbox,
+    DeletedSandbox, Event, EventPage, ForkList, ForkMany, ForkSandbox, ForkTree, Metrics,
+    ProcessList, Sandbox as Record, SetTimeout, StoppedSandbox,
 };
 use skerry_types::SandboxId;
 
@@ -90,6 +90,12 @@ impl Sandbox {
     /// Makes a fork of it. It runs on.
     pub async fn fork(&self, request: &ForkSandbox) -> Result<Record> {
         let route = self.below(&["fork"]);
+        self.client.post_once(&route, request).await
+    }
+
+    /// Makes several forks of one instant of it. It runs on.
+    pub async fn fork_many(&self, request: &ForkMany) -> Result<ForkList> {
+        let route = self.below(&["forks"]);
         self.client.post_once(&route, request).await
     }
 

@@ -29,12 +29,14 @@ mod service;
 mod settings;
 mod snapshots;
 mod steer;
+mod templates;
 mod turns;
 mod validate;
 
 pub use caller::{Caller, Scope};
 pub use catalogue::ImageCatalogue;
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use fork::Forks;
 pub use nodes::{Member, NodeFacts, Nodes, Offer, Wish};
 pub use once::Attempt;
 pub use rate::{Kind, Standing};
@@ -42,5 +44,8 @@ pub use request::{CreateRequest, ForkRequest, ListQuery, Need, Reply, TimeoutReq
 pub use sandbox::{Page, Readiness, Sandbox, Tree, TreeMember};
 pub use service::Control;
 pub use settings::{OnDrain, Settings};
+pub use skerry_recipe as recipe;
+pub use skerry_store::{Build, BuildStatus, LogLine, Tag, Template};
 pub use skerry_store::{OnTimeout, Quotas, Snapshot};
 pub use snapshots::{SnapshotPage, SnapshotQuery, SnapshotRequest};
+pub use templates::{BuildRequest, TemplatePage, TemplateView};

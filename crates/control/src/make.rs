@@ -41,16 +41,27 @@ impl Control {
             },
             Err(error) => self.not_made(&row, error, &making).await,
         };
+        self.end_making(&row, &making).await;
+        outcome
+    }
+
+    /// Does not even begin to make it; its row says why.
+    pub(crate) async fn give_up(&self, row: Row, error: Error, making: Making) -> Result<Row> {
+        let outcome = self.not_made(&row, error, &making).await;
+        self.end_making(&row, &making).await;
+        outcome
+    }
+
+    async fn end_making(&self, row: &Row, making: &Making) {
         let missed = self.0.live.with(row.id, |entry| {
             entry.making = None;
             std::mem::take(&mut entry.missed)
         });
         making.done.cancel();
         if missed == Some(true) {
-            self.look_again(&row).await;
+            self.look_again(row).await;
         }
         self.0.wake.notify_one();
-        outcome
     }
 
     /// Hears from the node what it told while nobody listened.
@@ -85,6 +96,9 @@ impl Control {
         recipe: Recipe,
         making: &Making,
     ) -> Result<SandboxReport> {
+        if making.cancel.is_cancelled() {
+            return Err(called_off());
+        }
         let id = row.id;
         let patience = self.0.settings.provision_timeout;
         let deadline = self.now() + signed(patience);

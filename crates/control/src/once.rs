@@ -27,6 +27,12 @@ impl Attempt {
         }
     }
 
+    /// The ids of several things that it makes.
+    pub(crate) fn ids(self, count: u32) -> impl Iterator<Item = Uuid> {
+        let first = self.id.as_u128();
+        (0..u128::from(count)).map(move |n| Uuid::from_u128(first.wrapping_add(n)))
+    }
+
     /// What an earlier attempt made, as `look` finds it; `None` if it came to nothing.
     pub async fn earlier<T>(self, look: impl Future<Output = Result<T>>) -> Result<Option<T>> {
         if !self.again {
@@ -49,7 +55,8 @@ impl Attempt {
         let id = SandboxId::from_uuid(self.id);
         match self.earlier(control.get(caller, id)).await? {
             Some(made) if made.failure_reason == Some(FailureReason::ProvisionFailed) => {
-                let text = format!("sandbox {id} could not be made: the server went down meanwhile");
+                let text =
+                    format!("sandbox {id} could not be made: the server went down meanwhile");
                 Err(Error::new(ErrorCode::ServiceUnavailable, text)
                     .with_hint("send the same request again")
                     .retry_after(1))

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use skerry_proto::node::{MemoryWish, SnapshotReport, TakeSnapshot};
+use skerry_proto::node::{Defaults, MemoryWish, SnapshotReport, TakeSnapshot};
 use skerry_store::{Cursor, Sandbox as Row, Snapshot, TakenSnapshot, Tenant};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, SnapshotId, limits};
 
@@ -12,7 +12,7 @@ use crate::validate;
 use crate::{Caller, Control, CreateRequest, Member, Sandbox};
 
 /// Names that images have: a snapshot of that name could not be told from them.
-const RESERVED: [&str; 2] = ["host", "base"];
+pub(crate) const RESERVED: [&str; 2] = ["host", "base"];
 
 /// A snapshot to take.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct SnapshotRequest {
     pub memory: MemoryWish,
     /// Take the name over from the one that has it, and remove that one.
     pub overwrite: bool,
+    /// What commands start with in what is made from it; `None`: the same as in the sandbox.
+    pub defaults: Option<Defaults>,
 }
 
 /// Which snapshots to list, newest first.
@@ -81,6 +83,7 @@ impl Control {
                 sandbox: row.id,
                 id,
                 memory: request.memory,
+                defaults: request.defaults,
             };
             let report = member.handle.take_snapshot(order).await?;
             let name = taken_over.as_deref();
@@ -102,6 +105,41 @@ impl Control {
             tracing::warn!(%id, %error, "a snapshot that nobody wants could not be removed yet");
         }
         outcome
+    }
+
+    /// Takes one that only the forks of one request are made from. It never becomes ready, so nobody else sees it, and whoever comes after a crash
+    /// removes it.
+    pub(crate) async fn take_base(
+        &self,
+        tenant: &Tenant,
+        of: &Row,
+        id: SnapshotId,
+        memory: MemoryWish,
+    ) -> Result<SnapshotReport> {
+        self.0.snapshotting.lock().insert(id);
+        let store = &self.0.store;
+        store
+            .begin_snapshot(tenant, id, None, of, self.now())
+            .await?;
+        let order = TakeSnapshot {
+            sandbox: of.id,
+            id,
+            memory,
+            defaults: None,
+        };
+        self.member_of(of)?.handle.take_snapshot(order).await
+    }
+
+    /// Removes it, as far as it came.
+    pub(crate) async fn remove_base(&self, tenant: &Tenant, of: &Row, id: SnapshotId) {
+        let removed = match self.member_of(of) {
+            Ok(member) => self.remove_from(&member, tenant, id).await,
+            Err(error) => Err(error),
+        };
+        self.0.snapshotting.lock().remove(&id);
+        if let Err(error) = removed {
+            tracing::warn!(%id, %error, "what forks were made from goes at the next comparison");
+        }
     }
 
     async fn running_row(&self, caller: &Caller, id: SandboxId) -> Result<Row> {
@@ -150,6 +188,10 @@ impl Control {
     /// Removes one, by id or name. What was made from it lives on.
     pub async fn remove_snapshot(&self, caller: &Caller, reference: &str) -> Result<()> {
         let snapshot = self.snapshot(caller, reference).await?;
+        if self.0.store.is_layer(&caller.tenant, snapshot.id).await? {
+            let text = format!("snapshot {} belongs to a template's builds", snapshot.id);
+            return Err(Error::conflict(text).with_hint("remove the template"));
+        }
         let member = self.0.nodes.get(snapshot.node_id).cloned().ok_or_else(|| {
             Error::new(
                 ErrorCode::NodeUnreachable,
@@ -162,19 +204,27 @@ impl Control {
     }
 
     /// From the node, then from the record: what is on no record is removed from the node at the next look.
-    async fn remove_from(&self, member: &Member, tenant: &Tenant, id: SnapshotId) -> Result<()> {
+    pub(crate) async fn remove_from(
+        &self,
+        member: &Member,
+        tenant: &Tenant,
+        id: SnapshotId,
+    ) -> Result<()> {
         member.handle.remove_snapshot(id).await?;
         Ok(self.0.store.forget_snapshot(tenant, id).await?)
     }
 
-    /// Puts a running sandbox back to one of its own snapshots.
+    /// Puts a running or paused sandbox back to one of its own snapshots; it runs afterwards.
     pub async fn roll_back(
         &self,
         caller: &Caller,
         sandbox: SandboxId,
         reference: &str,
     ) -> Result<Sandbox> {
-        let row = self.running_row(caller, sandbox).await?;
+        let row = self.0.store.sandbox(&caller.tenant, sandbox).await?;
+        if !matches!(row.state, SandboxState::Running | SandboxState::Paused) {
+            return Err(not_running(sandbox, row.state));
+        }
         let snapshot = self.snapshot(caller, reference).await?;
         if snapshot.sandbox_id != sandbox {
             let text = format!("snapshot {} of sandbox {sandbox}", snapshot.id);

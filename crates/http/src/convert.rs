@@ -3,7 +3,7 @@
 use skerry_api as api;
 use skerry_control as control;
 use skerry_proto::node;
-use skerry_types::SandboxId;
+use skerry_types::{Result, SandboxId};
 
 pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkRequest {
     control::ForkRequest {
@@ -14,6 +14,46 @@ pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkReq
         metadata: request.metadata,
         memory: memory(request.memory),
     }
+}
+
+pub(crate) fn fork_many(request: api::ForkMany) -> control::ForkRequest {
+    control::ForkRequest {
+        id: None,
+        env: request.env,
+        ttl_seconds: request.ttl_seconds,
+        name: request.name,
+        metadata: request.metadata,
+        memory: memory(request.memory),
+    }
+}
+
+pub(crate) fn fork_list(forks: control::Forks) -> api::ForkList {
+    let children = forks.children.into_iter();
+    api::ForkList {
+        kind: kind(forks.memory),
+        held_us: forks.held_us,
+        forks: children.map(|(id, made)| fork_outcome(id, made)).collect(),
+    }
+}
+
+fn fork_outcome(id: SandboxId, made: Result<control::Sandbox>) -> api::ForkOutcome {
+    let (made, error) = match made {
+        Ok(made) => (Some(sandbox(made)), None),
+        Err(error) => (None, Some(error)),
+    };
+    api::ForkOutcome {
+        sandbox_id: id,
+        sandbox: made,
+        error: error.map(|error| api::ForkError {
+            code: error.code,
+            message: error.message,
+            hint: error.hint,
+        }),
+    }
+}
+
+fn kind(memory: bool) -> String {
+    if memory { "files+memory" } else { "files" }.to_owned()
 }
 
 pub(crate) fn memory(wish: api::MemoryWish) -> node::MemoryWish {
@@ -36,15 +76,68 @@ pub(crate) fn snapshot(snapshot: control::Snapshot) -> api::Snapshot {
         memory_mb: snapshot.resources.memory_mb,
         disk_mb: snapshot.resources.disk_mb,
         pids: snapshot.resources.pids,
-        kind: if snapshot.memory {
-            "files+memory"
-        } else {
-            "files"
-        }
-        .to_owned(),
+        kind: kind(snapshot.memory),
         bytes: snapshot.bytes,
         held_us: snapshot.held_us,
         created_at: snapshot.created_at,
+    }
+}
+
+pub(crate) fn template(view: control::TemplateView) -> api::Template {
+    api::Template {
+        template_id: view.template.id,
+        name: view.template.name,
+        public: view.template.public,
+        tags: view.tags.into_iter().map(tag).collect(),
+        created_at: view.template.created_at,
+    }
+}
+
+fn tag(tag: control::Tag) -> api::TemplateTag {
+    api::TemplateTag {
+        tag: tag.tag,
+        build_id: tag.build_id,
+        created_at: tag.created_at,
+    }
+}
+
+pub(crate) fn build(build: control::Build) -> api::Build {
+    use control::BuildStatus as S;
+    let defaults = api::TemplateDefaults {
+        workdir: build.defaults.workdir,
+        user: build.defaults.user,
+        env_names: build.defaults.env_names,
+        entrypoint: build.defaults.entrypoint,
+        cmd: build.defaults.cmd,
+        ports: build.defaults.ports,
+    };
+    api::Build {
+        build_id: build.id,
+        template_id: build.template_id,
+        tags: build.tags,
+        defaults: (build.status == S::Ready).then_some(defaults),
+        status: match build.status {
+            S::Waiting => api::BuildStatus::Waiting,
+            S::Building => api::BuildStatus::Building,
+            S::Ready => api::BuildStatus::Ready,
+            S::Error => api::BuildStatus::Error,
+        },
+        step: build.step,
+        reason: build.reason,
+        snapshot_id: build.snapshot_id,
+        created_at: build.created_at,
+        started_at: build.started_at,
+        ended_at: build.ended_at,
+    }
+}
+
+pub(crate) fn build_log_line(line: control::LogLine) -> api::BuildLogLine {
+    api::BuildLogLine {
+        seq: line.seq,
+        ts: line.ts,
+        level: line.level,
+        step: line.step,
+        message: line.message,
     }
 }
 
@@ -157,6 +250,7 @@ pub(crate) fn tree(tree: control::Tree) -> api::ForkTree {
 fn member(member: control::TreeMember) -> api::ForkMember {
     api::ForkMember {
         sandbox_id: member.id,
+        name: member.name,
         status: member.status,
         forked_from: member.forked_from,
         forked_at: member.forked_from.map(|_| member.created_at),

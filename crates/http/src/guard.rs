@@ -10,7 +10,8 @@ use skerry_types::{Error, ErrorCode, Result};
 use crate::{App, Settings};
 
 /// What is answered without a key. Nothing here says anything about a tenant.
-const OPEN: [&str; 9] = [
+const OPEN: [&str; 10] = [
+    "/",
     "/health",
     "/healthz",
     "/readyz",
@@ -55,7 +56,7 @@ fn kind(request: &Request) -> Kind {
     let route = request.extensions().get::<MatchedPath>();
     let end = route.and_then(|route| route.as_str().rsplit('/').next());
     match (request.method(), end) {
-        (&Method::POST, Some("sandboxes" | "fork")) => Kind::Create,
+        (&Method::POST, Some("sandboxes" | "fork" | "forks")) => Kind::Create,
         (&Method::POST, Some("exec" | "pty" | "sessions")) => Kind::Exec,
         _ => Kind::Other,
     }

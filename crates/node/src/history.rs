@@ -21,6 +21,8 @@ pub struct History {
     pub(crate) started_at: Option<Timestamp>,
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) boot_us: Option<u64>,
+    /// How often it was put back to a snapshot.
+    pub(crate) roll_backs: u64,
     /// By number, which starts at 1.
     execs: Vec<ExecRecord>,
     exec_numbers: HashMap<ExecId, u64>,
@@ -40,6 +42,7 @@ impl Default for History {
             started_at: None,
             ended_at: None,
             boot_us: None,
+            roll_backs: 0,
             execs: Vec::new(),
             exec_numbers: HashMap::new(),
             exec_seqs: HashMap::new(),
@@ -120,6 +123,7 @@ impl History {
                 self.started_at = Some(at);
                 self.boot_us = Some(*boot_us);
             }
+            Event::SandboxRolledBack { .. } => self.roll_backs += 1,
             Event::SandboxPaused {} => self.state = SandboxState::Paused,
             Event::SandboxResumed {} => self.state = SandboxState::Running,
             Event::SandboxStopping { reason } => {

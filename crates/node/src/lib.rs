@@ -15,6 +15,7 @@ mod history;
 mod layout;
 mod link;
 mod meta;
+mod names;
 mod node;
 mod pool;
 mod record;

@@ -12,6 +12,8 @@ use skerry_proto::frame;
 use skerry_types::SandboxId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use crate::names::Names;
+
 /// Bytes asked for in one read.
 const MAX_READ_BYTES: usize = 256 * 1024;
 const MIN_READ_BYTES: usize = 8 * 1024;
@@ -47,6 +49,7 @@ enum State {
 pub(crate) struct Link {
     driver: Arc<dyn Driver>,
     id: SandboxId,
+    names: Names,
     state: State,
     input: BytesMut,
     output: BytesMut,
@@ -56,11 +59,12 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(driver: Arc<dyn Driver>, id: SandboxId) -> Self {
+    pub(crate) fn new(driver: Arc<dyn Driver>, id: SandboxId, names: Names) -> Self {
         let connecting = connect(Arc::clone(&driver), id, Duration::ZERO);
         Self {
             driver,
             id,
+            names,
             state: State::Down { connecting },
             input: BytesMut::new(),
             output: BytesMut::new(),
@@ -70,8 +74,9 @@ impl Link {
     }
 
     /// Queues a message. On a link that is down it is dropped: after `Up` everything that matters is said again.
-    pub(crate) fn send(&mut self, body: to_agent::Body) {
+    pub(crate) fn send(&mut self, mut body: to_agent::Body) {
         if self.is_up() {
+            self.names.write(&mut body);
             frame::encode(&ToAgent { body: Some(body) }, &mut self.output);
         }
     }
@@ -154,10 +159,13 @@ impl Link {
     }
 
     fn decode(&mut self) -> Result<Vec<FromAgent>, String> {
-        let mut messages = Vec::new();
+        let mut messages: Vec<FromAgent> = Vec::new();
         while messages.len() < MAX_MESSAGES
-            && let Some(message) = frame::decode(&mut self.input).map_err(|e| e.to_string())?
+            && let Some(mut message) = decode_one(&mut self.input)?
         {
+            if let Some(body) = &mut message.body {
+                self.names.read(body);
+            }
             messages.push(message);
         }
         if self.input.is_empty() {
@@ -165,6 +173,10 @@ impl Link {
         }
         Ok(messages)
     }
+}
+
+fn decode_one(input: &mut BytesMut) -> Result<Option<FromAgent>, String> {
+    frame::decode_from_agent(input).map_err(|e| e.to_string())
 }
 
 fn connect(

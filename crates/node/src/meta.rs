@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use skerry_driver::Spec;
 use skerry_image::Image;
 use skerry_proto::node::Map;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 
+use crate::event::Event;
+use crate::names::Names;
 use crate::record;
 
 /// See the module.
@@ -29,9 +31,37 @@ pub(crate) struct Meta {
     /// Paused, it wakes up when it is used.
     #[serde(default)]
     pub(crate) auto_resume: bool,
+    /// What its agent calls what goes on in it.
+    #[serde(default)]
+    pub(crate) names: Names,
+    /// The last time that it was rolled back.
+    #[serde(default)]
+    pub(crate) rolled_back: Option<RolledBack>,
+}
+
+/// A rollback, so that a daemon can put it on record that did not do it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RolledBack {
+    /// Its number among those of the sandbox, from 1.
+    pub(crate) count: u64,
+    /// To this snapshot.
+    pub(crate) to: SnapshotId,
+    /// What went on.
+    pub(crate) open: Vec<Event>,
 }
 
 impl Meta {
+    /// Of a copy: what it shares with the original.
+    pub(crate) fn copy(mut self, id: SandboxId, name: Option<&str>, memory: bool) -> Self {
+        self.spec.id = id;
+        self.spec.hostname = hostname(id, name);
+        self.rolled_back = None;
+        if !memory {
+            self.names = Names::default();
+        }
+        self
+    }
+
     /// Puts it in place whole.
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
         record::save(self, path)
@@ -40,4 +70,18 @@ impl Meta {
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
         record::load(path)
     }
+}
+
+/// The name where it can be a host name, else the id's label.
+pub(crate) fn hostname(id: SandboxId, name: Option<&str>) -> String {
+    let is_label = |n: &&str| {
+        n.len() <= 63
+            && !n.starts_with('-')
+            && !n.ends_with('-')
+            && n.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    name.filter(|n| !n.is_empty())
+        .filter(is_label)
+        .map_or_else(|| id.label(), str::to_owned)
 }

@@ -199,7 +199,7 @@ impl Node {
                 }
             }
             for snapshot in driver.list_snapshots().await.map_err(NodeError::List)? {
-                if self.archive.get(snapshot).is_err()
+                if !self.archive.exists(snapshot)
                     && let Err(error) = driver.remove_snapshot(snapshot).await
                 {
                     tracing::error!(%snapshot, %error, "cannot sweep");
@@ -332,6 +332,20 @@ impl Node {
         })?;
         self.keep_cold(Arc::clone(&shared));
         Ok(shared)
+    }
+
+    /// As [`Node::shared`], for somebody who reads the record of a sandbox that was here.
+    pub(crate) async fn record(&self, id: SandboxId) -> Result<Arc<Shared>, Error> {
+        self.shared(id).await.map_err(|error| match error.code {
+            ErrorCode::NotFound => Error::new(
+                ErrorCode::Gone,
+                format!("there is no record of sandbox {id} any more"),
+            )
+            .with_hint(
+                "records of deleted sandboxes go after a time, or when others need the room",
+            ),
+            _ => error,
+        })
     }
 
     fn at_hand(&self, id: SandboxId) -> Option<Arc<Shared>> {

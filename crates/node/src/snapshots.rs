@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use skerry_image::{Hold, Images};
 use skerry_proto::node::SnapshotReport;
 use skerry_types::{Error, Result, SnapshotId};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::event::Event;
 use crate::layout::Layout;
@@ -23,20 +25,42 @@ pub(crate) struct Kept {
     pub(crate) meta: Meta,
     /// What goes on in a sandbox made from it.
     pub(crate) open: Vec<Event>,
+    /// The last event of that sandbox that it has.
+    #[serde(default)]
+    pub(crate) at_seq: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     kept: Arc<Kept>,
+    /// Those who make something of it; removing it waits for them.
+    users: Arc<RwLock<()>>,
+    /// It is being removed: nobody new gets it.
+    is_leaving: bool,
     /// Its image stays; `None` if that was damaged, and making a sandbox will say so.
     _image: Option<Hold>,
+}
+
+/// One that is not removed as long as this is there.
+#[derive(Debug)]
+pub(crate) struct InUse {
+    kept: Arc<Kept>,
+    _user: OwnedRwLockReadGuard<()>,
+}
+
+impl Deref for InUse {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.kept
+    }
 }
 
 /// All of them, by id. What is not here does not exist, whatever a crash left on disk.
 #[derive(Debug)]
 pub(crate) struct Archive {
     layout: Layout,
-    entries: RwLock<HashMap<SnapshotId, Entry>>,
+    entries: Mutex<HashMap<SnapshotId, Entry>>,
 }
 
 impl Archive {
@@ -51,7 +75,7 @@ impl Archive {
         }
         Ok(Self {
             layout,
-            entries: RwLock::new(entries),
+            entries: Mutex::new(entries),
         })
     }
 
@@ -60,30 +84,54 @@ impl Archive {
         let id = kept.report.id;
         record::save(&kept, &self.layout.snapshot(id))
             .map_err(|e| Error::internal(format!("cannot write the snapshot's record: {e}")))?;
-        self.entries.write().insert(id, entry(kept, images));
+        self.entries.lock().insert(id, entry(kept, images));
         Ok(())
     }
 
-    pub(crate) fn get(&self, id: SnapshotId) -> Result<Arc<Kept>> {
-        let found = self.entries.read().get(&id).map(|e| Arc::clone(&e.kept));
-        found.ok_or_else(|| Error::not_found(format!("snapshot {id}")))
+    /// To make something of it.
+    pub(crate) fn take(&self, id: SnapshotId) -> Result<InUse> {
+        let entries = self.entries.lock();
+        let there = entries.get(&id).filter(|entry| !entry.is_leaving);
+        let taken = there.and_then(|entry| {
+            Some(InUse {
+                kept: Arc::clone(&entry.kept),
+                _user: Arc::clone(&entry.users).try_read_owned().ok()?,
+            })
+        });
+        taken.ok_or_else(|| Error::not_found(format!("snapshot {id}")))
+    }
+
+    pub(crate) fn exists(&self, id: SnapshotId) -> bool {
+        self.entries.lock().contains_key(&id)
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Kept>> {
-        let entries = self.entries.read();
-        entries.values().map(|e| Arc::clone(&e.kept)).collect()
+        let entries = self.entries.lock();
+        let there = entries.values().filter(|entry| !entry.is_leaving);
+        there.map(|entry| Arc::clone(&entry.kept)).collect()
     }
 
-    /// From now on it does not exist.
-    pub(crate) fn forget(&self, id: SnapshotId) -> Result<()> {
+    /// From now on it does not exist to anybody new. Returns once nobody makes anything of it, and only one who removes it goes on.
+    pub(crate) async fn retire(&self, id: SnapshotId) -> Result<Option<OwnedRwLockWriteGuard<()>>> {
         match std::fs::remove_file(self.layout.snapshot(id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::internal(format!("cannot remove its record: {e}")));
             }
             _ => {}
         }
-        self.entries.write().remove(&id);
-        Ok(())
+        let users = self.entries.lock().get_mut(&id).map(|entry| {
+            entry.is_leaving = true;
+            Arc::clone(&entry.users)
+        });
+        Ok(match users {
+            Some(users) => Some(users.write_owned().await),
+            None => None,
+        })
+    }
+
+    /// Nothing of it is left.
+    pub(crate) fn forget(&self, id: SnapshotId) {
+        self.entries.lock().remove(&id);
     }
 }
 
@@ -94,6 +142,8 @@ fn entry(kept: Kept, images: &Images) -> Entry {
     }
     Entry {
         kept: Arc::new(kept),
+        users: Arc::default(),
+        is_leaving: false,
         _image: image.ok(),
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use rand::TryRngCore;
-use skerry_driver::{AgentLink, Driver, DriverError, Isolation, Spec};
+use skerry_driver::{AgentLink, Driver, DriverError, Instance, Isolation, Spec};
 use skerry_proto::agent::{
     Call, FromAgent, Health, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent,
     to_agent,
 };
 use skerry_proto::{agent::GENERATION, frame};
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -23,8 +23,22 @@ const ENTROPY: usize = 64;
 /// The only request on its link.
 const REQUEST: u64 = 1;
 
+/// Restores, and lets copied processes run once nothing of theirs is shared.
+pub(crate) async fn restore(
+    driver: &dyn Driver,
+    from: SnapshotId,
+    spec: &Spec,
+    memory: bool,
+) -> Result<Instance, DriverError> {
+    let instance = driver.restore(from, spec).await?;
+    if memory {
+        wake(driver, spec).await?;
+    }
+    Ok(instance)
+}
+
 /// Has the agent of a restored sandbox make everything new and let its processes go on. On error they are still held.
-pub(crate) async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
+async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
     let renew = Some(renew(driver, spec)?);
     ask(driver, spec.id, Call::Release(Release { renew })).await
 }

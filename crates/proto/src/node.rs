@@ -80,6 +80,9 @@ pub struct ForkSandbox {
     /// Whether the child goes on with the parent's processes.
     #[serde(default)]
     pub memory: MemoryWish,
+    /// This snapshot of the parent is forked, with what it has, and not the parent as it is now.
+    #[serde(default)]
+    pub base: Option<SnapshotId>,
 }
 
 /// A snapshot to take.
@@ -91,6 +94,20 @@ pub struct TakeSnapshot {
     pub id: SnapshotId,
     /// Whether its processes are kept.
     pub memory: MemoryWish,
+    /// What commands start with in what is made from it; `None`: the same as in this sandbox.
+    #[serde(default)]
+    pub defaults: Option<Defaults>,
+}
+
+/// What commands in a sandbox start with unless they say otherwise.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defaults {
+    /// The environment.
+    pub env: Map,
+    /// Where, an absolute path.
+    pub workdir: String,
+    /// As whom; empty: whoever is there.
+    pub user: String,
 }
 
 /// What a node says of one of its snapshots.
@@ -123,9 +140,9 @@ pub trait Snapshots: Send + Sync {
     async fn take_snapshot(&self, request: TakeSnapshot) -> Result<SnapshotReport>;
     /// All on this node.
     async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>>;
-    /// Removes one; what was made from it lives on. One that is not there is fine.
+    /// Removes one, once nobody is making anything from it; what was made from it lives on. One that is not there is fine.
     async fn remove_snapshot(&self, id: SnapshotId) -> Result<()>;
-    /// Puts a running sandbox back to one of its snapshots: its files, and with memory its processes, are those of then.
+    /// Puts a running or paused sandbox back to one of its snapshots: its files, and with memory its processes, are those of then. It runs afterwards.
     async fn roll_back(&self, sandbox: SandboxId, to: SnapshotId) -> Result<SandboxReport>;
 }
 
@@ -216,6 +233,8 @@ pub trait Sandboxes: Send + Sync {
     async fn list(&self) -> Result<Vec<SandboxReport>>;
     /// One.
     async fn get(&self, id: SandboxId) -> Result<SandboxReport>;
+    /// What commands in it start with.
+    async fn defaults(&self, id: SandboxId) -> Result<Defaults>;
     /// Every change from now on. A watcher that falls behind misses changes and gets an error item; it then lists again.
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>>;
     /// What it uses now.

@@ -70,6 +70,7 @@ impl Quotas {
     /// What the one org of a single machine gets: the machine is its limit.
     pub const LOCAL: Self = Self {
         max_concurrent_sandboxes: 1000,
+        max_forks_per_sandbox: 1000,
         creates_per_minute: 0,
         execs_per_minute: 0,
         reads_per_minute: 0,

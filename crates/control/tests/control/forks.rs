@@ -1,10 +1,11 @@
 //! Forks: their limits, their counts, their tree.
 
-use skerry_control::{CreateRequest, ForkRequest};
+use skerry_control::{Attempt, CreateRequest, ForkRequest, Forks, TreeMember};
+use skerry_store::LOCAL_NODE;
 use skerry_types::{ErrorCode, FailureReason, SandboxId, SandboxState};
 
 use crate::fake::Fault;
-use crate::world::{World, code};
+use crate::world::{SYSTEM, World, code};
 
 async fn fork(world: &World, parent: SandboxId) -> skerry_types::Result<SandboxId> {
     let request = ForkRequest::default();
@@ -94,6 +95,88 @@ async fn a_fork_that_fails_does_not_count() {
     world.node.heals(Fault::ForkFails);
     fork(&world, parent).await.unwrap();
     assert_eq!(world.get(parent).await.fork_count, 1);
+}
+
+async fn fork_many(world: &World, parent: SandboxId, count: u32) -> skerry_types::Result<Forks> {
+    let request = ForkRequest {
+        name: Some("try".into()),
+        ..ForkRequest::default()
+    };
+    let (control, caller) = (&world.control, &world.caller);
+    control
+        .fork_many(caller, parent, count, request, Attempt::first())
+        .await
+}
+
+#[tokio::test]
+async fn several_come_from_one_instant_and_leave_no_snapshot() {
+    let world = World::new(9).await;
+    let parent = world.running().await;
+    let forks = fork_many(&world, parent, 5).await.unwrap();
+    assert_eq!((forks.children.len(), forks.held_us), (5, Some(10)));
+    let bases = world.node.bases();
+    assert_eq!(bases.len(), 5);
+    assert!(bases.iter().all(|base| base.is_some() && *base == bases[0]));
+    for (number, (id, made)) in (1..).zip(forks.children) {
+        let child = made.unwrap();
+        assert_eq!((child.id, child.status), (id, SandboxState::Running));
+        assert_eq!(child.name, Some(format!("try-{number}")));
+    }
+    assert_eq!(world.get(parent).await.fork_count, 5);
+    assert_eq!(world.node.snapshot_ids(), []);
+    let on_record = world.store.snapshots_on(&SYSTEM, LOCAL_NODE).await;
+    assert_eq!(on_record.unwrap(), []);
+}
+
+#[tokio::test]
+async fn of_several_all_have_a_place_or_none_is_made() {
+    let world = World::new(4).await;
+    let parent = world.running().await;
+    assert_eq!(
+        code(fork_many(&world, parent, 4).await),
+        ErrorCode::NoCapacity
+    );
+    let many = fork_many(&world, parent, 101).await;
+    assert_eq!(code(many), ErrorCode::ValidationError);
+    assert_eq!(
+        code(fork_many(&world, parent, 0).await),
+        ErrorCode::ValidationError
+    );
+    let tree = world.control.tree(&world.caller, parent).await.unwrap();
+    assert_eq!(tree.members.len(), 1);
+    world.node.breaks(Fault::ForkFails);
+    let failed = fork_many(&world, parent, 3).await.unwrap_err();
+    assert!(failed.message.contains("the snapshot failed"));
+    world.node.heals(Fault::ForkFails);
+    let tree = world.control.tree(&world.caller, parent).await.unwrap();
+    let failed = |m: &&TreeMember| m.status == SandboxState::Failed;
+    assert_eq!(tree.members.iter().filter(failed).count(), 3);
+    fork_many(&world, parent, 3).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_of_several_that_is_called_off_takes_no_other_with_it() {
+    let world = World::new(9).await;
+    let parent = world.running().await;
+    world.node.breaks(Fault::CreateHangs);
+    let making = fork_many(&world, parent, 6);
+    let call_off = async {
+        let child = loop {
+            let tree = world.control.tree(&world.caller, parent).await.unwrap();
+            match tree.members.last() {
+                Some(last) if last.id != parent => break last.id,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        world.control.delete(&world.caller, child).await.unwrap();
+        world.node.heals(Fault::CreateHangs);
+        child
+    };
+    let (forks, gone) = tokio::join!(making, call_off);
+    for (id, made) in forks.unwrap().children {
+        assert_eq!(made.is_err(), id == gone);
+    }
+    assert_eq!(world.node.ids().len(), 6);
 }
 
 #[tokio::test]

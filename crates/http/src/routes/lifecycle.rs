@@ -7,7 +7,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::FutureExt;
 use serde::Deserialize;
-use skerry_api::{ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout};
+use skerry_api::{
+    ForkList, ForkMany, ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout,
+};
 use skerry_control::{Attempt, Caller, Need, Scope, TimeoutRequest, Until};
 use skerry_types::{Error, ErrorCode, SandboxId, SandboxState, limits};
 use utoipa::IntoParams;
@@ -22,7 +24,7 @@ use crate::{App, check, convert};
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(fork_sandbox))
-        .routes(routes!(get_fork_tree))
+        .routes(routes!(get_fork_tree, fork_many))
         .routes(routes!(set_timeout))
         .routes(routes!(pause_sandbox))
         .routes(routes!(resume_sandbox))
@@ -59,6 +61,36 @@ async fn fork_sandbox(
                     app.control.fork(&caller, id, request).await?
                 };
                 Ok((StatusCode::CREATED, convert::sandbox(made)))
+            }
+            .boxed()
+        }
+    };
+    once.run(&app, &caller, &request, work).await
+}
+
+/// Make several forks of one instant of a running sandbox. The parent runs on, and stands still only once.
+///
+/// There is a place for all of them, or none is made. Each child is answered with how it went; the request fails if none of them runs.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/forks", tag = "forks", params(("id" = String, Path)),
+    request_body = ForkMany, responses((status = 201, body = ForkList))
+)]
+async fn fork_many(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<SandboxId>,
+    once: Once,
+    Json(request): Json<ForkMany>,
+) -> Answer<Response> {
+    caller.require(Scope::SandboxCreate)?;
+    let work = {
+        let (app, caller, request) = (app.clone(), caller.clone(), request.clone());
+        move |attempt: Attempt| {
+            async move {
+                let (control, count) = (&app.control, request.count);
+                let request = convert::fork_many(request);
+                let forks = control.fork_many(&caller, id, count, request, attempt);
+                Ok((StatusCode::CREATED, convert::fork_list(forks.await?)))
             }
             .boxed()
         }

@@ -79,6 +79,9 @@ fn example(operation: &str, things: &Things) -> Example {
         "DELETE /v1/sandboxes/{id}" => (s.clone(), Body::None, 200),
         "POST /v1/sandboxes/{id}/stop" => (format!("{s}/stop"), Body::None, 202),
         "POST /v1/sandboxes/{id}/fork" => (format!("{s}/fork"), Body::Json(json!({})), 201),
+        "POST /v1/sandboxes/{id}/forks" => {
+            (format!("{s}/forks"), Body::Json(json!({"count": 2})), 201)
+        }
         "GET /v1/sandboxes/{id}/forks" => (format!("{s}/forks"), Body::None, 200),
         "POST /v1/sandboxes/{id}/timeout" => (
             format!("{s}/timeout"),

@@ -1,7 +1,6 @@
 //! What an actor can be asked, and who does it.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -15,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Actor, RequestSink, Taken, journal_error};
 use crate::event::Event;
-use crate::snapshots::Kept;
+use crate::snapshots::InUse;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -44,7 +43,7 @@ pub(crate) enum Command {
     /// Something that happened through the API.
     Note(Event, Reply<()>),
     Snapshot(SnapshotId, Extent, Reply<Taken>),
-    RollBack(Arc<Kept>, Reply<SandboxReport>),
+    RollBack(InUse, Reply<SandboxReport>),
     /// Unless it was used after this.
     Pause(Option<Timestamp>, Reply<SandboxReport>),
     Resume(Reply<SandboxReport>),

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -12,14 +11,12 @@ use skerry_proto::agent::{Shutdown, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RECORD_BYTES};
 use skerry_types::state::{Action, next};
-use skerry_types::{Error, ExecEnd, FailureReason, SandboxId, SandboxState};
+use skerry_types::{Error, ExecEnd, FailureReason, SandboxState};
 use tokio::time::Instant;
 
-use super::{Actor, gone, journal_error};
+use super::{Actor, journal_error};
 use crate::event::{Event, millis_between};
-use crate::link::Link;
 use crate::meta::Meta;
-use crate::snapshots::Kept;
 use crate::wake::renew;
 
 /// What the agent gets beyond the grace to finish by itself.
@@ -75,7 +72,7 @@ impl Actor {
         Ok(())
     }
 
-    fn save(&self, meta: &Meta) -> Result<(), Error> {
+    pub(super) fn save(&self, meta: &Meta) -> Result<(), Error> {
         meta.save(&self.layout.meta(self.shared.id))
             .map_err(|e| Error::internal(format!("cannot write meta.json: {e}")))
     }
@@ -88,51 +85,6 @@ impl Actor {
             self.release(Some(renew)).await?;
         }
         Ok(())
-    }
-
-    /// Makes the snapshot's files the sandbox's own, in a place of their own; what ran until now ends.
-    pub(super) async fn roll_back(&mut self, to: &Kept) -> Result<SandboxReport, Error> {
-        self.must_run()?;
-        if to.report.memory {
-            let what = "roll back to a snapshot with memory; a new sandbox can be made from it";
-            return Err(Error::unsupported(what));
-        }
-        let place = SandboxId::new();
-        let mut meta = self.meta.clone();
-        meta.spec.id = place;
-        if let Err(error) = self.driver.restore(to.report.id, &meta.spec).await {
-            self.leave(place).await;
-            return Err(error.into());
-        }
-        // With this the sandbox is in its new place, whatever happens next.
-        if let Err(error) = self.save(&meta) {
-            self.leave(place).await;
-            return Err(error);
-        }
-        let left = self.place();
-        self.meta = meta;
-        *self.shared.place.write() = place;
-        self.link = Link::new(Arc::clone(&self.driver), place);
-        self.gone = gone(&self.driver, place);
-        // What the agent that was left said last, and what was counted there, is nothing to the new one.
-        self.backlog.clear();
-        self.oom_seen = 0;
-        self.end_all_execs(&ExecEnd::SandboxStopped);
-        self.close_all_sessions();
-        self.drop_requests();
-        self.note_anyway(&Event::SandboxRolledBack {
-            snapshot_id: to.report.id,
-        });
-        self.leave(left).await;
-        Ok(self.report())
-    }
-
-    /// Takes away a place that is not, or no longer, the sandbox's.
-    async fn leave(&mut self, place: SandboxId) {
-        if let Err(error) = self.driver.destroy(place).await {
-            // The next start sweeps it away.
-            tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");
-        }
     }
 
     /// Asks the agent to end everything; `on_gone` finishes it.

@@ -1,5 +1,6 @@
 //! The actor of one sandbox: all that happens to it passes through here, in order.
 
+mod back;
 mod command;
 mod execs;
 mod life;
@@ -201,7 +202,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
     *parts.shared.place.write() = place;
     let is_live = !parts.shared.history.read().state.is_ended();
     let actor = Actor {
-        link: Link::new(Arc::clone(&parts.driver), place),
+        link: Link::new(Arc::clone(&parts.driver), place, parts.meta.names.clone()),
         gone: if is_live {
             gone(&parts.driver, place)
         } else {
@@ -231,6 +232,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
 impl Actor {
     async fn run(mut self, mut is_live: bool) {
         if is_live {
+            self.finish_roll_back();
             self.take_up_open_execs();
         }
         loop {

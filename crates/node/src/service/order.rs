@@ -6,9 +6,10 @@ use std::sync::Arc;
 use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_image::{Image, Kind};
 use skerry_proto::node::CreateSandbox;
-use skerry_types::{Error, Result, SandboxId};
+use skerry_types::{Error, Result};
 
-use crate::meta::Meta;
+use crate::meta::{Meta, hostname};
+use crate::names::Names;
 use crate::pool;
 
 /// What a sandbox of this request is.
@@ -35,6 +36,8 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
         env,
         forked_from: None,
         auto_resume: request.auto_resume,
+        names: Names::default(),
+        rolled_back: None,
     })
 }
 
@@ -87,18 +90,4 @@ pub(super) fn network(asked: &str, driver: &dyn Driver) -> Result<NetworkMode> {
             "network is `{other}`; it must be `none` or `nat`"
         ))),
     }
-}
-
-/// The name where it can be a host name, else the id's label.
-pub(super) fn hostname(id: SandboxId, name: Option<&str>) -> String {
-    let is_label = |n: &&str| {
-        n.len() <= 63
-            && !n.starts_with('-')
-            && !n.ends_with('-')
-            && n.bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    name.filter(|n| !n.is_empty())
-        .filter(is_label)
-        .map_or_else(|| id.label(), str::to_owned)
 }

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
-use skerry_proto::node::{CreateSandbox, ForkSandbox, SandboxReport, SandboxStats, Sandboxes};
+use skerry_proto::node::{
+    CreateSandbox, Defaults, ForkSandbox, SandboxReport, SandboxStats, Sandboxes,
+};
 use skerry_types::{ErrorCode, FailureReason, Result, SandboxId};
 
 use super::making::{Origin, Plan};
@@ -51,9 +53,10 @@ impl Sandboxes for Node {
         let forked = Event::SandboxForked {
             fork_sandbox_id: request.id,
         };
-        self.handle(request.parent)?
-            .ask(|reply| Command::Note(forked, reply))
-            .await?;
+        // A parent that is gone by now has no use for it.
+        if let Ok(parent) = self.handle(request.parent) {
+            parent.ask(|reply| Command::Note(forked, reply)).await?;
+        }
         Ok(report)
     }
 
@@ -103,6 +106,16 @@ impl Sandboxes for Node {
 
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
         Ok(self.shared(id).await?.report())
+    }
+
+    async fn defaults(&self, id: SandboxId) -> Result<Defaults> {
+        self.handle(id)?;
+        let meta = self.meta_of(id)?;
+        Ok(Defaults {
+            env: meta.env,
+            workdir: meta.image.config.workdir,
+            user: meta.user,
+        })
     }
 
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skerry_driver::{Capabilities, Driver, DriverError, Extent, Instance, Spec};
+use skerry_driver::{Capabilities, Driver, Extent};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, MemoryWish, SandboxReport, SnapshotReport, Snapshots, TakeSnapshot,
 };
@@ -16,8 +16,8 @@ use super::order;
 use crate::actor::{self, Command, Taken, not_running};
 use crate::meta::Meta;
 use crate::node::Node;
-use crate::snapshots::Kept;
-use crate::wake::wake;
+use crate::snapshots::{InUse, Kept};
+use crate::wake::restore;
 
 #[async_trait]
 impl Snapshots for Node {
@@ -44,27 +44,33 @@ impl Snapshots for Node {
     }
 
     async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.archive.forget(id)?;
+        let _nobody_uses_it = self.archive.retire(id).await?;
         // Whichever made it, if one of them did: an earlier try may have come no further than the record.
         for driver in &self.drivers {
             driver.remove_snapshot(id).await?;
         }
+        self.archive.forget(id);
         Ok(())
     }
 
     async fn roll_back(&self, sandbox: SandboxId, to: SnapshotId) -> Result<SandboxReport> {
-        let handle = self.running(sandbox)?;
-        let kept = self.archive.get(to)?;
-        if kept.report.sandbox != sandbox {
-            return Err(Error::not_found(format!(
-                "snapshot {to} of sandbox {sandbox}"
-            )));
-        }
+        let handle = self.handle(sandbox)?;
+        let kept = self.own_snapshot(sandbox, to)?;
         handle.ask(|reply| Command::RollBack(kept, reply)).await
     }
 }
 
 impl Node {
+    /// A snapshot of this sandbox.
+    fn own_snapshot(&self, sandbox: SandboxId, id: SnapshotId) -> Result<InUse> {
+        let kept = self.archive.take(id)?;
+        if kept.report.sandbox != sandbox {
+            let text = format!("snapshot {id} of sandbox {sandbox}");
+            return Err(Error::not_found(text));
+        }
+        Ok(kept)
+    }
+
     /// The way to a sandbox that runs.
     fn running(&self, id: SandboxId) -> Result<actor::Handle> {
         let handle = self.handle(id)?;
@@ -77,7 +83,12 @@ impl Node {
     }
 
     fn kept(&self, request: &TakeSnapshot, extent: Extent, taken: Taken) -> Result<Kept> {
-        let meta = self.meta_of(request.sandbox)?;
+        let mut meta = self.meta_of(request.sandbox)?;
+        if let Some(defaults) = &request.defaults {
+            meta.env.clone_from(&defaults.env);
+            meta.user.clone_from(&defaults.user);
+            meta.image.config.workdir.clone_from(&defaults.workdir);
+        }
         Ok(Kept {
             report: SnapshotReport {
                 id: request.id,
@@ -92,10 +103,11 @@ impl Node {
             },
             meta,
             open: taken.open,
+            at_seq: taken.at_seq,
         })
     }
 
-    fn meta_of(&self, id: SandboxId) -> Result<Meta> {
+    pub(super) fn meta_of(&self, id: SandboxId) -> Result<Meta> {
         Meta::load(&self.layout.meta(id))
             .map_err(|e| Error::internal(format!("cannot read meta.json: {e}")))
     }
@@ -106,12 +118,13 @@ impl Node {
         from: SnapshotId,
         request: &CreateSandbox,
     ) -> Result<SandboxReport> {
-        let kept = self.archive.get(from)?;
+        let kept = self.archive.take(from)?;
         let driver = self.driver(Some(&kept.meta.driver))?;
         let memory = kept.report.memory;
-        let mut meta = kept.meta.clone();
-        meta.spec.id = request.id;
-        meta.spec.hostname = order::hostname(request.id, request.name.as_deref());
+        let mut meta = kept
+            .meta
+            .clone()
+            .copy(request.id, request.name.as_deref(), memory);
         meta.spec.network = order::network(&request.network, driver.as_ref())?;
         if !memory {
             meta.spec.resources = request.resources;
@@ -132,14 +145,46 @@ impl Node {
             meta,
         };
         let spec = plan.meta.spec.clone();
-        self.bring_up(plan, async move {
-            restore(driver.as_ref(), from, &spec, memory).await
-        })
-        .await
+        let work = async move {
+            let made = restore(driver.as_ref(), from, &spec, memory).await;
+            drop(kept);
+            made
+        };
+        self.bring_up(plan, work).await
+    }
+
+    /// Forks a snapshot of the parent.
+    async fn fork_from(&self, base: SnapshotId, request: &ForkSandbox) -> Result<SandboxReport> {
+        let kept = self.own_snapshot(request.parent, base)?;
+        let driver = self.driver(Some(&kept.meta.driver))?;
+        let memory = kept.report.memory;
+        let meta = of_fork(kept.meta.clone(), request, memory);
+        let plan = Plan {
+            id: request.id,
+            driver: Arc::clone(&driver),
+            image: self.images.hold(&meta.image)?,
+            origin: Origin {
+                forked_at_seq: Some(kept.at_seq),
+                memory,
+                open: kept.open.clone(),
+                ..Origin::default()
+            },
+            meta,
+        };
+        let spec = plan.meta.spec.clone();
+        let work = async move {
+            let made = restore(driver.as_ref(), base, &spec, memory).await;
+            drop(kept);
+            made
+        };
+        self.bring_up(plan, work).await
     }
 
     /// Forks a running one, with its processes where that is wished and can be.
     pub(super) async fn fork_of(&self, request: &ForkSandbox) -> Result<SandboxReport> {
+        if let Some(base) = request.base {
+            return self.fork_from(base, request).await;
+        }
         let parent = self.running(request.parent)?;
         let driver = Arc::clone(&parent.driver);
         let capabilities = driver.capabilities();
@@ -147,11 +192,8 @@ impl Node {
             return Err(capabilities.unsupported("fork").into());
         }
         let extent = extent(request.memory, capabilities)?;
-        let mut meta = self.meta_of(request.parent)?;
-        meta.spec.id = request.id;
-        meta.spec.hostname = order::hostname(request.id, request.name.as_deref());
-        meta.env.extend(request.env.clone());
-        meta.forked_from = Some(request.parent);
+        let memory = extent == Extent::Memory;
+        let meta = of_fork(self.meta_of(request.parent)?, request, memory);
         let mut plan = Plan {
             id: request.id,
             driver: Arc::clone(&driver),
@@ -163,7 +205,7 @@ impl Node {
             meta,
         };
         let spec = plan.meta.spec.clone();
-        if extent == Extent::Files {
+        if !memory {
             let work = async move { driver.fork(parent.shared.place(), &spec).await };
             return self.bring_up(plan, work).await;
         }
@@ -199,6 +241,14 @@ impl Drop for Carrier {
     }
 }
 
+/// What a fork is, from what its parent was.
+fn of_fork(parent: Meta, request: &ForkSandbox, memory: bool) -> Meta {
+    let mut meta = parent.copy(request.id, request.name.as_deref(), memory);
+    meta.env.extend(request.env.clone());
+    meta.forked_from = Some(request.parent);
+    meta
+}
+
 /// What is taken along: never less than was required, and what it was is on the record.
 fn extent(wish: MemoryWish, capabilities: &Capabilities) -> Result<Extent> {
     match wish {
@@ -217,20 +267,6 @@ async fn take(handle: &actor::Handle, id: SnapshotId, extent: Extent) -> Result<
         discard(handle.driver.as_ref(), id).await;
     }
     taken
-}
-
-/// Restores, and lets copied processes run once nothing of theirs is shared.
-async fn restore(
-    driver: &dyn Driver,
-    from: SnapshotId,
-    spec: &Spec,
-    memory: bool,
-) -> std::result::Result<Instance, DriverError> {
-    let instance = driver.restore(from, spec).await?;
-    if memory {
-        wake(driver, spec).await?;
-    }
-    Ok(instance)
 }
 
 /// One that nobody was told of.

@@ -127,6 +127,7 @@ async fn a_fork_has_the_files_and_a_life_of_its_own() {
         id,
         env: Map::from([("WHO".to_owned(), "child".to_owned())]),
         name: None,
+        base: None,
     };
     let id = SandboxId::new();
     let report = parent.node.fork(fork(id)).await.unwrap();

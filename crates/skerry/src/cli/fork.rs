@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use futures::future::try_join_all;
-use skerry_api::{ForkMember, ForkSandbox, ForkTree};
+use skerry_api::{ForkMany, ForkMember, ForkOutcome, ForkSandbox, ForkTree};
 use skerry_types::SandboxId;
 
 use super::snapshot::Memory;
-use super::{Context, Outcome, output, parse};
+use super::output::{self, note};
+use super::{Context, Outcome, parse};
 
 /// Fork a running sandbox with all its files, and print the ids of the forks
 #[derive(Debug, Args)]
@@ -20,8 +20,8 @@ Examples:
 pub(crate) struct ForkArgs {
     /// The sandbox: its name, its id, or the first letters of its id
     sandbox: String,
-    /// How many
-    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=skerry_types::limits::MAX_FORKS as i64))]
+    /// How many, all of one instant
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=skerry_types::limits::MAX_FORKS_AT_ONCE as i64))]
     number: u32,
     /// A name for the fork; several get a number behind it
     #[arg(long, value_name = "NAME")]
@@ -40,34 +40,56 @@ pub(crate) struct ForkArgs {
     memory: Memory,
 }
 
-impl ForkArgs {
-    fn request(&self, number: u32) -> ForkSandbox {
-        let name = self.name.as_ref().map(|name| match self.number {
-            1 => name.clone(),
-            _ => format!("{name}-{number}"),
-        });
-        ForkSandbox {
-            env: parse::map(&self.env),
-            ttl_seconds: self.ttl,
-            name,
-            metadata: parse::map(&self.label),
-            memory: self.memory.into(),
-        }
-    }
-}
-
 pub(super) async fn fork(ctx: &Context, args: ForkArgs) -> Outcome {
     let parent = ctx.sandbox(&args.sandbox).await?;
-    let requests: Vec<ForkSandbox> = (1..=args.number).map(|n| args.request(n)).collect();
-    let forks = try_join_all(requests.iter().map(|request| parent.fork(request))).await?;
+    let env = parse::map(&args.env);
+    let metadata = parse::map(&args.label);
+    if args.number > 1 {
+        let request = ForkMany {
+            count: args.number,
+            env,
+            ttl_seconds: args.ttl,
+            name: args.name,
+            metadata,
+            memory: args.memory.into(),
+        };
+        return tell(ctx, parent.fork_many(&request).await?.forks);
+    }
+    let request = ForkSandbox {
+        env,
+        ttl_seconds: args.ttl,
+        name: args.name,
+        metadata,
+        memory: args.memory.into(),
+    };
+    let fork = parent.fork(&request).await?;
     if ctx.out.json {
-        output::json(&forks)?;
+        output::json(&[&fork])?;
     } else {
-        for fork in forks {
+        output::line(&fork.sandbox_id.to_string())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints those that were made; what was not is a note, and a failure.
+fn tell(ctx: &Context, forks: Vec<ForkOutcome>) -> Outcome {
+    let mut code = ExitCode::SUCCESS;
+    let mut made = Vec::new();
+    for fork in forks {
+        if let Some(error) = &fork.error {
+            note(&format!("error: {}: {}", fork.sandbox_id, error.message));
+            code = ExitCode::FAILURE;
+        }
+        made.extend(fork.sandbox);
+    }
+    if ctx.out.json {
+        output::json(&made)?;
+    } else {
+        for fork in made {
             output::line(&fork.sandbox_id.to_string())?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// Show the family of forks that a sandbox belongs to
@@ -103,7 +125,9 @@ fn draw(tree: &ForkTree) -> Vec<String> {
         let Some(member) = members.get(&id) else {
             continue;
         };
-        lines.push(format!("{head}{id}  {}", member.status));
+        let name = member.name.iter().map(|name| format!("  {name}"));
+        let name: String = name.collect();
+        lines.push(format!("{head}{id}  {}{name}", member.status));
         let last = member.children.len().saturating_sub(1);
         for (at, child) in member.children.iter().enumerate().rev() {
             let (branch, under) = if at == last {

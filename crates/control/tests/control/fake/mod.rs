@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_control::{Clock, ManualClock};
 use skerry_proto::node::{
-    CreateSandbox, Events, ForkSandbox, JournalEvent, Map, SandboxFacts, SandboxReport,
-    SandboxStats, Sandboxes, SnapshotReport,
+    CreateSandbox, Defaults, Events, ForkSandbox, Health, JournalEvent, Map, NodeHealth,
+    SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
 };
 use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState, SnapshotId};
 use tokio::sync::{broadcast, watch};
@@ -69,6 +69,7 @@ struct World {
     stops: Vec<(SandboxId, Option<FailureReason>)>,
     told_to_wake: Vec<(SandboxId, bool)>,
     pauses_refused: usize,
+    bases: Vec<Option<SnapshotId>>,
     purged_before: Option<Timestamp>,
     most_at_once: usize,
 }
@@ -184,6 +185,11 @@ impl FakeNode {
     /// Which ones it was told to wake up by themselves, or not to.
     pub(crate) fn told_to_wake(&self) -> Vec<(SandboxId, bool)> {
         self.world.lock().told_to_wake.clone()
+    }
+
+    /// What each fork was made from, where that was a snapshot.
+    pub(crate) fn bases(&self) -> Vec<Option<SnapshotId>> {
+        self.world.lock().bases.clone()
     }
 
     /// How often it left one running that was used.
@@ -337,6 +343,8 @@ impl Sandboxes for FakeNode {
         let mut env = self.env(request.parent).unwrap_or_default();
         env.extend(request.env);
         self.admit(request.id, env)?;
+        self.world.lock().bases.push(request.base);
+        self.passes(Fault::CreateHangs).await;
         self.ready(request.id, Some("files"))
     }
 
@@ -415,6 +423,15 @@ impl Sandboxes for FakeNode {
             .ok_or_else(|| Error::not_found(id))
     }
 
+    async fn defaults(&self, id: SandboxId) -> Result<Defaults> {
+        self.reach()?;
+        Ok(Defaults {
+            env: self.env(id).unwrap_or_default(),
+            workdir: "/home".into(),
+            user: "user".into(),
+        })
+    }
+
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {
         futures::stream::unfold(self.told.subscribe(), |mut told| async {
             match told.recv().await {
@@ -458,5 +475,13 @@ impl Events for FakeNode {
     async fn purge_journals(&self, deleted_before: Timestamp) -> Result<u64> {
         self.world.lock().purged_before = Some(deleted_before);
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl Health for FakeNode {
+    /// Whether it can be reached is for control to find out when it compares.
+    async fn health(&self) -> Result<NodeHealth> {
+        Ok(NodeHealth::default())
     }
 }

@@ -1,0 +1,95 @@
+//! Rolling back: the sandbox goes on in a new place, made from one of its snapshots.
+
+use std::sync::Arc;
+
+use skerry_proto::node::SandboxReport;
+use skerry_types::{Error, ExecEnd, SandboxId, SandboxState};
+
+use super::{Actor, gone};
+use crate::event::Event;
+use crate::link::Link;
+use crate::meta::{Meta, RolledBack};
+use crate::snapshots::Kept;
+use crate::wake::restore;
+
+impl Actor {
+    /// Makes what the snapshot has the sandbox's own. What ran until now ends; with memory, what ran then goes on under new ids.
+    pub(super) async fn roll_back(&mut self, to: &Kept) -> Result<SandboxReport, Error> {
+        if self.state() != SandboxState::Paused {
+            self.must_run()?;
+        }
+        let meta = self.back_at(to);
+        let place = meta.spec.id;
+        let (driver, from) = (self.driver.as_ref(), to.report.id);
+        if let Err(error) = restore(driver, from, &meta.spec, to.report.memory).await {
+            self.leave(place).await;
+            return Err(error.into());
+        }
+        // With this the sandbox is in its new place, whatever happens next.
+        if let Err(error) = self.save(&meta) {
+            self.leave(place).await;
+            return Err(error);
+        }
+        let left = self.place();
+        self.meta = meta;
+        *self.shared.place.write() = place;
+        self.link = Link::new(Arc::clone(&self.driver), place, self.meta.names.clone());
+        self.gone = gone(&self.driver, place);
+        // What the agent that was left said last, and what was counted there, is nothing to the new one.
+        self.backlog.clear();
+        self.oom_seen = 0;
+        self.is_holding = false;
+        self.finish_roll_back();
+        self.take_up_open_execs();
+        self.leave(left).await;
+        Ok(self.report())
+    }
+
+    /// What it is in its new place.
+    fn back_at(&self, to: &Kept) -> Meta {
+        let (names, open) = to.meta.names.renewed(&to.open);
+        let mut meta = self.meta.clone();
+        meta.spec.id = SandboxId::new();
+        meta.names = names;
+        meta.rolled_back = Some(RolledBack {
+            count: self.shared.history.read().roll_backs + 1,
+            to: to.report.id,
+            open,
+        });
+        meta
+    }
+
+    /// Puts on record what became of everything. A daemon that died may have come no further than to the new place.
+    pub(super) fn finish_roll_back(&mut self) {
+        let on_record = self.shared.history.read().roll_backs;
+        let Some(back) = self.meta.rolled_back.clone() else {
+            return;
+        };
+        if on_record >= back.count {
+            return;
+        }
+        self.end_all_execs(&ExecEnd::SandboxStopped);
+        self.close_all_sessions();
+        self.drop_requests();
+        if self.state() == SandboxState::Paused {
+            self.note_anyway(&Event::SandboxResumed {});
+        }
+        self.note_anyway(&Event::SandboxRolledBack {
+            snapshot_id: back.to,
+        });
+        for mut event in back.open {
+            if let Event::ExecStarted { number, .. } = &mut event {
+                *number = self.shared.history.read().exec_count() + 1;
+            }
+            self.note_anyway(&event);
+        }
+    }
+
+    /// Takes away a place that is not, or no longer, the sandbox's.
+    async fn leave(&mut self, place: SandboxId) {
+        if let Err(error) = self.driver.destroy(place).await {
+            // The next start sweeps it away.
+            tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");
+        }
+    }
+}
