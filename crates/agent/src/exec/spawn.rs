@@ -2,6 +2,7 @@
 //!
 //! The child borrows the agent's memory until it executes, and the agent's thread rests meanwhile: no page is copied, and what
 //! goes wrong is left where the agent finds it. That memory is not dumpable, so nobody of the child's user reaches it through the child.
+//! Whoever may signal the child can hold it up, so the agent rests for a bounded time only.
 #![expect(
     unsafe_code,
     reason = "code between clone and exec has no safe interface"
@@ -17,9 +18,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Gid, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, set_dumpable_behavior,
+    DumpableBehavior, Gid, Signal, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, set_dumpable_behavior,
     setsid,
 };
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -27,9 +30,17 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::boot::UNUSUAL_SIGNALS;
 use crate::exec::command::{Command, StartError};
 use crate::privilege::{Level, confine_child, may_set_groups};
+use crate::procs;
 
 /// System calls only, one after the other: a fraction of this.
 const STACK_BYTES: usize = 64 * 1024;
+/// A child that did not execute within this time was stopped by somebody, or is starved: it is told to go on.
+const NUDGE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+/// So often; then it is killed. Counted, since the agent may have been frozen meanwhile together with the child.
+const NUDGES: u32 = 5;
 /// Runs what is a program to people and not to the kernel: text without an interpreter's name.
 const SHELL: &std::ffi::CStr = c"/bin/sh";
 
@@ -52,6 +63,7 @@ pub(crate) enum Step {
     User,
     Cwd,
     Privileges,
+    Held,
 }
 
 impl fmt::Display for Step {
@@ -65,6 +77,7 @@ impl fmt::Display for Step {
             Self::User => "cannot become that user",
             Self::Cwd => "cannot enter its cwd",
             Self::Privileges => "cannot give up privileges",
+            Self::Held => "another process holds it up",
         })
     }
 }
@@ -72,6 +85,8 @@ impl fmt::Display for Step {
 /// The step and the kernel's number for what is wrong.
 #[derive(Debug, Clone, Copy)]
 struct Failure(Step, c_int);
+
+const HELD: Failure = Failure(Step::Held, libc::ETIMEDOUT);
 
 /// The descriptors a process starts with.
 #[derive(Debug)]
@@ -191,20 +206,23 @@ impl Child {
         let own: *const Self = self;
         let _only_one = STARTING.lock();
         let _quiet = Quiet::begin();
+        let (done, borrowing) = at(Step::Descriptors, pipe_with(PipeFlags::CLOEXEC))?;
         // SAFETY: a child that shares this memory on a stack of its own, while this thread stands still until it is done with both.
         // Other threads go on; the child takes no lock, allocates nothing, and no handler runs in it, since it lets signals in without any.
         let pid = unsafe {
             libc::clone(
                 child_main,
                 top.cast(),
-                libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+                libc::CLONE_VM | libc::SIGCHLD,
                 own.cast_mut().cast(),
             )
         };
         if pid < 0 {
             return Err(Failure(Step::Clone, errno()));
         }
-        let Some(failure) = self.failure.get() else {
+        drop(borrowing);
+        let was_held = !returns_memory(pid.cast_unsigned(), &done);
+        let Some(failure) = self.failure.get().or(was_held.then_some(HELD)) else {
             return Ok(pid.cast_unsigned());
         };
         // SAFETY: it is our child, it has ended, and nobody asks for how. The number stays its own until this returns.
@@ -259,6 +277,24 @@ impl Child {
         // The kernel makes of it whatever the machine is set to when a process changes its user, and the memory is the agent's.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
     }
+}
+
+/// Waits until the child has let go of `borrowing`, which it does when it executes or ends. False if it had to be killed.
+fn returns_memory(child: u32, done: &OwnedFd) -> bool {
+    let ends = |patience| {
+        let mut done = [PollFd::new(done, PollFlags::empty())];
+        poll(&mut done, patience).is_ok_and(|count| count > 0)
+    };
+    for _ in 0..NUDGES {
+        if ends(Some(&NUDGE)) {
+            return true;
+        }
+        procs::signal(&[child], Signal::CONT);
+    }
+    procs::signal(&[child], Signal::KILL);
+    // Nobody can keep it from that.
+    while !ends(None) {}
+    false
 }
 
 /// The new process. What it returns is its exit code, which nobody sees.

@@ -1,6 +1,7 @@
 //! Commands: what they get, what comes out, how they end.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, TryRecvError};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -352,4 +353,47 @@ fn orphans_are_reaped() {
         assert!(std::time::Instant::now() < limit, "{pid} stays a zombie");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn whoever_stops_a_command_before_it_begins_does_not_stop_the_agent() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let (caught, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                caught.fetch_or(stop_beginners(agent.process.id()), Ordering::Relaxed);
+            }
+        });
+        while !caught.load(Ordering::Relaxed) {
+            // One that is stopped right after it began runs into its timeout.
+            let short = ExecStart {
+                timeout_ms: 1000,
+                kill_grace_ms: 0,
+                ..command(&["/bin/true"])
+            };
+            match node.run(short).ended() {
+                Ended::Code(0) | Ended::TimedOut(true) => {}
+                Ended::FailedToStart(reason) => assert!(reason.contains("holds it up"), "{reason}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(node.run(sh("echo well")).out(), "well\n");
+}
+
+/// Stops the agent's children that are still the agent's program. Whether one was held up by that.
+fn stop_beginners(agent: u32) -> bool {
+    let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let own = program(agent);
+    let children = format!("/proc/{agent}/task/{agent}/children");
+    let children = std::fs::read_to_string(children).unwrap_or_default();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    let held = children.filter(|&pid| {
+        let stop = |pid| kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP);
+        program(pid) == own && stop(pid.cast_signed()).is_ok() && program(pid) == own
+    });
+    held.count() > 0
 }
