@@ -101,6 +101,11 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Every sandbox of which anything is on the host.
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError>;
 
+    /// Fails while the host has no room for another sandbox, or none that can be written, and says why.
+    async fn check(&self) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// Gives back what it holds on the host beside sandboxes, as far as it holds anything. `false`: there are sandboxes, and it holds on.
     async fn release(&self) -> Result<bool, DriverError> {
         Ok(self.list().await?.is_empty())
