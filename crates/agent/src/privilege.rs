@@ -99,6 +99,11 @@ pub(crate) fn may_set_groups() -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SETGID))
 }
 
+/// May this process mount? Only one that has a kernel to itself.
+pub(crate) fn may_mount() -> bool {
+    capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
 /// May this process set the clock?
 pub(crate) fn may_set_clock() -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_TIME))

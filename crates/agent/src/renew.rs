@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::mount_bind;
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use skerry_proto::agent::Renew;
 use skerry_sys::entropy;
 
 use crate::files::error::{Doing, FileError};
-use crate::privilege::{Level, confine_child, may_set_clock};
+use crate::privilege::{Level, confine_child, may_mount, may_set_clock};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 /// For the image's program to make keys.
@@ -39,6 +39,9 @@ pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
     if renew.wall_clock_ns != 0 && may_set_clock() {
         set_clock(renew.wall_clock_ns)?;
         entropy::add(&renew.entropy).doing("feed", Path::new("/dev/urandom"))?;
+    }
+    // A kernel that was copied keeps it; nobody may touch the host's.
+    if may_mount() {
         renew_boot_id(boot_id)?;
     }
     renew_hostname(&renew.hostname)?;
@@ -74,6 +77,8 @@ fn renew_boot_id(id: &[u8; 16]) -> Result<(), FileError> {
     let made = OpenOptions::new().write(true).create_new(true).open(&own);
     let written = made.and_then(|mut file| writeln!(file, "{uuid}"));
     written.doing("write", &own)?;
+    // What lies over it in a copy of a copy has no name any more, and nothing can lie over that.
+    let _nothing_there = unmount(boot_id, UnmountFlags::DETACH);
     let bound = mount_bind(&own, boot_id).doing("replace", boot_id);
     // The mount keeps it.
     fs::remove_file(&own).doing("remove", &own)?;

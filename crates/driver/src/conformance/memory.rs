@@ -5,15 +5,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use skerry_proto::agent::{Call, Hold, Release, Renew, Reply};
 use skerry_types::{SandboxId, SnapshotId};
-use tokio::task::JoinSet;
 
 use super::agent::{Agent, Seen, python, sh};
 use super::failure::{Failure, Verdict, ensure, same};
 use super::ground::Ground;
 use super::{Check, checks};
-use crate::{Capabilities, Extent, Isolation, Spec};
+use crate::{Capabilities, DriverError, Extent, Isolation, Spec};
 
-fn declared(capabilities: &Capabilities) -> bool {
+pub(super) fn declared(capabilities: &Capabilities) -> bool {
     capabilities.memory_snapshot
 }
 
@@ -21,15 +20,10 @@ pub(super) const CHECKS: &[Check] = checks! {
     "memory: a program counts on from the same number in each copy, and in what was copied", declared => counts_on;
     "memory: an exec goes on in a copy with no byte lost or doubled", declared => stream;
     "memory: writes to memory and files stay where they were made", declared => apart;
-    "memory: a copy has its own random numbers and names, and the right time", declared => own;
     "memory: a copy runs nothing before it is released", declared => held;
     "memory: a snapshot outlives its sandbox and the daemon", declared => outlives;
-    "memory: four copies at once", declared => many;
     "memory: a copy of a copy", declared => generations;
 };
-
-/// How far the time in a copy may be off.
-const CLOCK: Duration = Duration::from_secs(1);
 
 /// Counts in memory, a line for each line of input.
 const COUNTER: &str = "
@@ -48,11 +42,21 @@ async fn done(agent: &mut Agent, call: Call) -> Verdict {
 }
 
 /// Keeps a snapshot of a sandbox that stands still, and lets it go on. Its link may have been replaced over that.
-async fn keep(
+pub(super) async fn keep(
+    ground: &Ground<'_>,
+    sandbox: SandboxId,
+    agent: Agent,
+) -> Verdict<(SnapshotId, Agent)> {
+    let (kept, agent) = try_keep(ground, sandbox, agent).await?;
+    Ok((kept?, agent))
+}
+
+/// The same, where it may be refused.
+pub(super) async fn try_keep(
     ground: &Ground<'_>,
     sandbox: SandboxId,
     mut agent: Agent,
-) -> Verdict<(SnapshotId, Agent)> {
+) -> Verdict<(Result<SnapshotId, DriverError>, Agent)> {
     done(&mut agent, Call::Hold(Hold {})).await?;
     let id = ground.snapshot_id();
     let memory = Extent::Memory;
@@ -60,8 +64,7 @@ async fn keep(
     let link = ground.driver().connect(sandbox).await?;
     let mut agent = agent.relink(link).await?;
     done(&mut agent, Call::Release(Release { renew: None })).await?;
-    taken?;
-    Ok((id, agent))
+    Ok((taken.map(|_| id), agent))
 }
 
 /// What must be new in a copy that has this name.
@@ -78,13 +81,13 @@ fn renewal(ground: &Ground<'_>, spec: &Spec) -> Renew {
     }
 }
 
-async fn release(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent) -> Verdict {
+pub(super) async fn release(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent) -> Verdict {
     let renew = Some(renewal(ground, spec));
     done(agent, Call::Release(Release { renew })).await
 }
 
 /// A copy that runs.
-async fn copy(ground: &Ground<'_>, from: SnapshotId) -> Verdict<(Spec, Agent)> {
+pub(super) async fn copy(ground: &Ground<'_>, from: SnapshotId) -> Verdict<(Spec, Agent)> {
     let spec = ground.spec();
     ground.driver().restore(from, &spec).await?;
     let mut agent = ground.connect(spec.id).await?;
@@ -111,7 +114,7 @@ async fn counter(agent: &mut Agent) -> Verdict<Bytes> {
 }
 
 /// What was heard of an exec goes with the link.
-async fn go_on(agent: &mut Agent, id: &Bytes, heard: Seen) -> Verdict {
+pub(super) async fn go_on(agent: &mut Agent, id: &Bytes, heard: Seen) -> Verdict {
     agent.execs.insert(id.clone(), heard);
     agent.attach(id).await
 }
@@ -224,58 +227,6 @@ async fn apart(ground: Ground<'_>) -> Verdict {
     same("in the other", said, "both other | other")
 }
 
-/// All that two sandboxes must not share, a line for each.
-const NAMES: &str = "
-import os, random, socket, uuid
-def read(path):
-    try:
-        return open(path).read().strip()
-    except OSError:
-        return None
-print(socket.gethostname())
-print(read('/etc/machine-id'))
-print(os.urandom(16).hex())
-print(os.getrandom(16).hex())
-print(uuid.uuid4())
-print(random.SystemRandom().random())
-print(read('/proc/sys/kernel/random/uuid'))
-";
-const TIME: &str = "import time; print(time.time_ns())";
-
-async fn own(ground: Ground<'_>) -> Verdict {
-    let (sandbox, mut agent) = ground.sandbox().await?;
-    let before = agent.python(NAMES).await?;
-    let (snapshot, mut agent) = keep(&ground, sandbox, agent).await?;
-    // A clock that stood still would be behind by that.
-    tokio::time::sleep(CLOCK * 2).await;
-    let mut all = vec![before, agent.python(NAMES).await?];
-    let hostnames = |text: &str| text.lines().next().map(str::to_owned);
-    same(
-        "what was copied keeps its name",
-        hostnames(&all[0]),
-        hostnames(&all[1]),
-    )?;
-    all.remove(0);
-    for _ in 0..2 {
-        let (spec, mut copy) = copy(&ground, snapshot).await?;
-        let names = copy.python(NAMES).await?;
-        same("host name", hostnames(&names), Some(spec.hostname))?;
-        all.push(names);
-        let time: u128 = copy.python(TIME).await?.trim().parse()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
-        let off = now.abs_diff(time);
-        ensure!(off < CLOCK.as_nanos(), "its clock is off by {off} ns");
-    }
-    for (number, one) in all.iter().enumerate() {
-        for other in &all[number + 1..] {
-            let both: Vec<_> = one.lines().zip(other.lines()).collect();
-            let shared = both.iter().find(|(a, b)| a == b && *a != "None");
-            ensure!(shared.is_none(), "shared: {shared:?}");
-        }
-    }
-    Ok(())
-}
-
 async fn held(ground: Ground<'_>) -> Verdict {
     let (sandbox, mut agent) = ground.sandbox().await?;
     let ticks = "while true; do echo tick; sleep 0.01; done";
@@ -312,29 +263,6 @@ async fn outlives(ground: Ground<'_>) -> Verdict {
     ground.driver().remove_snapshot(snapshot).await?;
     go_on(&mut copy, &id, agent.seen(&id)).await?;
     same("number", count(&mut copy, &id).await?, 2)
-}
-
-async fn many(ground: Ground<'_>) -> Verdict {
-    let (sandbox, mut agent) = ground.sandbox().await?;
-    let id = counter(&mut agent).await?;
-    same("number", count(&mut agent, &id).await?, 1)?;
-    let (snapshot, agent) = keep(&ground, sandbox, agent).await?;
-    let specs: Vec<Spec> = (0..4).map(|_| ground.spec()).collect();
-    let mut making = JoinSet::new();
-    for spec in specs.clone() {
-        let driver = ground.driver().clone();
-        making.spawn(async move { driver.restore(snapshot, &spec).await });
-    }
-    while let Some(made) = making.join_next().await {
-        made??;
-    }
-    for spec in &specs {
-        let mut copy = ground.connect(spec.id).await?;
-        release(&ground, spec, &mut copy).await?;
-        go_on(&mut copy, &id, agent.seen(&id)).await?;
-        same("number", count(&mut copy, &id).await?, 2)?;
-    }
-    Ok(())
 }
 
 async fn generations(ground: Ground<'_>) -> Verdict {

@@ -7,6 +7,7 @@
 mod adopt;
 mod agent;
 mod attach;
+mod copies;
 mod exec;
 mod failure;
 mod files;
@@ -99,6 +100,7 @@ const AREAS: &[&[Check]] = &[
     fork::CHECKS,
     snapshot::CHECKS,
     memory::CHECKS,
+    copies::CHECKS,
     adopt::CHECKS,
 ];
 
