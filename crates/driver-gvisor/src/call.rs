@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::{fs, process};
 
-use skerry_driver::{DriverError, Spec};
+use skerry_driver::DriverError;
 use skerry_net::Netns;
 use skerry_storage::Volume;
 use skerry_types::SandboxId;
@@ -18,11 +18,15 @@ use tokio::time::timeout;
 use crate::driver::GvisorDriver;
 use crate::launch::{Needs, Request, Way};
 use crate::record::{Folder, State};
-use crate::start::{Source, memory_bytes};
+use crate::start::memory_bytes;
 
 /// `runsc` needs a fraction of a second; on a busy machine, or for much memory, more.
 const PATIENCE: Duration = Duration::from_mins(1);
 const MAX_SAID: u64 = 4096;
+/// Of a reason; what follows is where in the program it was.
+const MAX_REASON: usize = 300;
+/// How `runsc` says that it cannot keep a connection.
+const CONNECTED: &str = "endpoint cannot be saved in connected state";
 /// Restores under way at once: more have been seen to fail, and two processors are busy with fewer.
 pub(crate) const RESTORES: usize = 3;
 /// The sandbox's name for `runsc`, which knows no other in its folder.
@@ -30,13 +34,8 @@ const NAME: &str = "s";
 
 impl GvisorDriver {
     /// What a sandbox starts with.
-    pub(crate) fn needs(
-        &self,
-        spec: &Spec,
-        state: &State,
-        volume: &Volume,
-        netns: Option<&Netns>,
-    ) -> Needs {
+    pub(crate) fn needs(&self, state: &State, volume: &Volume, netns: Option<&Netns>) -> Needs {
+        let spec = &state.spec;
         Needs {
             memory_bytes: memory_bytes(spec),
             first_id: state.first_id,
@@ -53,7 +52,7 @@ impl GvisorDriver {
     pub(crate) async fn launch(
         &self,
         id: SandboxId,
-        source: Source,
+        image: Option<&Path>,
         needs: Needs,
     ) -> Result<(), DriverError> {
         let folder = self.records.folder(id);
@@ -62,10 +61,10 @@ impl GvisorDriver {
             format!("-pid-file={}", folder.pid_file().display()),
             "-detach".to_owned(),
         ];
-        let Source::Memory(snapshot) = source else {
+        let Some(image) = image else {
             return self.runsc(id, "run", args, Some(needs)).await;
         };
-        args.push(image_flag(&self.snapshots.image(snapshot)));
+        args.push(image_flag(image));
         let closed = DriverError::step("wait for other restores");
         let _turn = self.restores.acquire().await.map_err(closed)?;
         self.runsc(id, "restore", args, Some(needs)).await
@@ -82,7 +81,14 @@ impl GvisorDriver {
             "--compression=none".to_owned(),
             image_flag(&image),
         ];
-        self.runsc(id, "checkpoint", args, None).await
+        let written = self.runsc(id, "checkpoint", args, None).await;
+        written.map_err(|error| match &error {
+            DriverError::Step { source, .. } if source.to_string().contains(CONNECTED) => {
+                let text = "this runsc cannot keep memory while there are connections to the outside: end them first";
+                DriverError::Unsupported(text.to_owned())
+            }
+            _ => error,
+        })
     }
 
     async fn runsc(
@@ -141,7 +147,7 @@ impl GvisorDriver {
         let log = fs::read_to_string(folder.log()).unwrap_or_default();
         let last = log.lines().next_back().unwrap_or_default();
         let reason: String = said.lines().chain([last]).collect::<Vec<_>>().join(" ");
-        let reason: String = reason.trim().chars().take(MAX_SAID as usize).collect();
+        let reason: String = reason.trim().chars().take(MAX_REASON).collect();
         Err(io::Error::other(format!("{status}: {reason}")))
     }
 }

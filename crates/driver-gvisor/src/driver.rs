@@ -4,9 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,14 +15,13 @@ use skerry_driver::{
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
-use skerry_sys::cgroup::{Cgroups, Frozen, Group};
+use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_sys::idmap::Ids;
 use skerry_types::{SandboxId, SnapshotId};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 
 use crate::call::RESTORES;
-use crate::link::Exchange;
+use crate::live::Live;
 use crate::options::Options;
 use crate::record::{Records, State};
 use crate::snapshots::Snapshots;
@@ -54,22 +51,12 @@ pub struct GvisorDriver {
     pub(crate) snapshots: Snapshots,
     /// A place for each restore under way.
     pub(crate) restores: Semaphore,
-    /// The agent's program, once for all sandboxes.
-    pub(crate) agent: PathBuf,
+    /// The name of the agent's program, which is there once for all sandboxes.
+    pub(crate) agent: String,
     pub(crate) first_id: u32,
     /// Id ranges in use, by their first id.
     pub(crate) taken: Mutex<BTreeSet<u32>>,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
-}
-
-/// A sandbox that runs, as far as we know.
-#[derive(Debug)]
-pub(crate) struct Live {
-    /// Readable once the sentry is gone.
-    pub(crate) pidfd: AsyncFd<OwnedFd>,
-    pub(crate) exchange: Exchange,
-    /// Held by whoever freezes it or thaws it again: two at once would undo each other.
-    pub(crate) freezing: Mutex<()>,
 }
 
 impl GvisorDriver {
@@ -118,7 +105,7 @@ impl GvisorDriver {
             isolation: Isolation::ApplicationKernel,
             rootless: false,
             pause: true,
-            pause_to_disk: false,
+            pause_to_disk: true,
             file_snapshot: true,
             memory_snapshot: true,
             file_fork: true,
@@ -165,28 +152,6 @@ impl GvisorDriver {
             .map_err(DriverError::step("read the record"))?
             .ok_or(DriverError::NotFound(id))
     }
-
-    /// Freezes or thaws, and remembers which.
-    async fn set_paused(&self, id: SandboxId, paused: bool) -> Result<(), DriverError> {
-        let mut state = self.state(id)?;
-        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let group = self.group(id);
-        state.paused = paused;
-        let records = self.records.clone();
-        blocking("freeze or thaw the control group", move || {
-            let _only_one = live.freezing.lock();
-            // In either order a crash in between leaves one that the next adoption thaws.
-            if paused {
-                let frozen = Frozen::new(group)?;
-                records.write(id, &state)?;
-                frozen.keep();
-                return Ok(());
-            }
-            records.write(id, &state)?;
-            group.thaw()
-        })
-        .await
-    }
 }
 
 #[async_trait]
@@ -200,44 +165,20 @@ impl Driver for GvisorDriver {
     }
 
     async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError> {
-        let state = self.state(parent)?;
-        let paused = state.paused || self.live(parent).is_none();
-        self.start(spec, Source::Fork { parent, paused }).await
+        self.state(parent)?;
+        self.start(spec, Source::Fork { parent }).await
     }
 
     async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
-        let state = self.records.read(id);
-        let Some(state) = state.map_err(DriverError::step("read the record"))? else {
-            return Ok(None);
-        };
-        let Some(sentry) = state.sentry else {
-            return Ok(None);
-        };
-        let found = sentry.identity().open();
-        let Some(pidfd) = found.map_err(DriverError::step("find the sentry"))? else {
-            return Ok(None);
-        };
-        if !state.paused {
-            // A daemon that died while it forked this one left it frozen.
-            self.group(id)
-                .thaw()
-                .map_err(DriverError::step("thaw the control group"))?;
-        }
-        if self.live(id).is_none() {
-            self.listen(id, state.first_id)
-                .and_then(|exchange| self.remember(id, pidfd, exchange))?;
-        }
-        Ok(Some(Instance {
-            facts: state.facts,
-            steps: Vec::new(),
-        }))
+        self.take_up(id).await
     }
 
     async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
-        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let running = self.live(id).and_then(|live| live.running());
+        let running = running.ok_or(DriverError::NotRunning(id))?;
         let link = tokio::select! {
-            link = live.exchange.connect() => link,
-            _gone = live.gone() => return Err(DriverError::NotRunning(id)),
+            link = running.exchange.connect() => link,
+            _gone = running.gone() => return Err(DriverError::NotRunning(id)),
         };
         Ok(Box::new(link.map_err(DriverError::step(
             "wait for the agent to dial",
@@ -256,11 +197,12 @@ impl Driver for GvisorDriver {
     }
 
     async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError> {
-        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let storage = Arc::clone(&self.storage);
-        let group = self.group(id);
+        let group = live.running().map(|_| self.group(id));
         blocking("read what it uses", move || {
-            let used = group.usage()?;
+            let used = group.map(|group| group.usage()).transpose()?;
+            let used = used.unwrap_or_default();
             Ok(Stats {
                 cpu_us: used.cpu_us,
                 memory_bytes: used.memory_bytes,
@@ -274,11 +216,11 @@ impl Driver for GvisorDriver {
     }
 
     async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.set_paused(id, true).await
+        self.to_disk(id).await
     }
 
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.set_paused(id, false).await
+        self.wake(id).await
     }
 
     async fn snapshot(
@@ -326,13 +268,6 @@ impl Driver for GvisorDriver {
         let closed = self.cgroups.clone().close();
         closed.map_err(DriverError::step("remove the driver's control group"))?;
         Ok(true)
-    }
-}
-
-impl Live {
-    /// Returns once the sentry, and with it every process of the sandbox, is gone.
-    pub(crate) async fn gone(&self) -> io::Result<()> {
-        self.pidfd.readable().await.map(drop)
     }
 }
 

@@ -6,6 +6,9 @@
 //! * `bundle/` its description for `runsc`
 //! * `r/` the state that `runsc` keeps (a short name: a socket's address in there has room for a short path only)
 //! * `inside/` what the sandbox is shown of us: the agent's program and the socket that it dials
+//! * `memory/` what ran when it was paused
+//!
+//! Beside them lie the agents' programs, `agent-<n>`, to which each sandbox has a link. Earlier ones stay: memory of theirs may be kept.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -14,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::{Facts, NetworkMode};
+use skerry_driver::{Facts, Spec};
 use skerry_sys::pidfd;
 use skerry_types::SandboxId;
 
@@ -44,9 +47,11 @@ pub(crate) struct State {
     pub(crate) sentry: Option<Sentry>,
     /// The first of its ids on the host.
     pub(crate) first_id: u32,
-    /// Frozen because somebody asked for it.
-    pub(crate) paused: bool,
-    pub(crate) network: NetworkMode,
+    /// Paused: it is in `memory/`, whatever runs.
+    pub(crate) on_disk: bool,
+    /// The name of its agent's program.
+    pub(crate) agent: String,
+    pub(crate) spec: Spec,
     pub(crate) facts: Facts,
 }
 
@@ -66,13 +71,29 @@ impl Records {
         }
     }
 
-    /// The agent's program, to which each sandbox has a link: written anew, since links to an earlier one may be in use.
-    pub(crate) fn keep_agent(&self, program: &[u8]) -> io::Result<PathBuf> {
-        let (path, new) = (self.root.join("agent"), self.root.join("agent.new"));
-        fs::write(&new, program)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-        fs::rename(&new, &path)?;
-        Ok(path)
+    /// The name under which this program lies there.
+    pub(crate) fn keep_agent(&self, program: &[u8]) -> io::Result<String> {
+        for number in 1.. {
+            let name = format!("agent-{number}");
+            match fs::read(self.agent(&name)) {
+                Ok(there) if there == program => return Ok(name),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let new = self.agent("agent.new");
+                    fs::write(&new, program)?;
+                    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+                    fs::rename(&new, self.agent(&name))?;
+                    return Ok(name);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::ErrorKind::QuotaExceeded.into())
+    }
+
+    /// An agent's program.
+    pub(crate) fn agent(&self, name: &str) -> PathBuf {
+        self.root.join(name)
     }
 
     pub(crate) fn folder(&self, id: SandboxId) -> Folder {
@@ -91,8 +112,8 @@ impl Records {
     }
 
     /// Replaces what is remembered, whole or not at all.
-    pub(crate) fn write(&self, id: SandboxId, state: &State) -> io::Result<()> {
-        let folder = self.folder(id).0;
+    pub(crate) fn write(&self, state: &State) -> io::Result<()> {
+        let folder = self.folder(state.spec.id).0;
         let new = folder.join(STATE_NEW);
         fs::write(&new, serde_json::to_vec(state)?)?;
         fs::rename(new, folder.join(STATE))
@@ -123,10 +144,15 @@ impl Records {
 
     /// Ends the record. Fine if there is none.
     pub(crate) fn remove(&self, id: SandboxId) -> io::Result<()> {
-        match fs::remove_dir_all(self.folder(id).0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_folder(&self.folder(id).0)
+    }
+}
+
+/// Fine if there is none.
+pub(crate) fn remove_folder(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -146,6 +172,11 @@ impl Folder {
 
     pub(crate) fn inside(&self) -> PathBuf {
         self.0.join("inside")
+    }
+
+    /// Where its memory is while it is paused.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.0.join("memory")
     }
 
     /// Where `runsc` writes which process is the sentry.

@@ -12,22 +12,30 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec};
+use skerry_sys::cgroup::Group;
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::driver::{GvisorDriver, blocking};
 use crate::laps::Laps;
-use crate::start::{Source, storage_error};
+use crate::live::{Now, Running};
+use crate::record::remove_folder;
+use crate::start::{Memory, Source, storage_error};
 
 const WHOLE: &str = "whole";
 /// No program writes to a snapshot, so nothing needs to bound it.
 const NO_LIMIT: u64 = 1 << 50;
 
 /// What a snapshot is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
     extent: Extent,
     privilege: Privilege,
     network: NetworkMode,
+    /// The name of the agent's program that ran.
+    agent: String,
+    /// The release of `runsc` that wrote the memory.
+    runsc: String,
 }
 
 /// The folders of all snapshots.
@@ -56,8 +64,8 @@ impl Snapshots {
         folder.create(self.image(id))
     }
 
-    fn finish(&self, id: SnapshotId, origin: Origin) -> io::Result<()> {
-        fs::write(self.folder(id).join(WHOLE), serde_json::to_vec(&origin)?)
+    fn finish(&self, id: SnapshotId, origin: &Origin) -> io::Result<()> {
+        fs::write(self.folder(id).join(WHOLE), serde_json::to_vec(origin)?)
     }
 
     /// `None`: it is not there, or was never finished.
@@ -75,10 +83,7 @@ impl Snapshots {
     }
 
     fn remove(&self, id: SnapshotId) -> io::Result<()> {
-        match fs::remove_dir_all(self.folder(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_folder(&self.folder(id))
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
@@ -104,22 +109,15 @@ impl GvisorDriver {
         let state = self.state(id)?;
         let origin = Origin {
             extent,
-            privilege: state.facts.privilege,
-            network: state.network,
+            privilege: state.spec.privilege,
+            network: state.spec.network,
+            agent: state.agent.clone(),
+            runsc: self.tool.version().to_owned(),
         };
         let snapshots = self.snapshots.clone();
         blocking("begin the snapshot", move || snapshots.begin(snapshot)).await?;
         let mut laps = Laps::start();
-        let kept = match extent {
-            Extent::Files => {
-                let paused = state.paused || self.live(id).is_none();
-                self.keep_files(id, snapshot, paused).await
-            }
-            Extent::Memory => {
-                self.keep_memory(id, snapshot, state.paused, &mut laps)
-                    .await
-            }
-        };
+        let kept = self.keep_extent(id, snapshot, extent, &mut laps).await;
         laps.lap("files");
         let held = laps.total();
         match kept {
@@ -128,16 +126,47 @@ impl GvisorDriver {
         }
     }
 
+    async fn keep_extent(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+        laps: &mut Laps,
+    ) -> Result<(), DriverError> {
+        let Some(live) = self.live(id) else {
+            return match extent {
+                Extent::Files => self.keep_files(id, snapshot, None).await,
+                Extent::Memory => Err(DriverError::NotRunning(id)),
+            };
+        };
+        let turn = live.turn().await;
+        match (live.now(), extent) {
+            (Now::Runs(_), Extent::Files) => {
+                let running = Some((self.group(id), turn));
+                self.keep_files(id, snapshot, running).await
+            }
+            (Now::Runs(running), Extent::Memory) => {
+                self.keep_memory(id, snapshot, (&running, turn), laps).await
+            }
+            (Now::OnDisk, Extent::Memory) => {
+                self.copy_memory(id, snapshot).await?;
+                laps.lap("memory");
+                self.keep_files(id, snapshot, None).await
+            }
+            (Now::Gone, Extent::Memory) => Err(DriverError::NotRunning(id)),
+            (Now::OnDisk | Now::Gone, Extent::Files) => self.keep_files(id, snapshot, None).await,
+        }
+    }
+
     async fn keep_files(
         &self,
         id: SandboxId,
         snapshot: SnapshotId,
-        paused: bool,
+        running: Option<(Group, OwnedMutexGuard<()>)>,
     ) -> Result<(), DriverError> {
         let volume = volume_of(snapshot);
-        self.copy_volume(id, paused, volume, NO_LIMIT)
-            .await
-            .map(drop)
+        let copied = self.copy_volume(id, running, volume, NO_LIMIT);
+        copied.await.map(drop)
     }
 
     /// Between memory and files nothing runs but the agent, which holds the others and hears nobody: so both are of one instant.
@@ -145,25 +174,37 @@ impl GvisorDriver {
         &self,
         id: SandboxId,
         snapshot: SnapshotId,
-        paused: bool,
+        (running, turn): (&Running, OwnedMutexGuard<()>),
         laps: &mut Laps,
     ) -> Result<(), DriverError> {
-        let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        if paused {
-            let text = "a paused sandbox has to be resumed before its memory can be kept";
-            return Err(DriverError::Unsupported(text.to_owned()));
-        }
-        let closed = live.exchange.close().await;
+        let closed = running.exchange.close().await;
         let closed = closed.map_err(DriverError::step("let the agent hang up"))?;
         laps.lap("link");
         let written = self.checkpoint(id, self.snapshots.image(snapshot)).await;
         laps.lap("memory");
         let kept = match written {
-            Ok(()) => self.keep_files(id, snapshot, false).await,
+            Ok(()) => {
+                self.keep_files(id, snapshot, Some((self.group(id), turn)))
+                    .await
+            }
             Err(error) => Err(error),
         };
         let reopened = closed.reopen();
         kept.and(reopened.map_err(DriverError::step("listen for the agent")))
+    }
+
+    /// That of a sandbox that is paused.
+    async fn copy_memory(&self, id: SandboxId, snapshot: SnapshotId) -> Result<(), DriverError> {
+        let from = self.records.folder(id).memory();
+        let to = self.snapshots.image(snapshot);
+        blocking("copy its memory", move || {
+            for file in fs::read_dir(from)? {
+                let file = file?;
+                fs::copy(file.path(), to.join(file.file_name()))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn finish(
@@ -175,7 +216,7 @@ impl GvisorDriver {
     ) -> Result<Snapshot, DriverError> {
         let (snapshots, storage) = (self.snapshots.clone(), Arc::clone(&self.storage));
         let bytes = blocking("finish the snapshot", move || {
-            snapshots.finish(snapshot, origin)?;
+            snapshots.finish(snapshot, &origin)?;
             let files = storage
                 .usage(volume_of(snapshot))
                 .map_err(io::Error::other)?;
@@ -210,13 +251,25 @@ impl GvisorDriver {
         let origin = origin.ok_or(DriverError::NoSnapshot(from))?;
         if origin.extent == Extent::Files {
             let parent = volume_of(from);
-            let paused = true;
-            return Ok(Source::Fork { parent, paused });
+            return Ok(Source::Fork { parent });
         }
         if (origin.privilege, origin.network) != (spec.privilege, spec.network) {
             let text = "a snapshot with memory is restored with the level and the network that it was made with";
             return Err(DriverError::Unsupported(text.to_owned()));
         }
-        Ok(Source::Memory(from))
+        let runsc = self.tool.version();
+        if origin.runsc != runsc {
+            let text = format!(
+                "its memory was kept by runsc {}, and this is {runsc}",
+                origin.runsc
+            );
+            return Err(DriverError::Unsupported(text));
+        }
+        let image = self.snapshots.image(from);
+        let agent = origin.agent;
+        Ok(Source::Memory {
+            snapshot: from,
+            memory: Memory { image, agent },
+        })
     }
 }

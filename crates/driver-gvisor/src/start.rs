@@ -4,25 +4,27 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::{Frozen, Limits};
+use skerry_sys::cgroup::{Frozen, Group, Limits};
 use skerry_sys::idmap::RANGE;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::bundle::{self, PROGRAM};
-use crate::driver::{GvisorDriver, Live, blocking};
+use crate::driver::{GvisorDriver, blocking};
 use crate::etc;
 use crate::laps::Laps;
 use crate::launch::MAX_TREES;
 use crate::link::Exchange;
-use crate::record::{Sentry, State};
+use crate::live::{Live, Now, Running};
+use crate::record::{Sentry, State, remove_folder};
 use crate::snapshots::volume_of;
 
 const MIB: u64 = 1024 * 1024;
@@ -35,23 +37,34 @@ const KERNEL_THREADS: u64 = 256;
 const OWNER: (u32, u32) = (0, 0);
 
 /// What the files of a new sandbox are.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Source {
     /// None.
     New,
     /// Those of another.
-    Fork {
-        parent: SandboxId,
-        /// It does not run, or not now: there is nothing to freeze.
-        paused: bool,
-    },
+    Fork { parent: SandboxId },
     /// Those of a snapshot that has memory too.
-    Memory(SnapshotId),
+    Memory {
+        snapshot: SnapshotId,
+        memory: Memory,
+    },
+}
+
+/// Memory and processes that go on.
+#[derive(Debug, Clone)]
+pub(crate) struct Memory {
+    /// What `runsc` wrote.
+    pub(crate) image: PathBuf,
+    /// The name of the agent's program that is among them.
+    pub(crate) agent: String,
 }
 
 impl Source {
-    fn has_memory(self) -> bool {
-        matches!(self, Self::Memory(_))
+    fn memory(&self) -> Option<&Memory> {
+        match self {
+            Self::Memory { memory, .. } => Some(memory),
+            Self::New | Self::Fork { .. } => None,
+        }
     }
 }
 
@@ -86,44 +99,59 @@ impl GvisorDriver {
 
     async fn make(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
         let mut laps = Laps::start();
+        let memory = source.memory();
+        let agent = memory.map_or(&self.agent, |memory| &memory.agent);
         let mut state = State {
             sentry: None,
             first_id: self.take_ids(spec)?,
-            paused: false,
-            network: spec.network,
-            facts: self.facts(spec, None),
+            on_disk: false,
+            agent: agent.clone(),
+            spec: spec.clone(),
+            facts: self.facts(spec),
         };
-        self.record(spec.id, &state)?;
-        let volume = self.volume(spec, source).await?;
+        self.record(&state)?;
+        let volume = self.volume(spec, &source).await?;
         laps.lap("volume");
-        let netns = self.netns(spec).await?;
-        laps.lap("netns");
-        state.facts = self.facts(spec, netns.as_ref().and_then(|netns| netns.address));
-        // A copy's `/etc` is as the programs that go on in it know it; the agent renews what has to be new.
-        if !source.has_memory() {
-            etc::write(&volume, spec, netns.as_ref())
-                .map_err(DriverError::step("write the sandbox's own files"))?;
-        }
-        let exchange = self.lay_out(spec, &state, netns.as_ref()).await?;
-        laps.lap("files, cgroup");
-        let needs = self.needs(spec, &state, &volume, netns.as_ref());
-        self.launch(spec.id, source, needs).await?;
-        laps.lap("runsc");
-        let pidfd = self.find_sentry(spec.id, &mut state)?;
-        self.record(spec.id, &state)?;
-        let live = self.remember(spec.id, pidfd, exchange)?;
-        tokio::select! {
-            dialled = live.exchange.dialled() => dialled.map_err(DriverError::step("wait for the agent to dial"))?,
-            _gone = live.gone() => return Err(DriverError::NotRunning(spec.id)),
-        }
-        laps.lap("agent");
+        let running = self.run(&mut state, &volume, memory, &mut laps).await?;
+        let live = Live::new(Now::Runs(running));
+        self.live.lock().insert(spec.id, live);
         Ok(Instance {
             facts: state.facts,
             steps: laps.end(),
         })
     }
 
-    fn facts(&self, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {
+    /// Starts it on its volume, from the beginning or where its memory was.
+    pub(crate) async fn run(
+        &self,
+        state: &mut State,
+        volume: &Volume,
+        memory: Option<&Memory>,
+        laps: &mut Laps,
+    ) -> Result<Arc<Running>, DriverError> {
+        let netns = self.netns(&state.spec).await?;
+        laps.lap("netns");
+        state.facts.address = netns.as_ref().and_then(|netns| netns.address);
+        etc::write(volume, &state.spec, netns.as_ref())
+            .map_err(DriverError::step("write the sandbox's own files"))?;
+        let exchange = self.lay_out(state, netns.as_ref()).await?;
+        laps.lap("files, cgroup");
+        let needs = self.needs(state, volume, netns.as_ref());
+        let image = memory.map(|memory| memory.image.as_path());
+        self.launch(state.spec.id, image, needs).await?;
+        laps.lap("runsc");
+        let pidfd = self.find_sentry(state)?;
+        self.record(state)?;
+        let running = running(pidfd, exchange)?;
+        tokio::select! {
+            dialled = running.exchange.dialled() => dialled.map_err(DriverError::step("wait for the agent to dial"))?,
+            _gone = running.gone() => return Err(DriverError::NotRunning(state.spec.id)),
+        }
+        laps.lap("agent");
+        Ok(running)
+    }
+
+    fn facts(&self, spec: &Spec) -> Facts {
         Facts {
             driver: self.capabilities.driver.clone(),
             isolation: self.capabilities.isolation,
@@ -131,12 +159,12 @@ impl GvisorDriver {
             storage: self.storage_name.clone(),
             disk_quota: self.capabilities.disk_quota,
             limits: self.capabilities.limits,
-            address,
+            address: None,
         }
     }
 
-    pub(crate) fn record(&self, id: SandboxId, state: &State) -> Result<(), DriverError> {
-        let written = self.records.write(id, state);
+    pub(crate) fn record(&self, state: &State) -> Result<(), DriverError> {
+        let written = self.records.write(state);
         written.map_err(DriverError::step("write the record"))
     }
 
@@ -151,10 +179,10 @@ impl GvisorDriver {
         Ok(free)
     }
 
-    async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
+    async fn volume(&self, spec: &Spec, source: &Source) -> Result<Volume, DriverError> {
         let storage = Arc::clone(&self.storage);
         let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
-        let (parent, paused) = match source {
+        let parent = match *source {
             Source::New => {
                 let made = move || storage.create(id, limit, OWNER);
                 let made = tokio::task::spawn_blocking(made).await;
@@ -162,28 +190,29 @@ impl GvisorDriver {
                     .map_err(DriverError::step("make the volume"))?
                     .map_err(storage_error("make the volume"));
             }
-            Source::Fork { parent, paused } => (parent, paused),
-            Source::Memory(snapshot) => (volume_of(snapshot), true),
+            Source::Fork { parent } => parent,
+            Source::Memory { snapshot, .. } => volume_of(snapshot),
         };
-        self.copy_volume(parent, paused, id, limit).await
+        let Some(live) = self.live(parent) else {
+            return self.copy_volume(parent, None, id, limit).await;
+        };
+        let turn = live.turn().await;
+        let group = live.running().map(|_| (self.group(parent), turn));
+        self.copy_volume(parent, group, id, limit).await
     }
 
-    /// Copies a volume as it is at one instant.
+    /// Copies a volume as it is at one instant: while nothing in this group runs, for which it has to be one's turn.
     pub(crate) async fn copy_volume(
         &self,
         parent: SandboxId,
-        paused: bool,
+        running: Option<(Group, OwnedMutexGuard<()>)>,
         id: SandboxId,
         limit: u64,
     ) -> Result<Volume, DriverError> {
         let storage = Arc::clone(&self.storage);
-        let group = (!paused).then(|| self.group(parent));
-        let live = self.live(parent);
         let forked = tokio::task::spawn_blocking(move || {
-            let _only_one = live.as_ref().map(|live| live.freezing.lock());
-            // One that is paused by now stays so.
-            let running = group.filter(|group| !group.is_frozen().is_ok_and(|frozen| frozen));
-            let frozen = running.map(Frozen::new).transpose();
+            let (group, _turn) = running.unzip();
+            let frozen = group.map(Frozen::new).transpose();
             let _thaw = frozen.map_err(DriverError::step("freeze the parent"))?;
             storage
                 .fork(parent, id, limit, OWNER)
@@ -203,16 +232,12 @@ impl GvisorDriver {
     }
 
     /// Everything that `runsc` will look for.
-    async fn lay_out(
-        &self,
-        spec: &Spec,
-        state: &State,
-        netns: Option<&Netns>,
-    ) -> Result<Exchange, DriverError> {
+    async fn lay_out(&self, state: &State, netns: Option<&Netns>) -> Result<Exchange, DriverError> {
+        let spec = &state.spec;
         let text = bundle::describe(spec, state.first_id, netns.is_some()).to_string();
         let (folder, agent, group) = (
             self.records.folder(spec.id),
-            self.agent.clone(),
+            self.records.agent(&state.agent),
             self.group(spec.id),
         );
         let limits = Limits {
@@ -223,8 +248,10 @@ impl GvisorDriver {
         // Nobody inside has the range's last id, and only the agent may look into folders of others.
         let keeper = Some(state.first_id + RANGE - 1);
         blocking("lay out what runsc needs", move || {
+            // One that was paused has them, and `runsc` would know it still.
             for made in [folder.bundle(), folder.root(), folder.inside()] {
-                fs::create_dir_all(made)?;
+                remove_folder(&made)?;
+                fs::create_dir(made)?;
             }
             fs::write(folder.bundle().join("config.json"), text)?;
             fs::hard_link(agent, folder.inside().join(PROGRAM))?;
@@ -241,7 +268,8 @@ impl GvisorDriver {
         Exchange::open(inside, first_id).map_err(DriverError::step("listen for the agent"))
     }
 
-    fn find_sentry(&self, id: SandboxId, state: &mut State) -> Result<OwnedFd, DriverError> {
+    fn find_sentry(&self, state: &mut State) -> Result<OwnedFd, DriverError> {
+        let id = state.spec.id;
         let failed = || DriverError::step("find the sentry");
         let text = fs::read_to_string(self.records.folder(id).pid_file()).map_err(failed())?;
         let pid = text
@@ -256,22 +284,11 @@ impl GvisorDriver {
         let pidfd = identity.open().map_err(failed())?;
         pidfd.ok_or(DriverError::NotRunning(id))
     }
+}
 
-    pub(crate) fn remember(
-        &self,
-        id: SandboxId,
-        pidfd: OwnedFd,
-        exchange: Exchange,
-    ) -> Result<Arc<Live>, DriverError> {
-        let pidfd = watch::readable(pidfd).map_err(DriverError::step("watch the sentry"))?;
-        let live = Arc::new(Live {
-            pidfd,
-            exchange,
-            freezing: Mutex::default(),
-        });
-        self.live.lock().insert(id, Arc::clone(&live));
-        Ok(live)
-    }
+pub(crate) fn running(pidfd: OwnedFd, exchange: Exchange) -> Result<Arc<Running>, DriverError> {
+    let pidfd = watch::readable(pidfd).map_err(DriverError::step("watch the sentry"))?;
+    Ok(Arc::new(Running { pidfd, exchange }))
 }
 
 /// The memory that its programs may use.

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use skerry_driver::conformance;
-use skerry_driver::{Bind, Driver, Rootfs};
+use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_driver_gvisor::{GvisorDriver, Options, Tool, ToolError};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
-use skerry_sys::mount;
-use skerry_types::SandboxId;
+use skerry_sys::{mount, pidfd};
+use skerry_types::{Resources, SandboxId};
 
 const HELPER: &str = env!("CARGO_BIN_EXE_skerry-gvisor-helper");
 
@@ -23,25 +23,32 @@ const HELPER: &str = env!("CARGO_BIN_EXE_skerry-gvisor-helper");
 pub(crate) struct Bed {
     folder: PathBuf,
     storage: Arc<Storage>,
-    network: Network,
+    pub(crate) network: Network,
     cgroup_parent: String,
     tool: Tool,
 }
 
-/// Runs a test over a new folder, on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else. `None`: it is left
-/// out, and said so.
+/// Runs a test over a new folder. `None`: it is left out, and said so.
 pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -> Option<T> {
+    let folder = tempfile::tempdir().unwrap();
+    test_in(folder.path(), body)
+}
+
+/// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
+pub(crate) fn test_in<T, F: Future<Output = T>>(
+    folder: &Path,
+    body: impl FnOnce(Arc<Bed>) -> F,
+) -> Option<T> {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: gVisor needs root here, to map users and enter networks");
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
     let runtime = || {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().build().unwrap()
     };
-    let scratch = folder.path().join("probe");
-    fs::create_dir(&scratch).unwrap();
+    let scratch = folder.join("probe");
+    fs::create_dir_all(&scratch).unwrap();
     let tool = match runtime().block_on(Tool::find(None, &scratch)) {
         Err(ToolError::Missing) => {
             println!("SKIPPED: there is no runsc; `scripts/tools.sh runsc` fetches it");
@@ -52,7 +59,7 @@ pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -
     // Before the runtime has any thread: a thread stays in the namespace that it began in.
     mount::own_namespace().unwrap();
     runtime().block_on(async {
-        let bed = Arc::new(Bed::new(folder.path(), tool).await);
+        let bed = Arc::new(Bed::new(folder, tool).await);
         let done = body(Arc::clone(&bed)).await;
         bed.network.stop().await.unwrap();
         Some(done)
@@ -61,9 +68,11 @@ pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -
 
 impl Bed {
     async fn new(folder: &Path, tool: Tool) -> Self {
-        make_image(&folder.join("image"));
         let data = folder.join("data");
-        fs::create_dir(&data).unwrap();
+        if !data.exists() {
+            make_image(&folder.join("image"));
+            fs::create_dir(&data).unwrap();
+        }
         let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
         let network = Network::start(skerry_net::Options {
             command: vec![HELPER.into(), "gateway".into()],
@@ -98,8 +107,39 @@ impl Bed {
         GvisorDriver::new(options).await.unwrap()
     }
 
+    /// A small sandbox without network.
+    pub(crate) fn spec(&self) -> Spec {
+        Spec {
+            id: SandboxId::new(),
+            resources: Resources::FREE_FORM,
+            rootfs: conformance::Bed::rootfs(self),
+            privilege: Privilege::Restricted,
+            network: NetworkMode::None,
+            hostname: "island".to_owned(),
+        }
+    }
+
+    /// Nothing but what lies there for the next sandbox.
+    pub(crate) async fn assert_clean(&self) {
+        let mut left = conformance::Bed::snapshot(self, &[]).await;
+        left.retain(|line| !line.starts_with("mount ") && !line.contains("/gvisor/agent-"));
+        assert!(left.is_empty(), "{left:#?}");
+    }
+
+    /// Kills all of these processes.
+    pub(crate) fn kill(&self, name: &str) {
+        for (pid, _) in self
+            .processes()
+            .iter()
+            .filter(|(_, line)| line.starts_with(name))
+        {
+            let process = pidfd::open(*pid).unwrap().unwrap();
+            pidfd::kill(&process).unwrap();
+        }
+    }
+
     /// Processes of the host that have this bed's folder among their arguments.
-    fn processes(&self) -> Vec<(u32, String)> {
+    pub(crate) fn processes(&self) -> Vec<(u32, String)> {
         let data = self.data().display().to_string();
         let pids = fs::read_dir("/proc").unwrap().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
