@@ -37,6 +37,14 @@ pub(crate) fn snapshot_id() -> Object {
     id(skerry_types::SnapshotId::PREFIX)
 }
 
+pub(crate) fn template_id() -> Object {
+    id(skerry_types::TemplateId::PREFIX)
+}
+
+pub(crate) fn build_id() -> Object {
+    id(skerry_types::BuildId::PREFIX)
+}
+
 pub(crate) fn node_id() -> Object {
     id(skerry_types::NodeId::PREFIX)
 }

@@ -38,6 +38,7 @@ mod send;
 mod sessions;
 mod snapshots;
 mod sse;
+mod templates;
 mod terminal;
 
 /// The shapes that are sent and answered.

@@ -8,6 +8,8 @@ use skerry_types::Result;
 pub trait ImageCatalogue: Send + Sync {
     /// The one name under which this image, as a caller wrote it, goes on the record; `None`: there is none and none can be had.
     async fn resolve(&self, reference: &str) -> Result<Option<String>>;
+    /// What says which content an image on record has.
+    async fn digest(&self, name: &str) -> Result<String>;
     /// Names of the images that exist, for the message that says which one does not.
     async fn names(&self) -> Result<Vec<String>>;
 }

@@ -14,7 +14,7 @@ use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 
 /// What a sandbox is made from.
-enum Source {
+pub(crate) enum Source {
     /// The image of this name.
     Image(String),
     /// This snapshot.
@@ -23,7 +23,7 @@ enum Source {
 
 impl Source {
     /// For the record.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Image(name) => name,
             Self::Snapshot(snapshot) => snapshot.id.to_string(),
@@ -84,23 +84,31 @@ impl Control {
     }
 
     /// What it is made from. A snapshot also fixes some of the request.
-    async fn source(
+    pub(crate) async fn source(
         &self,
         caller: &Caller,
         request: CreateRequest,
     ) -> Result<(CreateRequest, Source)> {
         if let Some(asked) = request.image.as_deref()
-            && let Some(snapshot) = self.find_snapshot(&caller.tenant, asked).await?
+            && let Some(snapshot) = self.find_source(&caller.tenant, asked).await?
         {
             let request = of_snapshot(request, &snapshot)?;
             return Ok((request, Source::Snapshot(snapshot)));
         }
-        let image = self.image(request.image.as_deref()).await?;
+        let image = self.image(&caller.tenant, request.image.as_deref()).await?;
         Ok((request, Source::Image(image)))
     }
 
+    /// The snapshot that this is, by name, by id, or as a template.
+    async fn find_source(&self, tenant: &Tenant, asked: &str) -> Result<Option<Snapshot>> {
+        match self.find_snapshot(tenant, asked).await? {
+            Some(snapshot) => Ok(Some(snapshot)),
+            None => self.find_template(tenant, asked).await,
+        }
+    }
+
     /// The image's name for the record.
-    async fn image(&self, asked: Option<&str>) -> Result<String> {
+    async fn image(&self, tenant: &Tenant, asked: Option<&str>) -> Result<String> {
         let images = &self.0.images;
         let reference = asked.unwrap_or(&self.0.settings.default_image);
         // What reads as a snapshot's id on record is a snapshot, and whoever makes that record must own it.
@@ -108,13 +116,17 @@ impl Control {
         if let Some(name) = name.filter(|name| name.parse::<SnapshotId>().is_err()) {
             return Ok(name);
         }
-        let there = images.names().await?;
+        let mut there = images.names().await?;
+        there.extend(self.template_names(tenant).await?);
         Err(Error::validation(format!(
             "image `{}` does not exist; there is: {}",
             validate::shown(reference),
             join(there.iter().map(String::as_str))
         ))
-        .with_hint("`skerry image pull` gets one from a registry"))
+        .with_hint(match reference {
+            "base" => "`skerry image build base` makes it on its node",
+            _ => "`skerry image pull` gets one from a registry",
+        }))
     }
 
     fn new_sandbox(

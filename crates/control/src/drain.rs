@@ -11,6 +11,7 @@ impl Control {
     /// Takes nothing new, waits for what is in progress, then leaves or stops the sandboxes as the settings say.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::Release);
+        self.0.builds.interrupt();
         let settings = &self.0.settings;
         let work = async {
             if settings.on_drain == OnDrain::Stop {

@@ -209,6 +209,12 @@ impl Control {
                 tracing::warn!(%error, "old records could not be cleaned away");
             }
         }
+        if let Err(error) = self.clean_layers().await {
+            tracing::warn!(%error, "layers that nobody needs could not be removed");
+        }
+        if let Err(error) = self.0.uploads.clean() {
+            tracing::warn!(%error, "old uploads could not be removed");
+        }
         for member in self.0.nodes.all() {
             if let Err(error) = member.handle.purge_journals(before).await {
                 tracing::warn!(node = member.facts.name, %error, "old journals could not be cleaned away");

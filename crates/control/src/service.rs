@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::keys::Known;
 use crate::live::Live;
 use crate::rate::Rates;
+use crate::templates::{Builds, Uploads};
 use crate::turns::Turns;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
 
@@ -47,6 +48,8 @@ pub(crate) struct Inner {
     pub(crate) deleting: Turns,
     /// Held while deletions that were left open are taken up.
     pub(crate) finishing: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) builds: Builds,
+    pub(crate) uploads: Uploads,
     /// Nodes that do not answer, and since when.
     pub(crate) silent: Mutex<HashMap<NodeId, Timestamp>>,
     pub(crate) clean_at: Mutex<Timestamp>,
@@ -82,6 +85,7 @@ impl Control {
             store,
             nodes,
             images,
+            uploads: Uploads::new(settings.uploads.clone()),
             settings,
             live: Live::default(),
             keys: Cache::default(),
@@ -91,6 +95,7 @@ impl Control {
             snapshotting: Mutex::default(),
             deleting: Turns::default(),
             finishing: Arc::default(),
+            builds: Builds::default(),
             silent: Mutex::default(),
             wake: Notify::new(),
             answered: Notify::new(),
@@ -102,6 +107,7 @@ impl Control {
         for member in control.0.nodes.all() {
             control.probe(member).await;
         }
+        control.close_builds().await?;
         control.spawn_loops();
         Ok(control)
     }

@@ -1,5 +1,6 @@
 //! What an operator may decide.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// What happens to running sandboxes then.
     pub on_drain: OnDrain,
+    /// Where files are kept that builds copy from; `None`: nothing can be copied.
+    pub uploads: Option<PathBuf>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -63,6 +66,7 @@ impl Default for Settings {
             retention: Duration::from_secs(30 * DAY),
             drain_timeout: Duration::from_secs(30),
             on_drain: OnDrain::Leave,
+            uploads: None,
             clock: Arc::new(SystemClock),
         }
     }

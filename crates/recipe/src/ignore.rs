@@ -62,7 +62,7 @@ fn fits(pattern: &[String], names: &[&str]) -> bool {
 }
 
 /// `*` is any text and `?` one character of a name.
-pub(crate) fn wild(pattern: &str, name: &str) -> bool {
+pub fn wild(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut taken) = (0, 0);

@@ -16,21 +16,15 @@ impl Key {
         Self::of(&[b"start 1", base.as_bytes(), setup.as_bytes()])
     }
 
-    /// After one more step. `files` is the digest of what a copy's archive holds, whatever name it was uploaded under.
-    #[must_use]
-    pub fn then(self, action: &Action, files: Option<[u8; 32]>) -> Self {
-        let mut action = action.clone();
-        if let Action::Copy { files, .. } = &mut action {
-            files.clear();
-        }
+    /// After one more step. A copy's archive has a name that says what is in it.
+    fn then(self, action: &Action) -> Self {
         // A map of texts is always written, and always in the same way.
-        let action = serde_json::to_vec(&action).unwrap_or_default();
-        Self::of(&[b"step", &self.0, &action, &files.unwrap_or_default()])
+        let action = serde_json::to_vec(action).unwrap_or_default();
+        Self::of(&[b"step", &self.0, &action])
     }
 
     /// Of the whole recipe, after its last step. Where nothing runs in it, that is the step's own.
-    #[must_use]
-    pub fn end(self, recipe: &Recipe) -> Self {
+    fn end(self, recipe: &Recipe) -> Self {
         match (&recipe.start, &recipe.ready) {
             (None, None) => self,
             (start, ready) => {
@@ -38,6 +32,18 @@ impl Key {
                 Self::of(&[b"end", &self.0, start.as_bytes(), ready.as_bytes()])
             }
         }
+    }
+
+    /// After each step of a recipe, and at its end.
+    pub fn all(self, recipe: &Recipe) -> Vec<Self> {
+        let mut key = self;
+        let steps = recipe.steps.iter().map(|step| {
+            key = key.then(&step.action);
+            key
+        });
+        let mut keys: Vec<Self> = steps.collect();
+        keys.push(key.end(recipe));
+        keys
     }
 
     /// The 32 bytes.
@@ -87,27 +93,28 @@ mod tests {
             files: files.to_owned(),
         };
         let start = Key::start("sha256:1", "ns");
-        let first = start.then(&run("x", &[]), None);
+        let first = start.then(&run("x", &[]));
         let all = [
             start,
             Key::start("sha256:2", "ns"),
             Key::start("sha256:1", "vm"),
             first,
-            Key::start("sha256:2", "ns").then(&run("x", &[]), None),
-            start.then(&run("y", &[]), None),
-            start.then(&run("x", &[("A", "1")]), None),
-            first.then(&run("x", &[]), None),
-            start.then(&copy("/b", ""), Some([1; 32])),
-            start.then(&copy("/b", ""), Some([2; 32])),
-            start.then(&copy("/c", ""), Some([1; 32])),
+            Key::start("sha256:2", "ns").then(&run("x", &[])),
+            start.then(&run("y", &[])),
+            start.then(&run("x", &[("A", "1")])),
+            first.then(&run("x", &[])),
+            start.then(&copy("/b", "1")),
+            start.then(&copy("/b", "2")),
+            start.then(&copy("/c", "1")),
         ];
         let different: std::collections::BTreeSet<_> = all.into_iter().collect();
         assert_eq!(different.len(), all.len());
-        assert_eq!(
-            start.then(&copy("/b", "name"), Some([1; 32])),
-            all[8],
-            "what it was uploaded as does not matter"
-        );
-        assert_eq!(first.end(&Recipe::default()), first);
+        let recipe = Recipe::default();
+        assert_eq!(first.end(&recipe), first);
+        let started = Recipe {
+            start: Some("x".to_owned()),
+            ..recipe
+        };
+        assert_ne!(first.end(&started), first);
     }
 }

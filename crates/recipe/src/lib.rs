@@ -20,7 +20,7 @@ mod words;
 pub use dockerfile::dockerfile;
 pub use document::document;
 pub use error::ParseError;
-pub use ignore::Ignore;
+pub use ignore::{Ignore, wild};
 pub use key::Key;
 pub use recipe::{Action, Command, Map, Recipe, Step};
 pub use state::{Effect, State};

@@ -141,6 +141,11 @@ impl Recipe {
 }
 
 impl Action {
+    /// It changes files, so what comes of it is worth keeping.
+    pub const fn makes_layer(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Copy { .. })
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
             Self::Run { command, .. } => command.check(),

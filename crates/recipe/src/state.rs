@@ -35,8 +35,8 @@ pub enum Effect {
         sources: Vec<String>,
         /// An absolute path; with a slash at its end a folder.
         dest: String,
-        /// Whose they are.
-        owner: String,
+        /// Whose they shall be; `None`: root's.
+        owner: Option<String>,
         /// Their permission bits.
         mode: Option<u32>,
     },
@@ -68,9 +68,7 @@ impl State {
             } => Effect::Copy {
                 sources: sources.iter().map(|source| tidy(source)).collect(),
                 dest: below(&self.workdir, &dest.resolve(&value)),
-                owner: owner
-                    .as_ref()
-                    .map_or_else(|| "0:0".to_owned(), |owner| owner.resolve(&value)),
+                owner: owner.as_ref().map(|owner| owner.resolve(&value)),
                 mode: *mode,
             },
             Action::Env { set } => {
@@ -178,18 +176,12 @@ mod tests {
             mode: None,
             files: String::new(),
         };
-        let Effect::Copy {
-            sources,
-            dest,
-            owner,
-            ..
-        } = state.apply(&copy)
-        else {
+        let Effect::Copy { sources, dest, .. } = state.apply(&copy) else {
             panic!("it copies");
         };
         assert_eq!(
-            (&sources[..], &*dest, &*owner),
-            (&["a".to_owned(), String::new()][..], "/x", "0:0")
+            (&sources[..], &*dest),
+            (&["a".to_owned(), String::new()][..], "/x")
         );
     }
 }

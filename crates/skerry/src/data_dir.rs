@@ -81,6 +81,10 @@ impl DataDir {
         self.0.join("skerry.db")
     }
 
+    pub(crate) fn uploads(&self) -> PathBuf {
+        self.0.join("uploads")
+    }
+
     pub(crate) fn network(&self) -> PathBuf {
         self.0.join("network")
     }

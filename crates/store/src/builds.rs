@@ -113,7 +113,7 @@ pub struct LogLine {
     pub seq: u64,
     /// When.
     pub ts: Timestamp,
-    /// `info`, `warn`, `error`, or `debug` for what a command wrote.
+    /// `info`, `output` for what a command wrote, `error`, or `end` for the last one.
     pub level: String,
     /// The step that it belongs to.
     pub step: Option<String>,
@@ -308,6 +308,15 @@ impl Store {
         }
         self.db.run(insert).await?;
         Ok(())
+    }
+
+    /// The number of the last line of a build's log; 0: it has none.
+    pub async fn log_length(&self, tenant: &Tenant, build: BuildId) -> Result<u64> {
+        let select = sql(
+            "SELECT COALESCE(MAX(seq), 0) AS last FROM build_log WHERE org_id = $1 AND build_id = $2",
+        );
+        let row = self.db.row(select.bind(tenant.org()).bind(build)).await?;
+        row.map_or(Ok(0), |row| row.count("last"))
     }
 
     /// Lines of a build's log after a number.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use skerry_types::{OrgId, SnapshotId};
 
 use crate::Store;
+use crate::builds::Defaults;
 use crate::context::{System, Tenant};
 use crate::error::Result;
 use crate::snapshots::Snapshot;
@@ -16,36 +17,40 @@ impl Store {
         tenant: &Tenant,
         snapshot: SnapshotId,
         key: [u8; 32],
+        defaults: &Defaults,
         at: Timestamp,
     ) -> Result<()> {
         let insert = sql(
-            "INSERT INTO layers (snapshot_id, org_id, layer_key, used_at) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO layers (snapshot_id, org_id, layer_key, defaults, used_at) \
+             VALUES ($1, $2, $3, $4, $5)",
         );
+        let insert = insert.bind(snapshot).bind(tenant.org()).bind(key);
         self.db
-            .run(insert.bind(snapshot).bind(tenant.org()).bind(key).bind(at))
+            .run(insert.bind(serde_json::json!(defaults)).bind(at))
             .await?;
         Ok(())
     }
 
-    /// The newest snapshot that all this led to, which is thereby used.
+    /// The newest snapshot that all this led to, and what it gives. It is thereby used.
     pub async fn use_layer(
         &self,
         tenant: &Tenant,
         key: [u8; 32],
         at: Timestamp,
-    ) -> Result<Option<Snapshot>> {
+    ) -> Result<Option<(Snapshot, Defaults)>> {
         let select = sql(
-            "SELECT snapshots.* FROM layers JOIN snapshots ON snapshots.id = layers.snapshot_id \
+            "SELECT snapshots.*, layers.defaults FROM layers JOIN snapshots ON snapshots.id = layers.snapshot_id \
              WHERE layers.org_id = $1 AND layer_key = $2 AND ready_at IS NOT NULL ORDER BY id DESC LIMIT 1",
         );
         let row = self.db.row(select.bind(tenant.org()).bind(key)).await?;
         let Some(row) = row else { return Ok(None) };
         let found = Snapshot::read(&row)?;
+        let defaults = row.json("defaults")?;
         let update = sql("UPDATE layers SET used_at = $3 WHERE org_id = $1 AND snapshot_id = $2");
         self.db
             .run(update.bind(tenant.org()).bind(found.id).bind(at))
             .await?;
-        Ok(Some(found))
+        Ok(Some((found, defaults)))
     }
 
     /// Whether a snapshot was taken by a build.

@@ -147,6 +147,7 @@ async fn after_a_crash_record_and_node_agree() {
         sandbox: parent,
         id: SnapshotId::new(),
         memory: MemoryWish::Auto,
+        defaults: None,
     };
     world.node.take_snapshot(order).await.unwrap();
     world.restart().await;

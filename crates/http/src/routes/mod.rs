@@ -11,6 +11,7 @@ mod pty;
 mod sandboxes;
 mod sessions;
 mod snapshots;
+mod templates;
 mod transfer;
 
 use axum::Router;
@@ -29,6 +30,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(sandboxes::routes())
         .merge(lifecycle::routes())
         .merge(snapshots::routes())
+        .merge(templates::routes())
         .merge(execs::routes())
         .merge(exec_io::routes())
         .merge(sessions::routes())

@@ -54,6 +54,7 @@ async fn take_snapshot(
                         name: request.name,
                         memory: convert::memory(request.memory),
                         overwrite: request.overwrite,
+                        defaults: None,
                     };
                     app.control.take_snapshot(&caller, id, request).await?
                 };

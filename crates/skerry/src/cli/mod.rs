@@ -3,6 +3,7 @@
 mod attach;
 mod completions;
 mod connect;
+mod context;
 mod cp;
 mod create;
 mod end;
@@ -14,6 +15,7 @@ mod fork;
 mod image;
 mod keys;
 mod lifecycle;
+mod login;
 mod logs;
 mod ls;
 pub(crate) mod output;
@@ -25,6 +27,7 @@ mod session;
 mod sh;
 mod snapshot;
 mod stats;
+mod template;
 mod terminal;
 mod transfer;
 
@@ -65,6 +68,7 @@ pub(crate) enum CliCommand {
     Rm(end::RmArgs),
     Clean(end::CleanArgs),
     Image(image::ImageArgs),
+    Template(template::TemplateArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -138,6 +142,7 @@ async fn run(command: CliCommand, global: &Global) -> Outcome {
         CliCommand::Rm(args) => end::rm(&ctx, args).await,
         CliCommand::Clean(args) => end::clean(&ctx, args).await,
         CliCommand::Image(args) => image::image(&ctx, args).await,
+        CliCommand::Template(args) => template::template(&ctx, args).await,
         CliCommand::Completions(args) => completions::completions(&args),
     }
 }

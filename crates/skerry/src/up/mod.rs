@@ -137,7 +137,7 @@ async fn serve_node(
         .context("cannot open the database")?;
     let images = Arc::new(images::Service(Arc::clone(&machine.images)));
     let nodes = Nodes::new(vec![machine.member(node, args.slots)]);
-    let control = Control::start(store, nodes, images.clone(), settings(machine)).await?;
+    let control = Control::start(store, nodes, images.clone(), settings(machine, data_dir)).await?;
     control.ensure_local_key(&data_dir.key_file()).await?;
     let url = format!("http://{}", listener.local_addr()?);
     data_dir.announce(&url)?;
@@ -156,10 +156,11 @@ async fn serve_node(
     Ok(())
 }
 
-fn settings(machine: &Machine) -> Settings {
+fn settings(machine: &Machine, data_dir: &DataDir) -> Settings {
     Settings {
         default_image: "host".to_owned(),
         default_network: if machine.has_nat() { "nat" } else { "none" }.to_owned(),
+        uploads: Some(data_dir.uploads()),
         ..Settings::default()
     }
 }

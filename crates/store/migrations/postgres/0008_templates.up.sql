@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS layers (
     snapshot_id UUID NOT NULL PRIMARY KEY,
     org_id UUID NOT NULL,
     layer_key BYTEA NOT NULL,
+    defaults JSONB NOT NULL,
     used_at BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS layers_by_content ON layers (org_id, layer_key);

@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS layers (
     snapshot_id BLOB NOT NULL PRIMARY KEY,
     org_id BLOB NOT NULL,
     layer_key BLOB NOT NULL,
+    defaults TEXT NOT NULL,
     used_at BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS layers_by_content ON layers (org_id, layer_key);

@@ -189,7 +189,7 @@ async fn layer(bed: &Bed, key: u8, seconds: i64) -> SnapshotId {
     let of = running(bed).await;
     let id = SnapshotId::new();
     bed.store
-        .begin_layer(&LOCAL, id, [key; 32], at(seconds))
+        .begin_layer(&LOCAL, id, [key; 32], &Defaults::default(), at(seconds))
         .await
         .unwrap();
     bed.store
@@ -225,7 +225,7 @@ async fn layers_go_when_nobody_needs_them(bed: &Bed) {
     let made = BuildEnd::Ready(tagged, Defaults::default());
     assert!(end(bed, &LOCAL, &build, made).await);
     let found = bed.store.use_layer(&LOCAL, [3; 32], at(90)).await.unwrap();
-    assert_eq!(found.map(|snapshot| snapshot.id), Some(used));
+    assert_eq!(found.map(|(snapshot, _)| snapshot.id), Some(used));
     let superfluous = async |keep, before| {
         let found = bed
             .store
