@@ -1,5 +1,7 @@
 //! What sandboxes start from.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skerry_types::ImageId;
@@ -40,6 +42,27 @@ pub struct ImageList {
 pub struct PullImage {
     /// Its name: `base`, or a reference to a registry.
     pub reference: String,
+    /// Who asks the registry; nobody in particular unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<RegistryLogin>,
+}
+
+/// A login at a registry. It serves one pull and is kept nowhere: not in the store, not in a log, not in an answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryLogin {
+    /// The user; 1 to 256 bytes without a colon.
+    pub username: String,
+    /// The password, or what the registry takes for one; 1 to 16384 bytes.
+    #[schema(format = Password, write_only)]
+    pub password: String,
+}
+
+impl fmt::Debug for RegistryLogin {
+    /// Secrets are not shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryLogin").finish_non_exhaustive()
+    }
 }
 
 /// What a pull or an import reports, as the data of server-sent events: any number of `progress`, then `done` or `error`.

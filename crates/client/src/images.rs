@@ -1,7 +1,7 @@
 //! What sandboxes start from.
 
 use reqwest::{Body, Method};
-use skerry_api::{Image, ImageList, PullEvent, PullImage};
+use skerry_api::{Image, ImageList, PullEvent, PullImage, RegistryLogin};
 
 use crate::client::Client;
 use crate::error::Result;
@@ -20,9 +20,14 @@ impl Client {
     }
 
     /// Gets an image from a registry, or builds it; ends with [`PullEvent::Done`]. It goes on when the stream is dropped.
-    pub async fn pull_image(&self, reference: &str) -> Result<Stream<PullEvent>> {
+    pub async fn pull_image(
+        &self,
+        reference: &str,
+        login: Option<RegistryLogin>,
+    ) -> Result<Stream<PullEvent>> {
         let body = PullImage {
             reference: reference.to_owned(),
+            login,
         };
         let request = self.request(Method::POST, &["images", "pull"]).json(&body);
         Ok(Stream::new(self.send(request, Repeat::Safe).await?))

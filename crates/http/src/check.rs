@@ -1,6 +1,6 @@
 //! Input that is wrong whatever it is for. What depends on who asks is checked in control.
 
-use skerry_api::{Map, Signal};
+use skerry_api::{Map, RegistryLogin, Signal};
 use skerry_types::{Error, ErrorCode, Result, limits};
 
 /// A path in a sandbox.
@@ -47,6 +47,24 @@ pub(crate) fn env(env: &Map) -> Result<()> {
 
 fn is_variable(name: &str, value: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
+/// A login at a registry, as a header can carry it. What it is stays out of the message.
+pub(crate) fn login(login: &RegistryLogin) -> Result<()> {
+    const MOST_NAME: usize = 256;
+    const MOST_PASSWORD: usize = 16 * 1024;
+    let RegistryLogin { username, password } = login;
+    if !(1..=MOST_NAME).contains(&username.len()) || username.contains(':') {
+        return Err(Error::validation(format!(
+            "login.username: must have 1 to {MOST_NAME} bytes and no colon"
+        )));
+    }
+    if !(1..=MOST_PASSWORD).contains(&password.len()) {
+        return Err(Error::validation(format!(
+            "login.password: must have 1 to {MOST_PASSWORD} bytes"
+        )));
+    }
+    Ok(())
 }
 
 /// The number of a signal.

@@ -101,12 +101,23 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
         } else {
             ErrorCode::BadRequest
         };
-        Failure::new(code, at_field(&error.path().to_string(), error.inner()))
+        let why = unquoted(error.inner().to_string());
+        Failure::new(code, at_field(&error.path().to_string(), &why))
     })?;
     reader
         .end()
         .map_err(|error| Failure::new(ErrorCode::BadRequest, error.to_string()))?;
     Ok(value)
+}
+
+/// What a value of the wrong type was is left out: it may be a secret that stands in the wrong place.
+fn unquoted(said: String) -> String {
+    let wrong = said.strip_prefix("invalid type: ");
+    let Some((found, expected)) = wrong.and_then(|wrong| wrong.rsplit_once(", expected ")) else {
+        return said;
+    };
+    let kind = found.split([' ', '"', '`']).next().unwrap_or(found);
+    format!("invalid type: {kind}, expected {expected}")
 }
 
 fn at_field(path: &str, error: &dyn std::fmt::Display) -> String {

@@ -194,14 +194,14 @@ impl ImageError {
                 "on this machine: {}; get another with `skerry image pull {reference}`",
                 known.join(", ")
             )),
-            Self::Login { image, .. } => Some(format!(
-                "`skopeo copy docker://{image} oci-archive:image.tar` with your login, then `skerry image import image.tar NAME`"
+            Self::Login { registry, .. } => Some(format!(
+                "send a `login` with the request; `skerry image pull` takes it from `docker login {registry}`, or --username and --password-stdin"
             )),
             Self::Unreachable { .. } => Some(
                 "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
                     .to_owned(),
             ),
-            Self::InUse { .. } => Some("delete the sandboxes that use it first".to_owned()),
+            Self::InUse { .. } => Some("delete the sandboxes and snapshots that use it first".to_owned()),
             Self::Base(error) => error.hint(),
             _ => None,
         }

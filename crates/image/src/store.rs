@@ -111,12 +111,17 @@ impl Images {
 
     /// As [`Images::ensure`], but asks the registry again: a tag may mean something else by now.
     ///
-    /// Who asks for this means a registry, also by a name without one.
-    pub async fn refresh(&self, reference: &str, progress: Progress) -> Result<Arc<Image>> {
-        match reference {
-            HOST => self.resolve_host(),
-            BASE => self.build_base(progress).await,
-            _ => self.pull(reference, Auth::Anonymous, progress).await,
+    /// Who asks for this means a registry, also by a name without one; what is made here needs no login and takes none.
+    pub async fn refresh(
+        &self,
+        reference: &str,
+        auth: Auth,
+        progress: Progress,
+    ) -> Result<Arc<Image>> {
+        match (reference, &auth) {
+            (HOST, Auth::Anonymous) => self.resolve_host(),
+            (BASE, Auth::Anonymous) => self.build_base(progress).await,
+            _ => self.pull(reference, auth, progress).await,
         }
     }
 
@@ -185,7 +190,7 @@ impl Images {
             let mut state = self.inner.state.lock();
             let holders = state.holders(image.id);
             if holders > 0 {
-                return refuse(format!("{holders} sandboxes run on it"));
+                return refuse(format!("{holders} sandboxes and snapshots need it"));
             }
             index::remove(&self.inner.folders.index, &image.reference)?;
             state.images.remove(&image.reference);

@@ -32,6 +32,8 @@ pub(crate) const LOG: &str = "SKERRY_LOG";
 pub(crate) const LOG_FORMAT: &str = "SKERRY_LOG_FORMAT";
 /// The command line's configuration file; `skerry/config.toml` in the folder of configurations unless given.
 pub(crate) const CONFIG: &str = "SKERRY_CONFIG";
+/// The folder of Docker's configuration, in which `docker login` leaves logins; `~/.docker` unless given.
+pub(crate) const DOCKER_CONFIG: &str = "DOCKER_CONFIG";
 
 /// Names the variable that a refused value came from; the library names the option only.
 pub(crate) fn blame(mut error: clap::Error, value: impl Fn(&str) -> Option<String>) -> clap::Error {

@@ -158,6 +158,11 @@ impl Server {
         }
     }
 
+    /// What holds all that it wrote: its data folder and its log.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The process of its spawner, if there is one.
     pub fn spawner(&self) -> Option<u32> {
         let pid = self.pid().ok()?;

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::error::Answer;
 use crate::extract::{Json, Path, Query};
-use crate::{App, body, sse};
+use crate::{App, body, check, sse};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -82,7 +82,8 @@ async fn pull_image(
     Json(request): Json<PullImage>,
 ) -> Answer<Response> {
     caller.require(Scope::SandboxCreate)?;
-    let events = app.images.pull(request.reference).await?;
+    request.login.as_ref().map_or(Ok(()), check::login)?;
+    let events = app.images.pull(request).await?;
     Ok(sse::response(events, &app.draining, frame))
 }
 

@@ -16,7 +16,7 @@ async fn what_is_wrong_is_named() {
     let s = world.sandbox().await;
     let exec = format!("{s}/exec");
     let timeout = format!("{s}/timeout");
-    let cases: [(&str, &str, Value, &str, &str); 28] = [
+    let cases: [(&str, &str, Value, &str, &str); 31] = [
         (
             "POST",
             "/v1/sandboxes",
@@ -30,6 +30,27 @@ async fn what_is_wrong_is_named() {
             json!({"env": {"A": 1}}),
             "validation_error",
             "env.A",
+        ),
+        (
+            "POST",
+            "/v1/images/pull",
+            json!({"reference": "a/b", "login": {"username": "a:b", "password": "c"}}),
+            "validation_error",
+            "login.username",
+        ),
+        (
+            "POST",
+            "/v1/images/pull",
+            json!({"reference": "a/b", "login": {"username": "me", "password": ""}}),
+            "validation_error",
+            "login.password",
+        ),
+        (
+            "POST",
+            "/v1/images/pull",
+            json!({"reference": "a/b", "login": {"username": "me"}}),
+            "validation_error",
+            "password",
         ),
         (
             "POST",
@@ -229,6 +250,24 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
+async fn a_secret_in_the_wrong_place_is_not_read_back() {
+    let world = World::new().await;
+    for login in [
+        json!("me:hunter2"),
+        json!({"username": "me", "password": ["hunter2"]}),
+        json!({"username": "me", "password": {"hunter2": 1}}),
+        json!({"username": "me:hunter2", "password": "hunter2"}),
+    ] {
+        let body = json!({"reference": "a/b", "login": login});
+        let refused = world.post("/v1/images/pull", body).await;
+        let text = String::from_utf8(refused.body.to_vec()).unwrap();
+        assert_eq!(refused.status, 400, "{text}");
+        assert!(text.contains("login"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn every_kind_of_failure_has_the_envelope() {
     let world = World::new().await;
     let s = world.sandbox().await;
@@ -243,7 +282,7 @@ async fn every_kind_of_failure_has_the_envelope() {
     let large = format!("{{\"name\":\"{}\"}}", "x".repeat(2_000_000)).into_bytes();
     let cases = [
         (world.request("GET", "/v1/nothing"), 404, "not_found"),
-        (world.request("GET", "/"), 404, "not_found"),
+        (world.request("GET", "/nothing"), 404, "not_found"),
         (
             world.request("PATCH", "/v1/sandboxes"),
             405,

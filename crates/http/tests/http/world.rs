@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
-use skerry_api::{Image, PullEvent};
+use skerry_api::{Image, PullEvent, PullImage};
 use skerry_control::{Control, ImageCatalogue, Member, NodeFacts, Nodes, Offer};
 use skerry_http::{App, ImageService, Settings};
 use skerry_proto::node::ByteStream;
@@ -265,9 +265,9 @@ impl ImageService for Images {
     async fn inspect(&self, reference: &str) -> Result<Image> {
         Ok(image(reference))
     }
-    async fn pull(&self, reference: String) -> Result<BoxStream<'static, Result<PullEvent>>> {
+    async fn pull(&self, request: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
         let done = PullEvent::Done {
-            image: image(&reference),
+            image: image(&request.reference),
         };
         Ok(futures::stream::iter([Ok(done)]).boxed())
     }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use skerry_api::{Image, PullEvent};
+use skerry_api::{Image, PullEvent, RegistryLogin};
 
 use super::failure::Failure;
+use super::login::LoginArgs;
 use super::output::{self, age, cell, note, printable, size};
 use super::progress::Progress;
 use super::transfer::{self, Source};
@@ -15,7 +16,7 @@ use super::{Context, Outcome};
 
 /// Get, list and remove images, which sandboxes start from
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(arg_required_else_help = true, after_help = "\
 Examples:
   skerry image ls
   skerry image pull docker.io/library/alpine:3
@@ -32,9 +33,18 @@ enum ImageCommand {
     #[command(visible_alias = "list")]
     Ls,
     /// Get an image from a registry
+    #[command(after_help = "\
+A login that `docker login` or `podman login` left in a file is sent along for
+its registry. It serves this pull and is not kept by the server.
+
+Examples:
+  skerry image pull docker.io/library/alpine:3
+  skerry image pull ghcr.io/org/app:1 --username me --password-stdin <token")]
     Pull {
         /// Its name: alpine:3, ghcr.io/org/app@sha256:…
         reference: String,
+        #[command(flatten)]
+        login: LoginArgs,
     },
     /// Build an image on the server's machine
     Build {
@@ -66,9 +76,11 @@ enum ImageCommand {
 pub(super) async fn image(ctx: &Context, args: ImageArgs) -> Outcome {
     match args.what {
         ImageCommand::Ls => ls(ctx).await?,
-        ImageCommand::Pull { reference } | ImageCommand::Build { name: reference } => {
-            pull(ctx, &reference).await?;
+        ImageCommand::Pull { reference, login } => {
+            let login = login.find(&reference)?;
+            pull(ctx, &reference, login).await?;
         }
+        ImageCommand::Build { name } => pull(ctx, &name, None).await?,
         ImageCommand::Import { source, reference } => import(ctx, source, &reference).await?,
         ImageCommand::Inspect { reference } => inspect(ctx, &reference).await?,
         ImageCommand::Rm { references } => {
@@ -99,8 +111,8 @@ async fn ls(ctx: &Context) -> anyhow::Result<()> {
     ctx.out.table(&head, rows.collect())
 }
 
-async fn pull(ctx: &Context, reference: &str) -> anyhow::Result<()> {
-    let mut events = ctx.client.pull_image(reference).await?;
+async fn pull(ctx: &Context, reference: &str, login: Option<RegistryLogin>) -> anyhow::Result<()> {
+    let mut events = ctx.client.pull_image(reference, login).await?;
     let progress = Progress::start(reference, None);
     let mut step = String::new();
     while let Some(event) = events.next().await? {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use skerry_api::{Image as ApiImage, PullEvent};
+use skerry_api::{Image as ApiImage, PullEvent, PullImage, RegistryLogin};
 use skerry_control::ImageCatalogue;
 use skerry_http::ImageService;
-use skerry_image::{Image, ImageError, Images, Kind, Phase, Progress, Update};
+use skerry_image::{Auth, Image, ImageError, Images, Kind, Phase, Progress, Update};
 use skerry_proto::node::ByteStream;
 use skerry_types::{Error, ErrorCode, Result};
 use tokio::io::AsyncWriteExt;
@@ -30,6 +30,10 @@ impl ImageCatalogue for Service {
         }
     }
 
+    async fn digest(&self, name: &str) -> Result<String> {
+        Ok(self.0.resolve(name)?.digest.clone())
+    }
+
     async fn names(&self) -> Result<Vec<String>> {
         let images = self.0.list()?;
         Ok(images.iter().map(|i| i.reference.clone()).collect())
@@ -47,13 +51,15 @@ impl ImageService for Service {
         Ok(shown(&image))
     }
 
-    async fn pull(&self, reference: String) -> Result<BoxStream<'static, Result<PullEvent>>> {
+    async fn pull(&self, request: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
         let images = Arc::clone(&self.0);
         let (events, receiver) = mpsc::channel(16);
         let (sender, updates) = watch::channel(None);
         tokio::spawn(forward(updates, events.clone()));
         tokio::spawn(async move {
-            let got = images.refresh(&reference, Progress::watch(sender)).await;
+            let auth = request.login.map_or(Auth::Anonymous, auth);
+            let progress = Progress::watch(sender);
+            let got = images.refresh(&request.reference, auth, progress).await;
             let done = got
                 .map(|image| PullEvent::Done {
                     image: shown(&image),
@@ -80,6 +86,13 @@ impl ImageService for Service {
     async fn remove(&self, reference: &str) -> Result<()> {
         // Sandboxes hold the images that they run on.
         self.0.remove(reference, |_| None).map_err(not_here)
+    }
+}
+
+fn auth(login: RegistryLogin) -> Auth {
+    Auth::Basic {
+        user: login.username,
+        password: login.password,
     }
 }
 
