@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use skerry_proto::node::Node;
+use skerry_proto::node::{Node, NodeHealth};
 use skerry_store::{Cursor, Filter, Sandbox as Row, Tenant};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, limits};
 
@@ -52,6 +52,7 @@ impl Control {
         let rows = self.0.store.fork_tree(&caller.tenant, id).await?;
         let members = rows.iter().map(|row| TreeMember {
             id: row.id,
+            name: row.name.clone(),
             status: row.state,
             forked_from: row.forked_from,
             created_at: row.created_at,
@@ -138,10 +139,28 @@ impl Control {
         let silent = self.0.silent.lock().len();
         Readiness {
             store: self.0.store.nodes(&crate::service::SYSTEM).await.is_ok(),
-            nodes: self.0.nodes.all().len() > silent,
+            node: self.best_health().await,
             draining: self.0.draining.load(Ordering::Acquire),
         }
     }
+    /// How the first node is that is well, or else any that answers.
+    async fn best_health(&self) -> Option<NodeHealth> {
+        let mut any = None;
+        for member in self.0.nodes.all() {
+            if self.0.silent.lock().contains_key(&member.facts.id) {
+                continue;
+            }
+            match member.handle.health().await {
+                Ok(health) if health == NodeHealth::default() => return Some(health),
+                Ok(health) => any = Some(health),
+                Err(error) => {
+                    tracing::debug!(node = member.facts.name, %error, "it does not say how it is");
+                }
+            }
+        }
+        any
+    }
+
 
     /// A row as callers get to see it.
     pub(crate) fn view(&self, mut row: Row) -> Sandbox {

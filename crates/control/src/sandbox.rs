@@ -1,7 +1,7 @@
 //! What callers get to see.
 
 use jiff::Timestamp;
-use skerry_proto::node::{Map, SandboxFacts};
+use skerry_proto::node::{Map, NodeHealth, SandboxFacts};
 use skerry_store::{Facts, OnTimeout, Sandbox as Row};
 use skerry_types::{FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
 
@@ -151,6 +151,8 @@ pub struct Page {
 pub struct TreeMember {
     /// Which.
     pub id: SandboxId,
+    /// Its name.
+    pub name: Option<String>,
     /// Where it is in its life; deleted ones stay in the tree.
     pub status: SandboxState,
     /// Its parent.
@@ -175,15 +177,16 @@ pub struct Tree {
 pub struct Readiness {
     /// The store answers.
     pub store: bool,
-    /// At least one node answers.
-    pub nodes: bool,
+    /// How a node is, the best if there are several; `None`: none answers.
+    pub node: Option<NodeHealth>,
     /// Control is ending and takes nothing new.
     pub draining: bool,
 }
 
 impl Readiness {
     /// New work is welcome.
-    pub const fn ready(&self) -> bool {
-        self.store && self.nodes && !self.draining
+    pub fn ready(&self) -> bool {
+        let well = self.node.as_ref() == Some(&NodeHealth::default());
+        self.store && well && !self.draining
     }
 }

@@ -27,7 +27,7 @@ use crate::options::Options;
 use crate::record::{Records, State};
 use crate::snapshots::{Marks, volume_of};
 use crate::spawner::Client;
-use crate::start::Source;
+use crate::start::{Source, storage_error};
 
 const ONE_ID_NOTE: &str =
     "programs run as one user, who is uid 0 inside, and there is no level root";
@@ -324,7 +324,10 @@ impl Driver for NsDriver {
 
     async fn check(&self) -> Result<(), DriverError> {
         let storage = Arc::clone(&self.storage);
-        blocking(move || storage.check().map_err(storage_error("look at the storage"))).await
+        let checked = tokio::task::spawn_blocking(move || storage.check()).await;
+        checked
+            .map_err(DriverError::step(STEP))?
+            .map_err(storage_error(STEP))
     }
 
     async fn release(&self) -> Result<bool, DriverError> {
@@ -343,6 +346,7 @@ impl Live {
         self.pidfd.readable().await.map(drop)
     }
 }
+        const STEP: &str = "look at the storage";
 
 /// Facts go on the record as the driver sees them now.
 pub(crate) fn facts(driver: &NsDriver, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {

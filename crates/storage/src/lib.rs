@@ -232,10 +232,11 @@ impl Storage {
         }
     }
 
-    /// Fails if the store has lost data or cannot be written any more, and says what to do.
+    /// Fails if the store has lost data, cannot be written any more or has no room for a volume, and says what to do.
     pub fn check(&self) -> Result<(), StorageError> {
         let chosen = self.chosen()?;
-        chosen.backend.pool().map_or(Ok(()), Pool::check)
+        chosen.backend.pool().map_or(Ok(()), Pool::check)?;
+        self.keep_reserve(&chosen)
     }
 
     fn chosen(&self) -> Result<MappedRwLockReadGuard<'_, Chosen>, StorageError> {

@@ -339,7 +339,7 @@ async fn waiting_in_the_queue_has_an_end() {
 /// Lets time pass until control knows whether its node answers.
 async fn noticed(world: &World, answers: bool) {
     let known = async {
-        while world.control.readiness().await.nodes != answers {
+        while world.control.readiness().await.node.is_some() != answers {
             world.pass(1);
         }
     };

@@ -38,15 +38,21 @@ async fn healthz() -> Json<Health> {
 async fn readyz(State(app): State<App>) -> (StatusCode, Json<Readiness>) {
     let found = app.control.readiness().await;
     let draining = found.draining || app.draining.is_cancelled();
-    let check = |name: &str, ok: bool, message: &str| Check {
+    let check = |name: &str, trouble: Option<String>| Check {
         name: name.into(),
-        ok,
-        message: (!ok).then(|| message.into()),
+        ok: trouble.is_none(),
+        message: trouble,
     };
+    let unless = |ok: bool, message: &str| (!ok).then(|| message.to_owned());
+    let store = unless(found.store, "the store does not answer");
+    let nodes = unless(found.node.is_some(), "no node answers");
+    let node = found.node.unwrap_or_default();
     let checks = vec![
-        check("store", found.store, "the store does not answer"),
-        check("nodes", found.nodes, "no node answers"),
-        check("accepting", !draining, "the server is ending"),
+        check("store", store),
+        check("nodes", nodes),
+        check("storage", node.storage),
+        check("records", node.records),
+        check("accepting", unless(!draining, "the server is ending")),
     ];
     let ready = checks.iter().all(|check| check.ok);
     let status = if ready {

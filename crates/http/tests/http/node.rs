@@ -40,6 +40,8 @@ pub struct FakeNode {
     /// Output of commands by their text; without an end they go on until a signal.
     scripts: Mutex<HashMap<String, Script>>,
     snapshots: Mutex<BTreeMap<SnapshotId, SnapshotReport>>,
+    /// How it says it is.
+    pub health: Mutex<NodeHealth>,
     /// The next stat panics.
     pub panics: std::sync::atomic::AtomicBool,
 }
@@ -57,6 +59,7 @@ impl FakeNode {
             execs: Mutex::default(),
             scripts: Mutex::default(),
             snapshots: Mutex::default(),
+            health: Mutex::default(),
             panics: false.into(),
         })
     }
@@ -535,5 +538,12 @@ impl Events for FakeNode {
     }
     async fn purge_journals(&self, _: Timestamp) -> Result<u64> {
         Ok(0)
+    }
+}
+
+#[async_trait]
+impl Health for FakeNode {
+    async fn health(&self) -> Result<NodeHealth> {
+        Ok(self.health.lock().clone())
     }
 }

@@ -26,7 +26,7 @@ impl Events for Node {
         after_seq: u64,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<JournalEvent>>> {
-        let shared = self.shared(sandbox).await?;
+        let shared = self.record(sandbox).await?;
         let is_over = {
             let shared = Arc::clone(&shared);
             move || shared.history.read().state == SandboxState::Deleted

@@ -32,14 +32,14 @@ impl Execs for Node {
     }
 
     async fn get_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord> {
-        let shared = self.shared(sandbox).await?;
+        let shared = self.record(sandbox).await?;
         let record = shared.history.read().exec(exec).cloned();
         record.ok_or_else(|| Error::not_found(format!("exec {exec}")))
     }
 
     async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {
         Ok(self
-            .shared(sandbox)
+            .record(sandbox)
             .await?
             .history
             .read()
@@ -53,7 +53,7 @@ impl Execs for Node {
         after_seq: u64,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<ExecEvent>>> {
-        let shared = self.shared(sandbox).await?;
+        let shared = self.record(sandbox).await?;
         let (has_ended, last_seq) = {
             let history = shared.history.read();
             let record = history.exec(exec);

@@ -3,6 +3,7 @@
 mod events;
 mod execs;
 mod files;
+mod health;
 mod making;
 mod order;
 mod sandboxes;

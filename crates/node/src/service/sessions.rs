@@ -28,7 +28,7 @@ impl Sessions for Node {
     }
 
     async fn list_sessions(&self, sandbox: SandboxId) -> Result<Vec<SessionRecord>> {
-        Ok(self.shared(sandbox).await?.history.read().sessions.clone())
+        Ok(self.record(sandbox).await?.history.read().sessions.clone())
     }
 
     async fn close_session(&self, sandbox: SandboxId, session: SessionId) -> Result<SessionRecord> {
@@ -43,7 +43,7 @@ impl Sessions for Node {
         session: SessionId,
         after_seq: u64,
     ) -> Result<BoxStream<'static, Result<SessionEvent>>> {
-        let shared = self.shared(sandbox).await?;
+        let shared = self.record(sandbox).await?;
         if shared.history.read().session(session).is_none() {
             return Err(Error::not_found(format!("session {session}")));
         }

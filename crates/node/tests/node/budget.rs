@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skerry_node::{Node, Options};
-use skerry_proto::node::{Events, Execs, Sandboxes};
+use skerry_proto::node::{Events, ExecFilter, Execs, Health, NodeHealth, Sandboxes};
 use skerry_types::{ErrorCode, ExecEnd, SandboxId};
 
 use crate::bed::{Bed, Island, patiently, request, sh};
@@ -56,6 +56,11 @@ async fn the_oldest_journals_of_deleted_sandboxes_go_first() {
     assert!(has_journal(&bed, two) && has_journal(&bed, three));
     let answer = node.get(one).await;
     assert_eq!(answer.unwrap_err().code, ErrorCode::NotFound);
+    // It was there, and whoever reads it should not look on.
+    let record = node.events(one, 0, false).await;
+    assert_eq!(record.err().map(|e| e.code), Some(ErrorCode::Gone));
+    let execs = node.list_execs(one, ExecFilter::default()).await;
+    assert_eq!(execs.unwrap_err().code, ErrorCode::Gone);
     assert!(node.events(two, 0, false).await.is_ok());
 }
 
@@ -76,6 +81,8 @@ async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
     let refused = node.create(request(SandboxId::new())).await;
     assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
     assert_eq!(full.exec(exec).await.end, None, "held up, not ended");
+    let health = node.health().await.unwrap();
+    assert!(health.records.is_some() && health.storage.is_none(), "{health:?}");
     // Whatever it said until then is there, and the sandbox can be deleted, which makes room.
     node.exec_signal(full.id, exec, 9).await.unwrap();
     node.delete(full.id).await.unwrap();
@@ -86,4 +93,5 @@ async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
     );
     island(&node).await;
     quiet.ok("true").await;
+    assert_eq!(node.health().await.unwrap(), NodeHealth::default());
 }
