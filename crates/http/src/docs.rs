@@ -1,4 +1,4 @@
-//! The OpenAPI document, its pages, and the text for agents.
+//! The OpenAPI document, its pages, the text for agents, and the page for whoever opens the address.
 
 use axum::Router;
 use axum::http::header;
@@ -17,13 +17,17 @@ use crate::App;
 /// What holds for every operation and has no place of its own in the document.
 const ABOUT: &str = "Isolated Linux computers for software agents.
 
-Every answer that is no success has the body `ErrorBody`. The only exceptions are what cannot be read as an HTTP/1.1 request (400) and heads of \
-more than 64 KiB or 64 headers (431): those have no body.
+Every answer that is no success has the body `ErrorBody`. The only exceptions are what cannot be read as an HTTP request (400) and heads of \
+more than 64 KiB or 64 headers (431): those have no body. HTTP/1.1 is spoken, and HTTP/2 with clients that begin with it.
 
 Where the organisation has limits, each answer says how many requests of its kind (creates, execs, others) it may make in a minute, \
 how many are left, and the Unix time at which they are counted anew: `X-RateLimit-Limit`, `X-RateLimit-Remaining`, `X-RateLimit-Reset`.";
 
 const LLMS: &str = include_str!("llms.txt");
+
+const HOME: &str = include_str!("home.html");
+/// Nothing but the page itself and its own style, by its digest.
+const HOME_POLICY: &str = "default-src 'none'; style-src 'sha256-Hz3esJY0leg5XpjGNuC/cRb2yMtzX3VYT4BnKWNFei4='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the document starts with.
 pub(crate) fn head() -> OpenApi {
@@ -85,10 +89,15 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// `/openapi.json`, `/docs` with everything it loads, `/llms.txt`.
+/// `/`, `/openapi.json`, `/docs` with everything it loads, `/llms.txt`.
 pub(crate) fn pages(document: OpenApi) -> Router<App> {
     let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    let home = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, HOME_POLICY),
+    ];
     Router::new()
+        .route("/", get(async move || (home, HOME).into_response()))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/llms.txt", get(async move || (text, LLMS).into_response()))
 }

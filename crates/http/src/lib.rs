@@ -8,6 +8,7 @@ mod app;
 mod body;
 mod check;
 mod collect;
+mod connection;
 mod convert;
 mod docs;
 mod edge;

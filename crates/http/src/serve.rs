@@ -4,25 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::serve::{Listener, ListenerExt};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
-use crate::App;
-use crate::linger::{Lingering, Unread};
-use crate::stall::Stalling;
+use crate::{App, connection};
 
-/// The head of a request may be this large.
-const HEAD_BYTES: usize = 64 * 1024;
-const MAX_HEADERS: usize = 64;
 /// Connections at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
 /// What is in progress may take this long once the server began to end.
@@ -51,7 +41,7 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
             () = shutdown.cancelled() => break,
             next = accept(&mut listener, &slots) => next,
         };
-        let connection = connection(io, router.clone(), patience, app.draining.clone());
+        let connection = connection::serve(io, router.clone(), patience, app.draining.clone());
         tracker.spawn(async move {
             connection.await;
             drop(slot);
@@ -67,7 +57,7 @@ pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: Cancellatio
         tokio::select! {
             _ = &mut done => break,
             (io, _) = listener.accept(), if late.len() < MAX_CONNECTIONS => {
-                late.spawn(connection(io, router.clone(), patience, never.clone()));
+                late.spawn(connection::serve(io, router.clone(), patience, never.clone()));
             }
             Some(_) = late.join_next() => {}
         }
@@ -83,39 +73,4 @@ async fn accept<L: Listener>(
     let slot = slots.clone().acquire_owned().await.ok();
     let (io, _) = listener.accept().await;
     (slot, io)
-}
-
-/// Serves one connection. Once `ending` is cancelled it ends after the request in progress.
-async fn connection<I>(io: I, router: Router, patience: Duration, ending: CancellationToken)
-where
-    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let io = Stalling::new(io, ending.clone());
-    let unread = Unread::default();
-    let (seen, told) = (unread.clone(), unread.clone());
-    let service = router
-        .map_request(move |request| seen.watch(request))
-        .map_response(move |response| told.say(response));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(patience)
-            .max_buf_size(HEAD_BYTES)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(
-                TokioIo::new(Lingering::new(io, unread)),
-                TowerToHyperService::new(service)
-            )
-            .with_upgrades()
-    );
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = ending.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
-    }
 }

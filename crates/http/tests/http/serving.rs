@@ -1,11 +1,14 @@
 //! Connections: slow ones, hostile ones, and the end of the server.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use reqwest::Version;
 use serde_json::json;
 use skerry_http::Settings;
+use skerry_proto::node::NodeHealth;
 use skerry_types::ExecEnd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -249,4 +252,80 @@ async fn the_log_names_the_request_and_no_secret() {
             "{line}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_node_that_can_keep_nothing_makes_the_server_unready() {
+    let world = World::new().await;
+    let ready = async || send(world.bare("GET", "/readyz")).await;
+    assert_eq!(ready().await.status, 200);
+    *world.node.health.lock() = NodeHealth {
+        records: Some("the records take all they may".into()),
+        ..NodeHealth::default()
+    };
+    let answer = ready().await;
+    let checks = answer.json()["checks"].as_array().unwrap().clone();
+    let bad: Vec<_> = checks.iter().filter(|c| c["ok"] == false).collect();
+    assert_eq!((answer.status, bad.len()), (503, 1), "{checks:?}");
+    assert_eq!(
+        bad[0],
+        &json!({"name": "records", "ok": false, "message": "the records take all they may"})
+    );
+}
+
+#[tokio::test]
+async fn http_2_is_the_same_server() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    let address: SocketAddr = world.address.parse().unwrap();
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .resolve("evil.example", address)
+        .build()
+        .unwrap();
+    let url = |path: &str| format!("http://{}{path}", world.address);
+    let get = async |path: &str| client.get(url(path)).bearer_auth(&world.key).send().await;
+    let home = get("/health").await.unwrap();
+    assert_eq!(
+        (home.status().as_u16(), home.version()),
+        (200, Version::HTTP_2)
+    );
+    let anonymous = client.get(url("/v1/sandboxes")).send().await.unwrap();
+    assert_eq!(anonymous.status(), 401);
+    let evil = format!("http://evil.example:{}/health", address.port());
+    assert_eq!(client.get(evil).send().await.unwrap().status(), 421);
+    let long = client.get(url("/health")).header("x", "x".repeat(100_000));
+    assert!(long.send().await.is_ok_and(|answer| answer.status() == 431));
+    // Many at once on one connection, one of them without an end, and then the server ends.
+    let held = world.start(&s, "hold").await;
+    let mut stream = get(&format!("{s}/exec/{held}/stream")).await.unwrap();
+    let many = (0..200).map(|_| get("/v1/sandboxes"));
+    for answer in futures::future::join_all(many).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    world.node.writes(held.parse().unwrap(), b"hello");
+    let mut text = String::new();
+    while !text.contains("hello") {
+        text += &String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap());
+    }
+    world.shutdown.cancel();
+    while stream.chunk().await.unwrap().is_some() {}
+    world.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn http_2_clients_that_dawdle_are_let_go_too() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // A head that goes on and on: more of it is promised with each frame.
+    const HEADERS: &[u8] = &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
+    let settings = Settings {
+        patience: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    for part in [&PREFACE[..10], PREFACE, &[PREFACE, SETTINGS].concat()] {
+        raw(&world, part).await;
+    }
+    raw(&world, &[PREFACE, SETTINGS, HEADERS].concat()).await;
 }

@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
 use crate::operations::documented;
 use crate::world::{World, send};
 
@@ -54,6 +58,7 @@ async fn the_router_and_the_document_have_the_same_routes() {
     }
     routes.retain(|route| !route.contains("__private"));
     let pages = [
+        "/",
         "/docs",
         "/docs/",
         "/docs/{*rest}",
@@ -104,4 +109,25 @@ async fn pages_are_open_and_load_nothing_from_elsewhere() {
     assert!(text.header("content-type").starts_with("text/plain"));
     let text = String::from_utf8(text.body.to_vec()).unwrap();
     assert!(text.contains("POST /v1/sandboxes"));
+}
+
+#[tokio::test]
+async fn whoever_opens_the_address_is_told_what_it_is() {
+    let world = World::new().await;
+    let page = send(world.bare("GET", "/")).await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let html = String::from_utf8(page.body.to_vec()).unwrap();
+    for link in html.split("href=\"").skip(1) {
+        let path = link.split('"').next().unwrap();
+        let status = send(world.bare("GET", path)).await.status;
+        assert!(status < 400, "{path} gave {status}");
+    }
+    let policy = page.header("content-security-policy");
+    assert!(policy.starts_with("default-src 'none';"), "{policy}");
+    let style = html.split(['<', '>']).skip_while(|part| *part != "style");
+    let style = style.skip(1).next().unwrap();
+    let digest = STANDARD.encode(Sha256::digest(style));
+    assert!(policy.contains(&format!("'sha256-{digest}'")), "{digest}");
+    assert_eq!(send(world.bare("POST", "/")).await.status, 405);
 }
