@@ -107,9 +107,8 @@ pub(crate) fn seconds(field: &str, value: u64, most: u64) -> Result<u64> {
     if (1..=most).contains(&value) {
         return Ok(value);
     }
-    Err(Error::validation(format!(
-        "{field} is {value}; it must be 1 to {most}"
-    )))
+    let text = format!("{field} is {value}; it must be 1 to {most}");
+    Err(Error::validation(text).with_hint(format!("leave {field} out for the usual time")))
 }
 
 /// The size of a page.

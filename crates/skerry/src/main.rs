@@ -22,6 +22,7 @@ use crate::up::{DownArgs, UpArgs};
     name = "skerry",
     version,
     propagate_version = true,
+    arg_required_else_help = true,
     max_term_width = 100,
     after_help = cli::EXIT_CODES
 )]

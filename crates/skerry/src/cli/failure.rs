@@ -165,6 +165,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         Some(ClientError::Unreachable { .. }) => UNREACHABLE,
         Some(ClientError::Url { .. } | ClientError::Key) => USAGE,
         Some(error) => match error.code() {
+            Some(ErrorCode::ValidationError | ErrorCode::BadRequest) => USAGE,
             Some(ErrorCode::NotFound | ErrorCode::Gone) => NOT_FOUND,
             Some(ErrorCode::Unauthorized | ErrorCode::Forbidden) => KEY,
             _ => FAILED,

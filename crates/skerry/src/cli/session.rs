@@ -14,7 +14,7 @@ use super::{Context, Outcome, parse};
 
 /// Use shells that keep their state between commands
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(arg_required_else_help = true, after_help = "\
 Examples:
   id=$(skerry session open build)
   skerry session exec build $id 'cd /src && export CI=1'

@@ -10,7 +10,7 @@ use super::{Context, Outcome};
 
 /// Take, list and remove snapshots; `skerry create --image NAME` makes a sandbox from one
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(arg_required_else_help = true, after_help = "\
 Examples:
   skerry snapshot create build --name ready
   skerry create --image ready

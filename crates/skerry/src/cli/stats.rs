@@ -115,15 +115,17 @@ async fn used(ctx: &Context, record: Record) -> skerry_client::Result<Used> {
 
 fn row(used: &Used, before: Option<&Metrics>) -> Vec<Cell> {
     let metrics = &used.metrics;
+    // Its first process always runs: with none, nobody counts here.
+    let counted = |text: String| cell(if metrics.pids > 0 { &text } else { "-" });
     vec![
         cell(used.sandbox_id.to_string()),
         cell(used.name.as_deref().unwrap_or("-")),
-        cell(cpu(metrics, before)),
-        cell(size(metrics.memory_bytes)),
-        cell(size(used.memory_limit_bytes)),
-        cell(size(metrics.memory_peak_bytes)),
+        counted(cpu(metrics, before)),
+        counted(size(metrics.memory_bytes)),
+        counted(size(used.memory_limit_bytes)),
+        counted(size(metrics.memory_peak_bytes)),
         cell(size(metrics.disk_bytes)),
-        Cell::new(metrics.pids),
+        counted(metrics.pids.to_string()),
     ]
 }
 
