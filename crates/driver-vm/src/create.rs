@@ -36,8 +36,10 @@ const NO_BINDS: &str = "a virtual machine cannot show folders of this machine, w
 /// What a new sandbox begins with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
-    /// Nothing of its own.
+    /// Nothing of its own: it is a copy of one that nobody has used.
     New,
+    /// Nothing of its own, and no such copy: a bare machine that is told what to be.
+    Bare,
     /// The files of another.
     Parent(SandboxId),
     /// What was kept.
@@ -136,13 +138,23 @@ impl VmDriver {
             memory_mb: spec.resources.memory_mb,
             network: spec.network == NetworkMode::Nat,
         };
+        let bare = self.template(&shape).await?;
         let disk = match source {
-            Source::New => self.blank(spec.resources.disk_mb).await?,
+            Source::New => {
+                let machine = self.model(spec, &shape).await?;
+                return Ok(Origin {
+                    shape,
+                    disk: machine.join(DISK),
+                    machine,
+                    base: None,
+                });
+            }
+            Source::Bare => self.blank(spec.resources.disk_mb).await?,
             Source::Parent(parent) => self.layout.sandbox(parent).join(DISK),
             Source::Snapshot(id) => self.layout.snapshot(id).join(DISK),
         };
         Ok(Origin {
-            machine: self.template(&shape).await?,
+            machine: bare,
             shape,
             disk,
             base: Some(base),

@@ -31,6 +31,7 @@ use crate::live::{Live, Now};
 use crate::options::Options;
 use crate::process::Starting;
 use crate::record::{Records, State};
+use crate::template::Turns;
 
 /// A guest that does not say what it uses within this time is busy or does not want to.
 const STATS_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,10 +55,7 @@ pub struct VmDriver {
     pub(crate) taken: Mutex<BTreeSet<u32>>,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
     pub(crate) starting: Starting,
-    /// Held while a blank disk or a template is made.
-    pub(crate) making: tokio::sync::Mutex<()>,
-    /// Held while a base disk is made.
-    pub(crate) making_base: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) turns: Turns,
 }
 
 impl VmDriver {
@@ -117,8 +115,7 @@ impl VmDriver {
             taken: Mutex::new(taken),
             live: Mutex::default(),
             starting: Starting::default(),
-            making: tokio::sync::Mutex::default(),
-            making_base: Arc::default(),
+            turns: Turns::default(),
         })
     }
 

@@ -45,7 +45,8 @@ pub(crate) enum Begin {
 }
 
 const KERNEL_ARGUMENTS: &str = "quiet loglevel=1 reboot=t panic=-1 tsc=reliable no_timer_check random.trust_cpu=on mitigations=off \
-    cryptomgr.notests rcupdate.rcu_expedited=1 pci=lastbus=0 init_on_alloc=0 8250.nr_uarts=0";
+    cryptomgr.notests rcupdate.rcu_expedited=1 pci=lastbus=0 init_on_alloc=0 8250.nr_uarts=0 \
+    lsm=landlock audit=0 psi=0 transparent_hugepage=madvise";
 
 /// QEMU's arguments. Files are below `/m`; descriptors 3 to 5 are its sockets, 6 its network card.
 pub(crate) fn arguments(shape: &Shape, accelerator: Accelerator, begin: Begin) -> Vec<String> {

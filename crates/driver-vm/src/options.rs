@@ -11,7 +11,7 @@ use skerry_storage::Storage;
 /// See the module.
 #[derive(Debug)]
 pub struct Options {
-    /// The node's folder; the driver keeps its records in `vm` below.
+    /// The node's folder; the driver keeps its records in `vm/run` below.
     pub data_dir: PathBuf,
     /// What runs in a machine.
     pub programs: Programs,

@@ -1,10 +1,11 @@
 //! What the driver remembers of a sandbox on disk, so that any later daemon can find, take up and remove all of it.
 //!
-//! The folder `vm/<label>` is made before anything else of a sandbox and removed after everything else.
+//! The folder `vm/run/<label>` is made before anything else of a sandbox and removed after everything else.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -78,8 +79,11 @@ pub(crate) struct Records {
 impl Records {
     /// Makes the folder in which the records are.
     pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("vm");
-        layout::make(&root)?;
+        let root = data_dir.join("vm/run");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)?;
         Ok(Self { root })
     }
 

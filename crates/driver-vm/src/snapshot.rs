@@ -93,7 +93,7 @@ impl VmDriver {
         Ok((began.elapsed(), laps))
     }
 
-    async fn keep_all(
+    pub(crate) async fn keep_all(
         &self,
         id: SandboxId,
         state: &State,

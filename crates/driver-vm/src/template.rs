@@ -1,4 +1,5 @@
-//! What sandboxes share: base disks, blank disks, and a machine of each shape that has booted and waits to be told who it is.
+//! What sandboxes share: base disks, blank disks, a machine of each shape that has booted and waits to be told what to be, and a sandbox of each kind
+//! that nobody has used.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -7,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use skerry_driver::{DriverError, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver::{Driver, DriverError, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_proto::guest::{Call, Ping};
 use skerry_types::{Resources, SandboxId};
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 use crate::base::Base;
-use crate::create::make_output;
+use crate::create::{Source, make_output};
 use crate::disk;
 use crate::driver::VmDriver;
 use crate::engine::digest;
@@ -34,8 +36,19 @@ const STILL_MAKING: &str = "the disk that virtual machines of this image share i
     100 MiB; ask again soon";
 /// A machine that is translated beside busy others takes a while.
 const BOOT_PATIENCE: Duration = Duration::from_mins(2);
+/// The host name of whoever is a sandbox only to be copied.
+const NOBODY: &str = "template";
 /// The disk of a machine that has none to write.
 const NO_DISK_BYTES: u64 = 1 << 20;
+
+/// What is made once for many: each by one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    base: Arc<tokio::sync::Mutex<()>>,
+    /// Of blank disks and booted machines.
+    boot: tokio::sync::Mutex<()>,
+    model: tokio::sync::Mutex<()>,
+}
 
 impl VmDriver {
     /// The base disk of an image, made if it is missing. One that is large is made on after nobody waits any more.
@@ -47,7 +60,7 @@ impl VmDriver {
             if disk.is_file() {
                 return Ok(());
             }
-            let turn = Arc::clone(&self.making_base).lock_owned().await;
+            let turn = Arc::clone(&self.turns.base).lock_owned().await;
             if disk.is_file() {
                 return Ok(());
             }
@@ -75,7 +88,7 @@ impl VmDriver {
         if path.is_file() {
             return Ok(path);
         }
-        let _one_at_a_time = self.making.lock().await;
+        let _one_at_a_time = self.turns.boot.lock().await;
         blocking("format a disk", move || {
             if !path.is_file() {
                 disk::format(&path, mib.into())?;
@@ -92,7 +105,7 @@ impl VmDriver {
         if folder.is_dir() {
             return Ok(folder);
         }
-        let _one_at_a_time = self.making.lock().await;
+        let _one_at_a_time = self.turns.boot.lock().await;
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -138,6 +151,45 @@ impl VmDriver {
         monitor.save_devices("/m/devices.out").await?;
         let into = into.to_owned();
         blocking("keep the machine", move || publish(&own, &into, pid, bytes)).await
+    }
+
+    /// The folder of a sandbox like this one that nobody has used. A new one is a copy of it: so little is done in it where instructions are
+    /// translated, which is slow the first time in each machine.
+    pub(crate) async fn model(&self, spec: &Spec, shape: &Shape) -> Result<PathBuf, DriverError> {
+        let kind = serde_json::to_vec(&(shape, spec.resources, spec.privilege));
+        let kind = kind.map_err(DriverError::step("name the model"))?;
+        let folder = self.layout.template(&digest(&[&kind]));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let _one_at_a_time = self.turns.model.lock().await;
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        self.forget_old_templates().await?;
+        let nobody = Spec {
+            id: SandboxId::new(),
+            hostname: NOBODY.to_owned(),
+            ..spec.clone()
+        };
+        Box::pin(self.begin(&nobody, Source::Bare)).await?;
+        let kept = self.keep_model(nobody.id, &folder).await;
+        let removed = self.remove(nobody.id).await;
+        kept.and(removed).map(|()| folder)
+    }
+
+    async fn keep_model(&self, id: SandboxId, into: &Path) -> Result<(), DriverError> {
+        // Once it has spoken, its agent waits and does nothing else.
+        let mut link = self.connect(id).await?;
+        let spoke = timeout(BOOT_PATIENCE, link.read_u8()).await;
+        spoke
+            .map_err(|_| DriverError::TooSlow(BOOT_PATIENCE.as_secs()))?
+            .map_err(at("hear the agent"))?;
+        let (new, into) = (into.with_extension("new"), into.to_owned());
+        layout::remove(&new).map_err(at("remove half a model"))?;
+        layout::make_new(&new).map_err(at("make the model's folder"))?;
+        self.keep_all(id, &self.state(id)?, &new).await?;
+        fs::rename(new, into).map_err(at("put the model in place"))
     }
 
     async fn forget_old_templates(&self) -> Result<(), DriverError> {
@@ -195,6 +247,6 @@ fn nobody(shape: &Shape) -> Spec {
         } else {
             NetworkMode::None
         },
-        hostname: "template".to_owned(),
+        hostname: NOBODY.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
@@ -59,21 +60,59 @@ pub(crate) fn take_network(network: Network, earlier: Option<Network>) -> Result
     }
 }
 
-/// Writes names into the sandbox whose mounts `namespace` has, and a boot id.
-pub(crate) fn write(namespace: &fs::File, identity: &Identity) -> Result<(), Failure> {
-    let inside = || -> io::Result<()> {
-        unshare(CloneFlags::CLONE_FS)?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
-        write_boot_id(&identity.entropy)?;
-        for file in &identity.files {
-            replace(Path::new(&file.path), &file.content)?;
-        }
-        Ok(())
-    };
-    // Only a thread can be elsewhere than the others.
-    let done = thread::scope(|scope| scope.spawn(inside).join());
-    done.unwrap_or_else(|_| Err(io::Error::other("it broke off")))
-        .map_err(Failure::at("write the sandbox's names"))
+/// A thread among the sandbox's files: only a thread can be elsewhere than the others, and to start one takes long where it is translated.
+#[derive(Debug)]
+pub(crate) struct Inside {
+    ask: Sender<Identity>,
+    done: Receiver<io::Result<()>>,
+}
+
+impl Inside {
+    /// Starts it among the mounts of `namespace`.
+    pub(crate) fn start(namespace: fs::File) -> io::Result<Self> {
+        let (ask, asked) = channel::<Identity>();
+        let (tell, done) = channel();
+        let life = move || {
+            let entered = enter(&namespace);
+            let is_there = entered.is_ok();
+            // Whoever started it waits for this.
+            let _heard = tell.send(entered);
+            while is_there && let Ok(identity) = asked.recv() {
+                let _heard = tell.send(write(&identity));
+            }
+        };
+        thread::Builder::new()
+            .name("inside".to_owned())
+            .spawn(life)?;
+        let inside = Self { ask, done };
+        inside.hear()?;
+        Ok(inside)
+    }
+
+    /// Writes names and a boot id.
+    pub(crate) fn write(&self, identity: &Identity) -> Result<(), Failure> {
+        let sent = self.ask.send(identity.clone());
+        let done = sent.map_err(io::Error::other).and_then(|()| self.hear());
+        done.map_err(Failure::at("write the sandbox's names"))
+    }
+
+    fn hear(&self) -> io::Result<()> {
+        self.done.recv().map_err(io::Error::other).flatten()
+    }
+}
+
+fn enter(namespace: &fs::File) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS)?;
+    let mounts = Some(LinkNameSpaceType::Mount);
+    Ok(move_into_link_name_space(namespace.as_fd(), mounts)?)
+}
+
+fn write(identity: &Identity) -> io::Result<()> {
+    write_boot_id(&identity.entropy)?;
+    for file in &identity.files {
+        replace(Path::new(&file.path), &file.content)?;
+    }
+    Ok(())
 }
 
 /// Whatever was there before: a link too, which is replaced and not followed. What is right already costs no room on a full disk.

@@ -20,6 +20,7 @@ use crate::devices::{self, Driver};
 use crate::failure::Failure;
 use crate::filesystem::DISK;
 use crate::ground::Ground;
+use crate::identity::Inside;
 use crate::links::Links;
 use crate::{end, identity};
 
@@ -28,8 +29,8 @@ use crate::{end, identity};
 pub(crate) struct Sandbox {
     disk: File,
     group: Group,
-    /// The mounts that the sandbox sees.
-    mounts: File,
+    /// Among the files that the sandbox sees.
+    inside: Inside,
     links: Links,
     network: Mutex<Option<Network>>,
 }
@@ -53,14 +54,15 @@ impl Sandbox {
         never_kill_this().map_err(Failure::at("stay when memory is short"))?;
         let mounts = File::open(format!("/proc/{}/ns/mnt", agent.pid))
             .map_err(Failure::at("open the sandbox's mounts"))?;
-        identity::write(&mounts, &who)?;
+        let inside = Inside::start(mounts).map_err(Failure::at("enter the sandbox's mounts"))?;
+        inside.write(&who)?;
         end_with(agent).map_err(Failure::at("watch the agent"))?;
         let port = ground.agent_port.share();
         let port = port.map_err(Failure::at("share the agent's port"))?;
         Ok(Self {
             disk: File::open(DISK).map_err(Failure::at("open the sandbox's disk"))?,
             group,
-            mounts,
+            inside,
             links: Links::new(port).map_err(Failure::at("carry links"))?,
             network: Mutex::new(who.network),
         })
@@ -109,7 +111,7 @@ impl Sandbox {
             identity::take_network(new, *network)?;
         }
         *network = who.network;
-        identity::write(&self.mounts, who)
+        self.inside.write(who)
     }
 }
 

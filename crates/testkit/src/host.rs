@@ -122,7 +122,12 @@ impl Traces {
         let below = root.join(data.strip_prefix("/").unwrap_or(data));
         for folder in [
             "run",
+            "vm/run",
+            "vm/sandbox",
+            "vm/snapshot",
             "pool/run",
+            "pool/vm/sandbox",
+            "pool/vm/snapshot",
             "pool/ns-snapshots",
             "pool/volumes",
             "pool/staging",

@@ -2,5 +2,6 @@
 
 pub mod host;
 pub mod postgres;
+pub mod root;
 pub mod server;
 pub mod wait;

@@ -1,6 +1,5 @@
 //! A driver over a fresh folder.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
@@ -14,8 +13,6 @@ use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::mount;
 use skerry_types::{Resources, SandboxId};
-
-use crate::image;
 
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_skerry-vm-helper");
 
@@ -35,6 +32,15 @@ pub(crate) fn test<F: Future<Output = ()>>(body: impl FnOnce(Bed) -> F) {
 
 /// Runs a test on a thread that has a mount namespace of its own, so that a storage pool shows nowhere else.
 pub(crate) fn test_in<F: Future<Output = ()>>(folder: &Path, body: impl FnOnce(Bed) -> F) {
+    test_on(folder, &skerry_storage::Options::default(), body);
+}
+
+/// Runs a test on storage like this.
+pub(crate) fn test_on<F: Future<Output = ()>>(
+    folder: &Path,
+    storage: &skerry_storage::Options,
+    body: impl FnOnce(Bed) -> F,
+) {
     let Some(tools) = tools() else {
         println!("left out: run scripts/tools.sh qemu kernel first");
         return;
@@ -46,7 +52,7 @@ pub(crate) fn test_in<F: Future<Output = ()>>(folder: &Path, body: impl FnOnce(B
     mount::own_namespace().unwrap();
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
-    runtime.block_on(async { body(Bed::at(folder, tools)).await });
+    runtime.block_on(async { body(Bed::at(folder, storage, tools)).await });
 }
 
 /// A small restricted sandbox without network.
@@ -63,19 +69,22 @@ pub(crate) fn spec() -> Spec {
 
 /// Where `scripts/tools.sh` put them.
 fn tools() -> Option<Tools> {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache");
-    let folder = cache.unwrap_or_else(home).join("skerry/tools");
-    let (qemu, kernel) = (folder.join("qemu"), folder.join("kernel"));
-    (qemu.is_dir() && kernel.is_dir()).then_some(Tools { qemu, kernel })
+    let tools = Tools::find();
+    let unpacked = |tree: &Path| tree != Path::new("/");
+    (unpacked(&tools.qemu) && unpacked(&tools.kernel)).then_some(tools)
+}
+
+/// The files of an image.
+pub(crate) fn root() -> PathBuf {
+    skerry_testkit::root::small(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap()
 }
 
 impl Bed {
-    fn at(folder: &Path, tools: Tools) -> Self {
+    fn at(folder: &Path, storage: &skerry_storage::Options, tools: Tools) -> Self {
         let data = folder.join("data");
         fs::create_dir_all(&data).unwrap();
         let name = folder.file_name().unwrap().to_str().unwrap();
-        let storage = Storage::open(&data, &skerry_storage::Options::default()).unwrap();
+        let storage = Storage::open(&data, storage).unwrap();
         Self {
             storage: Arc::new(storage),
             folder: folder.to_owned(),
@@ -110,7 +119,7 @@ impl Bed {
     pub(crate) fn assert_clean(&self) {
         let own = self.storage.own_folder("vm").unwrap();
         for folder in [
-            self.data().join("vm"),
+            self.data().join("vm/run"),
             own.join("sandbox"),
             own.join("snapshot"),
         ] {
@@ -133,7 +142,7 @@ impl Bed {
 
     pub(crate) fn rootfs() -> Rootfs {
         Rootfs {
-            layers: vec![image::folder()],
+            layers: vec![root()],
             binds: Vec::new(),
         }
     }

@@ -12,8 +12,7 @@ use skerry_net::Network;
 use skerry_sys::cgroup::Cgroups;
 use skerry_types::SandboxId;
 
-use crate::bed::{Bed, test};
-use crate::image;
+use crate::bed::{Bed, root, test};
 
 /// Checks that run by default: from each area what only this driver could get wrong.
 const QUICK: [&str; 12] = [
@@ -50,7 +49,7 @@ impl conformance::Bed for Host {
         let mut all = BTreeSet::new();
         let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         all.extend(mounts.lines().map(|line| format!("mount {line}")));
-        all.extend(names("record", self.bed.data().join("vm")));
+        all.extend(names("record", self.bed.data().join("vm/run")));
         let own = self.bed.storage.own_folder("vm").unwrap();
         all.extend(names("files", own.join("sandbox")));
         all.extend(names("snapshot", own.join("snapshot")));
@@ -65,7 +64,7 @@ impl conformance::Bed for Host {
     }
 
     fn secrets(&self) -> Vec<PathBuf> {
-        vec![self.bed.data(), image::folder()]
+        vec![self.bed.data(), root()]
     }
 }
 

@@ -58,7 +58,7 @@ fn nothing_is_left_after_a_daemon_was_killed_at_any_moment() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while fs::read_dir(folder.path().join("data/vm")).map_or(0, Iterator::count) == 0 {
+        while fs::read_dir(folder.path().join("data/vm/run")).map_or(0, Iterator::count) == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
         // Spread over the whole cycle; whatever moment it hits, the outcome must be the same.

@@ -13,5 +13,5 @@ mod bed;
 mod cage;
 mod conformance;
 mod crash;
-mod image;
+mod full;
 mod measure;
