@@ -136,7 +136,6 @@ impl Control {
 
     /// Whether requests can be served.
     pub async fn readiness(&self) -> Readiness {
-        let silent = self.0.silent.lock().len();
         Readiness {
             store: self.0.store.nodes(&crate::service::SYSTEM).await.is_ok(),
             node: self.best_health().await,
