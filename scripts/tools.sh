@@ -10,6 +10,8 @@ recipe() {
     case $1 in
     runsc) echo "bookworm-backports runsc=0.0~20240729*" ;;
     qemu) echo "bookworm-backports qemu-system-x86=1:10.0.2* qemu-system-common=1:10.0.2* qemu-system-data=1:10.0.2* seabios" ;;
+    # With all that it needs, its C library too: it is of another suite than this one.
+    criu) echo "trixie criu=4.1.1* libcompel1 libc6 libnet1 libbsd0 libmd0 libgnutls30t64 libnftables1 libnl-3-200 libprotobuf-c1 libuuid1 libnftnl11 libmnl0 libxtables12 libjansson4 libgmp10 libedit2 libtinfo6 libp11-kit0 libidn2-0 libunistring5 libtasn1-6 libnettle8t64 libhogweed6t64 libffi8 libcap2" ;;
     # A leading @: what this package depends on, since its own content is nothing.
     kernel) echo "bookworm @linux-image-cloud-amd64" ;;
     *)
@@ -27,6 +29,16 @@ mirror() {
     apt-get indextargets --format '$(RELEASE) $(REPO_URI)' | sed -n "s/^$codename //p" | head -n 1
 }
 
+# What runs CRIU with the libraries beside it.
+own_libraries() {
+    cat <<'EOF'
+#!/bin/sh
+root=${0%/*}
+libraries=$root/usr/lib/$(uname -m)-linux-gnu
+exec "$libraries"/ld-linux-*.so.* --library-path "$libraries" "$root/usr/sbin/criu" "$@"
+EOF
+}
+
 fetch() {
     name=$1 suite=$2
     shift 2
@@ -36,8 +48,11 @@ fetch() {
         return 1
     }
     work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/tree"
+    # Beside what it becomes: a move within a file system is whole or not at all.
+    mkdir -p "$tools"
+    tree=$(mktemp -d "$tools/.XXXXXX")
+    trap 'rm -rf "$work" "$tree"' EXIT
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$key] $uri $suite main" >"$work/sources.list"
     set -- -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$work/lists" \
@@ -55,11 +70,16 @@ fetch() {
             apt-get $options -qq download "$package" || exit 1
         done
     ) >&2 || return 1
-    for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
-    mkdir -p "$tools"
-    # Two at once: the one that comes later finds it there.
-    mv -T "$work/tree" "$tools/$name" 2>/dev/null || [ -d "$tools/$name" ]
-    rm -rf "$work"
+    for package in "$work"/*.deb; do dpkg-deb -x "$package" "$tree"; done
+    [ "$name" != criu ] || own_libraries >"$tree/criu"
+    [ ! -f "$tree/criu" ] || chmod 755 "$tree/criu"
+    chmod 755 "$tree"
+    # Two at once: the one that comes later finds it there, which mv calls an error.
+    said=$(mv -T "$tree" "$tools/$name" 2>&1) || [ -d "$tools/$name" ] || {
+        echo "error: $name: $said" >&2
+        return 1
+    }
+    rm -rf "$work" "$tree"
     trap - EXIT
 }
 
