@@ -3,6 +3,8 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use crate::agent::{FromAgent, bounds};
+
 /// The largest message either side accepts. Bulk data travels in chunks of at most [`CHUNK_BYTES`].
 pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 /// The largest piece of output or file data in one message.
@@ -14,6 +16,9 @@ pub enum FrameError {
     /// Announced longer than [`MAX_FRAME_BYTES`].
     #[error("frame of {0} bytes is over the limit of {MAX_FRAME_BYTES}")]
     TooLong(usize),
+    /// A list in it has more elements than this.
+    #[error("frame has a list of more than {0} elements")]
+    TooMany(usize),
     /// Not the expected message.
     #[error("frame does not decode: {0}")]
     Malformed(#[from] prost::DecodeError),
@@ -30,6 +35,20 @@ pub fn encode<M: Message>(message: &M, out: &mut BytesMut) {
 
 /// Takes one whole message off the front of `input`; `None` if more bytes are needed.
 pub fn decode<M: Message + Default>(input: &mut BytesMut) -> Result<Option<M>, FrameError> {
+    Ok(take(input)?.map(M::decode).transpose()?)
+}
+
+/// The same for a message of an agent, which takes no more memory than a few times the length of its frame.
+pub fn decode_from_agent(input: &mut BytesMut) -> Result<Option<FromAgent>, FrameError> {
+    let Some(body) = take(input)? else {
+        return Ok(None);
+    };
+    bounds::check(&body)?;
+    Ok(Some(FromAgent::decode(body)?))
+}
+
+/// Takes the bytes of one whole message off the front.
+fn take(input: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
     let Some(header) = input.first_chunk::<4>() else {
         return Ok(None);
     };
@@ -42,8 +61,7 @@ pub fn decode<M: Message + Default>(input: &mut BytesMut) -> Result<Option<M>, F
         return Ok(None);
     }
     input.advance(4);
-    let body: Bytes = input.split_to(len).freeze();
-    Ok(Some(M::decode(body)?))
+    Ok(Some(input.split_to(len).freeze()))
 }
 
 #[cfg(test)]
@@ -51,7 +69,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::agent::{ExecOutput, FromAgent, from_agent};
+    use crate::agent::{ExecOutput, from_agent};
 
     fn output(seq: u64, data: Vec<u8>) -> FromAgent {
         FromAgent {
@@ -90,7 +108,7 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(bytes: Vec<u8>) {
             let mut buffer = BytesMut::from(&bytes[..]);
-            while let Ok(Some(_)) = decode::<FromAgent>(&mut buffer) {}
+            while let Ok(Some(_)) = decode_from_agent(&mut buffer) {}
         }
     }
 

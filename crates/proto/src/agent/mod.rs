@@ -14,6 +14,7 @@
 //! File work is request and response, with `Data` chunks under a credit window in the direction of the bulk. A request does not survive its
 //! link: both sides drop it when the link breaks.
 
+pub(crate) mod bounds;
 mod request;
 
 use bytes::Bytes;
