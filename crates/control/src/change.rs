@@ -148,6 +148,7 @@ const fn steps(known: SandboxState, said: SandboxState) -> &'static [Action] {
         (S::Running | S::Paused, S::Stopping) => &[A::Stop],
         (S::Running | S::Paused, S::Stopped) => &[A::Stop, A::Ended],
         (S::Stopping | S::Missing, S::Stopped) => &[A::Ended],
+        (S::Provisioning | S::Running | S::Paused | S::Stopping, S::Missing) => &[A::Lose],
         (S::Missing, S::Running) => &[A::Find],
         (S::Missing, S::Paused) => &[A::Find, A::Pause],
         (S::Missing, S::Stopping) => &[A::Find, A::Stop],

@@ -45,6 +45,7 @@ impl SimDriver {
             limits: false,
             limits_spare_sandbox: false,
             disk_quota: false,
+            call_filter: false,
             level_root: false,
             users: false,
             nat: false,
@@ -148,6 +149,14 @@ impl SimDriver {
     }
 
     async fn removal(&self) -> Result<(), DriverError> {
+        let hangs = self.world.script(|script| {
+            let hangs = script.hang_removals > 0;
+            script.hang_removals = script.hang_removals.saturating_sub(1);
+            hangs
+        });
+        if hangs {
+            return std::future::pending().await;
+        }
         let (delay, fails) = self.world.script(|script| {
             let fails = script.fail_removals > 0;
             script.fail_removals = script.fail_removals.saturating_sub(1);
@@ -209,6 +218,10 @@ impl Driver for SimDriver {
     }
 
     async fn adopt(&self, id: SandboxId) -> Result<Option<Instance>, DriverError> {
+        if self.world.script(|script| script.fail_adopts) {
+            let scripted = io::Error::other("as the script says");
+            return Err(DriverError::step("look at it")(scripted));
+        }
         if self.running(id).is_err() {
             return Ok(None);
         }
@@ -231,6 +244,13 @@ impl Driver for SimDriver {
             return Err(connect()(io::Error::from(io::ErrorKind::ConnectionRefused)));
         }
         let (ours, theirs) = duplex(LINK_BYTES);
+        let theirs = match self.world.impostors.lock().get(&id) {
+            Some(impostor) => impostor.send(theirs).err().map(|refused| refused.0),
+            None => Some(theirs),
+        };
+        let Some(theirs) = theirs else {
+            return Ok(Box::new(ours));
+        };
         agent.link(theirs).await.map_err(connect())?;
         Ok(Box::new(Breaking::new(ours, cut)))
     }

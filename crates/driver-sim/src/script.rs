@@ -12,6 +12,10 @@ pub struct Script {
     pub delay: Duration,
     /// So many kills and destroys fail, and do nothing.
     pub fail_removals: u32,
+    /// So many kills and destroys never come to an end, and do nothing.
+    pub hang_removals: u32,
+    /// Nothing that is there can be taken up.
+    pub fail_adopts: bool,
     /// Pauses fail, and do nothing.
     pub fail_pauses: bool,
     /// Resumes fail, and do nothing.

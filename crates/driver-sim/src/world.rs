@@ -7,7 +7,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use skerry_driver::Instance;
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::io::DuplexStream;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 use crate::agent::Agent;
 use crate::script::Script;
@@ -20,6 +22,8 @@ pub struct World {
     /// The files of each snapshot.
     pub(crate) snapshots: Mutex<BTreeMap<SnapshotId, Tree>>,
     script: Mutex<Script>,
+    /// Who is reached instead of a sandbox's agent.
+    pub(crate) impostors: Mutex<BTreeMap<SandboxId, mpsc::UnboundedSender<DuplexStream>>>,
 }
 
 /// What is on the machine of a sandbox.
@@ -42,6 +46,7 @@ impl World {
             sandboxes: Mutex::default(),
             snapshots: Mutex::default(),
             script: Mutex::default(),
+            impostors: Mutex::default(),
         })
     }
 
@@ -62,6 +67,15 @@ impl World {
         if let Some(agent) = self.agent(id) {
             agent.unlink();
         }
+    }
+
+    /// From now on whoever connects to this sandbox's agent reaches the holder of the answer instead; the link that stands breaks. When the answer
+    /// is dropped the agent can be reached again.
+    pub fn replace_agent(&self, id: SandboxId) -> mpsc::UnboundedReceiver<DuplexStream> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.impostors.lock().insert(id, sender);
+        self.break_links(id);
+        receiver
     }
 
     /// A sandbox's agent holds its processes from now on, as if somebody had asked for that and died.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skerry_journal::{Entry, Journal, JournalError, Record, Stream};
-use skerry_proto::node::{ExecFilter, ExecRecord, SandboxFacts, SessionRecord};
+use skerry_proto::node::{Command, ExecFilter, ExecRecord, SandboxFacts, SessionRecord};
 use skerry_types::{ExecId, ExecStatus, FailureReason, SandboxState, SessionId};
 
 use crate::event::{Event, ExecEnded};
@@ -25,6 +25,8 @@ pub struct History {
     pub(crate) roll_backs: u64,
     /// By number, which starts at 1.
     execs: Vec<ExecRecord>,
+    /// Of all their commands.
+    command_bytes: u64,
     exec_numbers: HashMap<ExecId, u64>,
     /// The last event number of each exec.
     exec_seqs: HashMap<ExecId, u64>,
@@ -44,6 +46,7 @@ impl Default for History {
             boot_us: None,
             roll_backs: 0,
             execs: Vec::new(),
+            command_bytes: 0,
             exec_numbers: HashMap::new(),
             exec_seqs: HashMap::new(),
             sessions: Vec::new(),
@@ -172,6 +175,10 @@ impl History {
         if *after_seq > 0 {
             self.exec_seqs.insert(*exec_id, *after_seq);
         }
+        self.command_bytes += match cmd {
+            Command::Shell(script) => script.len() as u64,
+            Command::Argv(argv) => argv.iter().map(|arg| arg.len() as u64).sum(),
+        };
         self.execs.push(ExecRecord {
             id: *exec_id,
             number: *number,
@@ -226,6 +233,11 @@ impl History {
 
     pub(crate) fn exec_count(&self) -> u64 {
         self.execs.len() as u64
+    }
+
+    /// Bytes of all commands.
+    pub(crate) fn command_bytes(&self) -> u64 {
+        self.command_bytes
     }
 
     /// The last event number of an exec, 0 for none.

@@ -9,6 +9,7 @@
 
 mod actor;
 mod agent;
+mod aside;
 mod budget;
 mod event;
 mod history;
@@ -17,6 +18,7 @@ mod link;
 mod meta;
 mod names;
 mod node;
+mod patient;
 mod pool;
 mod record;
 mod reports;

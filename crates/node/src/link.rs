@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use skerry_driver::{AgentLink, Driver, DriverError};
-use skerry_proto::agent::{FromAgent, ToAgent, to_agent};
+use skerry_proto::agent::{FromAgent, ToAgent, from_agent, to_agent};
 use skerry_proto::frame;
 use skerry_types::SandboxId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -43,6 +43,14 @@ enum State {
         read: ReadHalf<AgentLink>,
         write: WriteHalf<AgentLink>,
     },
+}
+
+/// Why a link ends.
+enum Broken {
+    /// It broke.
+    Lost(String),
+    /// What came over it cannot be.
+    Absurd(String),
 }
 
 /// See the module.
@@ -90,7 +98,7 @@ impl Link {
         self.output.len() < 4 * MAX_READ_BYTES
     }
 
-    /// Breaks the link: what came over it cannot be.
+    /// Breaks the link.
     pub(crate) fn reset(&mut self, why: &str) -> LinkEvent {
         self.input = BytesMut::new();
         self.output = BytesMut::new();
@@ -98,6 +106,13 @@ impl Link {
         self.retry = (self.retry * 2).min(LAST_RETRY);
         self.state = State::Down { connecting };
         LinkEvent::Down(why.to_owned())
+    }
+
+    /// Breaks the link with an agent that keeps to no rule. There is no hurry to hear more of it.
+    pub(crate) fn refuse(&mut self, why: &str) -> LinkEvent {
+        tracing::warn!(sandbox = %self.id, why, "the agent is not heard");
+        self.retry = LAST_RETRY;
+        self.reset(why)
     }
 
     /// The next thing that happens; safe to drop and call again. Without `read` it only sends.
@@ -118,13 +133,14 @@ impl Link {
                         self.retry = FIRST_RETRY;
                         return LinkEvent::Messages(messages);
                     }
-                    Err(why) => return self.reset(&why),
+                    Err(Broken::Lost(why)) => return self.reset(&why),
+                    Err(Broken::Absurd(why)) => return self.refuse(&why),
                 },
             }
         }
     }
 
-    async fn transfer(&mut self, may_read: bool) -> Result<Vec<FromAgent>, String> {
+    async fn transfer(&mut self, may_read: bool) -> Result<Vec<FromAgent>, Broken> {
         if may_read {
             let messages = self.decode()?;
             if !messages.is_empty() {
@@ -135,12 +151,12 @@ impl Link {
             return Ok(Vec::new());
         };
         if self.output.len() > MAX_UNSENT_BYTES {
-            return Err("the agent does not read".to_owned());
+            return Err(Broken::Lost("the agent does not read".to_owned()));
         }
         self.input.reserve(self.read_bytes);
         tokio::select! {
             got = read.read_buf(&mut self.input), if may_read => match got {
-                Ok(0) => Err("the agent closed the link".to_owned()),
+                Ok(0) => Err(Broken::Lost("the agent closed the link".to_owned())),
                 Ok(count) => {
                     self.read_bytes = if count >= self.read_bytes {
                         (self.read_bytes * 2).min(MAX_READ_BYTES)
@@ -149,22 +165,26 @@ impl Link {
                     };
                     self.decode()
                 }
-                Err(e) => Err(e.to_string()),
+                Err(e) => Err(Broken::Lost(e.to_string())),
             },
             sent = write.write_buf(&mut self.output), if !self.output.is_empty() => {
-                sent.map(|_| Vec::new()).map_err(|e| e.to_string())
+                sent.map(|_| Vec::new()).map_err(|e| Broken::Lost(e.to_string()))
             }
             else => std::future::pending().await,
         }
     }
 
-    fn decode(&mut self) -> Result<Vec<FromAgent>, String> {
-        let mut messages: Vec<FromAgent> = Vec::new();
+    /// What came, up to the first answer: those are the large ones.
+    fn decode(&mut self) -> Result<Vec<FromAgent>, Broken> {
+        let mut messages = Vec::new();
+        let mut was_answer = false;
         while messages.len() < MAX_MESSAGES
+            && !was_answer
             && let Some(mut message) = decode_one(&mut self.input)?
         {
             if let Some(body) = &mut message.body {
                 self.names.read(body);
+                was_answer = matches!(body, from_agent::Body::Response(_));
             }
             messages.push(message);
         }
@@ -175,8 +195,8 @@ impl Link {
     }
 }
 
-fn decode_one(input: &mut BytesMut) -> Result<Option<FromAgent>, String> {
-    frame::decode_from_agent(input).map_err(|e| e.to_string())
+fn decode_one(input: &mut BytesMut) -> Result<Option<FromAgent>, Broken> {
+    frame::decode_from_agent(input).map_err(|e| Broken::Absurd(e.to_string()))
 }
 
 fn connect(

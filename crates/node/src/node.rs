@@ -17,10 +17,12 @@ use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxS
 use tokio::sync::{Notify, mpsc};
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
+use crate::aside::keep_trying;
 use crate::budget::{Budget, default_budget};
 use crate::event::Event;
 use crate::layout::Layout;
 use crate::meta::Meta;
+use crate::patient::Patient;
 use crate::pool::{Pool, ReadyLimits};
 use crate::reports::Reports;
 use crate::snapshots::Archive;
@@ -77,6 +79,8 @@ pub struct Node {
     /// Sandboxes that are being made: they have no handle yet, and a record once there is something to tell.
     making: Mutex<HashMap<SandboxId, Option<Arc<Shared>>>>,
     made: Notify,
+    /// Sandboxes that could not be taken up, and why.
+    pub(crate) aside: Mutex<HashMap<SandboxId, String>>,
     myself: Weak<Self>,
 }
 
@@ -100,7 +104,7 @@ impl Node {
         let archive = Archive::open(layout.clone(), &options.images).map_err(failed)?;
         let (budget, exceeded) = Budget::new(&options.data_dir, journal_bytes);
         let node = Arc::new_cyclic(|myself| Self {
-            drivers: options.drivers,
+            drivers: options.drivers.into_iter().map(patient).collect(),
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
             budget: Arc::new(budget),
             archive,
@@ -111,11 +115,13 @@ impl Node {
             cold: Mutex::default(),
             making: Mutex::default(),
             made: Notify::new(),
+            aside: Mutex::default(),
             myself: Weak::clone(myself),
         });
         node.take_up(ids).await;
         node.sweep().await?;
         tokio::spawn(keep_budget(Arc::downgrade(&node), exceeded));
+        tokio::spawn(keep_trying(Arc::downgrade(&node)));
         // Every image that a sandbox still needs is held by now.
         if let Err(error) = node.images.collect() {
             tracing::warn!(%error, "layers that nothing needs are still there");
@@ -123,23 +129,8 @@ impl Node {
         Ok(node)
     }
 
-    async fn take_up(&self, ids: Vec<SandboxId>) {
-        for id in ids {
-            match Meta::load(&self.layout.meta(id)) {
-                Ok(meta) => {
-                    if let Err(error) = self.adopt(id, meta).await {
-                        tracing::error!(sandbox = %id, %error, "cannot take up a sandbox");
-                    }
-                }
-                // Deleted, and only its journal is left; or begun by a daemon that died at once.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => self.take_up_journal(id),
-                Err(error) => tracing::error!(sandbox = %id, %error, "cannot read meta.json"),
-            }
-        }
-    }
-
     /// Counts the journal of a deleted sandbox; removes the folder of one that never got as far as a journal.
-    fn take_up_journal(&self, id: SandboxId) {
+    pub(crate) fn take_up_journal(&self, id: SandboxId) {
         let journal = self.layout.journal(id);
         if journal.exists() {
             return self.budget.end(id, &journal);
@@ -149,9 +140,24 @@ impl Node {
         }
     }
 
-    async fn adopt(&self, id: SandboxId, meta: Meta) -> Result<(), Error> {
-        let shared = self.open_shared(id)?;
+    /// Takes up one of an earlier daemon. Until this succeeds nothing of it may be lost, and it may be tried again.
+    pub(crate) async fn adopt(&self, id: SandboxId, meta: Meta) -> Result<(), Error> {
         let driver = self.driver(Some(&meta.driver))?;
+        let shared = self.open_shared(id)?;
+        let adopted = self.adopt_with(driver, Arc::clone(&shared), meta).await;
+        if adopted.is_err() {
+            self.budget.live.take_off(shared.journal.size());
+        }
+        adopted
+    }
+
+    async fn adopt_with(
+        &self,
+        driver: Arc<dyn Driver>,
+        shared: Arc<Shared>,
+        meta: Meta,
+    ) -> Result<(), Error> {
+        let id = shared.id;
         let state = shared.history.read().state;
         let place = meta.spec.id;
         if !state.is_ended() && driver.adopt(place).await?.is_none() {
@@ -189,6 +195,12 @@ impl Node {
 
     /// Removes from the host what no sandbox of ours owns.
     async fn sweep(&self) -> Result<(), NodeError> {
+        let aside = self.aside.lock().len();
+        if aside > 0 {
+            // Whatever is there may be theirs.
+            tracing::warn!(aside, "nothing is swept away this time");
+            return Ok(());
+        }
         let known: HashSet<SandboxId> = self.handles().iter().map(|h| h.shared.place()).collect();
         for driver in &self.drivers {
             for place in driver.list().await.map_err(NodeError::List)? {
@@ -313,6 +325,7 @@ impl Node {
 
     /// The way to a sandbox that is not deleted.
     pub(crate) fn handle(&self, id: SandboxId) -> Result<Handle, Error> {
+        self.must_not_be_aside(id)?;
         let handle = self.handles.read().get(&id).cloned();
         handle.ok_or_else(|| Error::not_found(format!("sandbox {id}")))
     }
@@ -421,6 +434,10 @@ impl Node {
             .with_hint(format!("it has: {}", known.join(", ")))
         })
     }
+}
+
+fn patient(driver: Arc<dyn Driver>) -> Arc<dyn Driver> {
+    Arc::new(Patient(driver))
 }
 
 /// Removes old journals whenever all of them take too much, as long as there is a node.

@@ -1,5 +1,7 @@
 //! File work of a sandbox's agent, seen from the caller: a request, its answer, and the bytes in either direction under credit.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
@@ -10,12 +12,16 @@ use skerry_proto::frame::CHUNK_BYTES;
 use skerry_proto::node::ByteStream;
 use skerry_types::{Error, ErrorCode, Result};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::actor::{Command, Handle, Incoming};
 use crate::agent::failure;
 
 /// Messages a request may have waiting: all the chunks its credit allows, and small ones beside.
 const SINK: usize = 1024;
+
+/// The longest silence, such as while a large folder is removed.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// A request under way. Dropping it cancels it.
 #[derive(Debug)]
@@ -49,7 +55,19 @@ impl Transfer {
         })
     }
 
+    /// What comes next, which is something sooner or later unless the agent is not well.
     async fn next(&mut self) -> Result<Incoming> {
+        let next = timeout(PATIENCE, self.whenever()).await;
+        next.unwrap_or_else(|_| {
+            Err(Error::internal(format!(
+                "the sandbox's agent has said nothing for {} s; what it did is not known",
+                PATIENCE.as_secs()
+            )))
+        })
+    }
+
+    /// The same where nothing may come for as long as it likes.
+    async fn whenever(&mut self) -> Result<Incoming> {
         self.incoming.recv().await.ok_or_else(|| {
             Error::new(
                 ErrorCode::SandboxNotRunning,
@@ -168,7 +186,7 @@ impl Transfer {
         Ok(stream::unfold(Some(self), |transfer| async move {
             let mut transfer = transfer?;
             loop {
-                match transfer.next().await {
+                match transfer.whenever().await {
                     Ok(Incoming::Watched(watched)) => return Some((Ok(watched), Some(transfer))),
                     Ok(Incoming::Response(response)) => {
                         transfer.is_over = true;

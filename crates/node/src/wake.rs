@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rand::TryRngCore;
 use skerry_driver::{AgentLink, Driver, DriverError, Instance, Isolation, Spec};
 use skerry_proto::agent::{
-    Call, FromAgent, Health, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent,
+    Call, Health, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent,
     to_agent,
 };
 use skerry_proto::{agent::GENERATION, frame};
@@ -102,8 +102,8 @@ pub(crate) fn renew(driver: &dyn Driver, spec: &Spec) -> Result<Renew, DriverErr
 async fn answer(link: &mut AgentLink) -> Result<Option<Reply>, DriverError> {
     let mut input = BytesMut::new();
     loop {
-        let message: Option<FromAgent> =
-            frame::decode(&mut input).map_err(DriverError::step("hear its agent"))?;
+        let message = frame::decode_from_agent(&mut input);
+        let message = message.map_err(DriverError::step("hear its agent"))?;
         match message.and_then(|message| message.body) {
             Some(from_agent::Body::Response(response)) if response.id == REQUEST => {
                 return Ok(response.reply);

@@ -1,9 +1,12 @@
 //! Rolling back: the sandbox goes on in a new place, made from one of its snapshots.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use skerry_driver::Driver;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ExecEnd, SandboxId, SandboxState};
+use tokio::time::sleep;
 
 use super::{Actor, gone};
 use crate::event::Event;
@@ -11,6 +14,10 @@ use crate::link::Link;
 use crate::meta::{Meta, RolledBack};
 use crate::snapshots::Kept;
 use crate::wake::restore;
+
+/// Between one try to take away what was left and the next.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_mins(5);
 
 impl Actor {
     /// Makes what the snapshot has the sandbox's own. What ran until now ends; with memory, what ran then goes on under new ids.
@@ -85,11 +92,24 @@ impl Actor {
         }
     }
 
-    /// Takes away a place that is not, or no longer, the sandbox's.
+    /// Takes away a place that is not, or no longer, the sandbox's; sooner or later.
     async fn leave(&mut self, place: SandboxId) {
         if let Err(error) = self.driver.destroy(place).await {
-            // The next start sweeps it away.
             tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");
+            tokio::spawn(keep_leaving(Arc::clone(&self.driver), place));
         }
+    }
+}
+
+/// Until it is gone. A daemon that ends before leaves it to the sweep of the next.
+async fn keep_leaving(driver: Arc<dyn Driver>, place: SandboxId) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        sleep(pause).await;
+        match driver.destroy(place).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%place, %error, "a place that was left is still there"),
+        }
+        pause = (pause * 2).min(LAST_PAUSE);
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use skerry_proto::agent::{self, Ended, ExecSignal, STDIN_WINDOW_BYTES, to_agent::Body as To};
 use skerry_proto::node::{Command as ExecCommand, ExecRecord, Map, StartExec, TtySize};
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RUNNING_EXECS};
-use skerry_types::{Error, ErrorCode, ExecEnd, ExecId, SandboxState, Usage};
+use skerry_types::{Error, ErrorCode, ExecEnd, ExecId, ExecStatus, SandboxState, Usage};
 
 use super::{Actor, Reply, journal_error};
 use crate::agent::{bytes, env, tty};
@@ -17,6 +17,10 @@ use crate::link::Link;
 const MAX_EXECS: u64 = 100_000;
 /// Input calls that may wait for one exec.
 const MAX_STDIN_CALLS: usize = 64;
+/// Bytes of input that may wait for all execs of one sandbox.
+const MAX_STDIN_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of all commands that one sandbox may have had.
+const MAX_COMMAND_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What is only known while an exec runs.
 #[derive(Debug, Default)]
@@ -42,6 +46,11 @@ struct Stdin {
 }
 
 impl Stdin {
+    /// Bytes that wait.
+    fn bytes(&self) -> usize {
+        self.calls.iter().map(|call| call.data.len()).sum()
+    }
+
     /// Sends what the agent has room for.
     fn pump(&mut self, link: &mut Link, exec: ExecId) {
         if self.is_unknown {
@@ -157,6 +166,11 @@ impl Actor {
                 "this sandbox has had {MAX_EXECS} execs, the most one may have"
             )));
         }
+        if history.command_bytes() >= MAX_COMMAND_BYTES {
+            return Err(Error::conflict(format!(
+                "the commands of this sandbox have taken {MAX_COMMAND_BYTES} bytes, the most they may"
+            )));
+        }
         let Some(session) = request.session else {
             return Ok(());
         };
@@ -224,6 +238,7 @@ impl Actor {
     pub(super) fn stdin(&mut self, exec: ExecId, data: Bytes, eof: bool, reply: Reply<()>) {
         self.touch();
         let open = self.must_be_open(exec);
+        let waiting: usize = self.live.values().map(|live| live.stdin.bytes()).sum();
         let Some(live) = self.live.get_mut(&exec) else {
             let error = open
                 .err()
@@ -231,7 +246,7 @@ impl Actor {
             drop(reply.send(Err(error)));
             return;
         };
-        if live.stdin.calls.len() >= MAX_STDIN_CALLS {
+        if live.stdin.calls.len() >= MAX_STDIN_CALLS || waiting + data.len() > MAX_STDIN_BYTES {
             let error = Error::conflict("the command does not read its input")
                 .with_hint("wait for earlier input to be taken");
             drop(reply.send(Err(error)));
@@ -350,17 +365,24 @@ impl Actor {
         }
     }
 
-    /// The agent never had it, and its words are lost with an earlier daemon.
+    /// The agent does not have it: it never got it from an earlier daemon, or lost it.
     pub(super) fn on_unknown(&mut self, exec: ExecId) {
         let end = match self.live.get(&exec) {
             None => return,
             Some(live) if live.start.is_some() => return,
-            Some(_) if self.shared.history.read().exec_seq(exec) == 0 => ExecEnd::FailedToStart {
+            Some(_) if self.never_began(exec) => ExecEnd::FailedToStart {
                 reason: "the node restarted before the command was started".to_owned(),
             },
             Some(_) => ExecEnd::NodeLost,
         };
         self.end_exec(exec, end);
+    }
+
+    /// Nothing was ever heard of it.
+    fn never_began(&self, exec: ExecId) -> bool {
+        let history = self.shared.history.read();
+        let is_queued = |record: &ExecRecord| record.status == ExecStatus::Queued;
+        history.exec_seq(exec) == 0 && history.exec(exec).is_some_and(is_queued)
     }
 
     /// Ends an exec by our own knowledge.

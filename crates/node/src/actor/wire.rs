@@ -78,6 +78,9 @@ impl Actor {
                 .iter()
                 .find(|(e, _)| *e == exec)
                 .map_or_else(|| self.shared.history.read().exec_seq(exec), |(_, s)| *s);
+            if !self.is_known(exec) {
+                return self.refuse("output of an exec that nobody started");
+            }
             if !self.live.contains_key(&exec) || output.seq <= known {
                 // A repeat, or an exec that is over for us: say again how far we are.
                 last.retain(|(e, _)| *e != exec);
@@ -85,9 +88,7 @@ impl Actor {
                 continue;
             }
             if output.seq != known + 1 || output.data.len() > CHUNK_BYTES {
-                self.backlog.clear();
-                self.link.reset("the agent's output is out of order");
-                return true;
+                return self.refuse("its output is out of order");
             }
             last.retain(|(e, _)| *e != exec);
             last.push((exec, output.seq));
@@ -136,9 +137,14 @@ impl Actor {
             self.backlog.pop_front();
             return true;
         };
+        if !self.is_known(exec) {
+            return self.refuse("the end of an exec that nobody started");
+        }
         let known = self.shared.history.read().exec_seq(exec);
-        let is_live = self.live.contains_key(&exec);
-        if is_live && let Some(how) = ended.ended {
+        if self.live.contains_key(&exec) {
+            let Some(how) = ended.ended.filter(|_| ended.seq == known + 1) else {
+                return self.refuse("an end without what came before it");
+            };
             let end = self.judge(exec, how).await;
             let usage = Usage {
                 cpu_ms: ended.cpu_ms,
@@ -154,6 +160,18 @@ impl Actor {
         }
         self.backlog.pop_front();
         self.acknowledge(exec, ended.seq);
+        true
+    }
+
+    fn is_known(&self, exec: ExecId) -> bool {
+        self.shared.history.read().exec(exec).is_some()
+    }
+
+    /// Hears no more on this link: what was said cannot be. Nothing of it is acknowledged.
+    fn refuse(&mut self, why: &str) -> bool {
+        self.backlog.clear();
+        drop(self.link.refuse(why));
+        self.drop_requests();
         true
     }
 

@@ -68,6 +68,7 @@ impl Sandboxes for Node {
 
     async fn delete(&self, id: SandboxId) -> Result<()> {
         self.until_made(id).await;
+        self.must_not_be_aside(id)?;
         let Ok(handle) = self.handle(id) else {
             return Ok(());
         };
@@ -101,10 +102,15 @@ impl Sandboxes for Node {
     }
 
     async fn list(&self) -> Result<Vec<SandboxReport>> {
-        Ok(self.handles().iter().map(|h| h.shared.report()).collect())
+        let mut reports = self.reports_aside().await;
+        reports.extend(self.handles().iter().map(|h| h.shared.report()));
+        Ok(reports)
     }
 
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
+        if let Some(report) = self.report_aside(id).await {
+            return Ok(report);
+        }
         Ok(self.shared(id).await?.report())
     }
 

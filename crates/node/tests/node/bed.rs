@@ -65,6 +65,13 @@ impl Bed {
         self.folder.path()
     }
 
+    /// Another sandbox on the same node.
+    pub(crate) async fn second(&self, first: &Island) -> Island {
+        let (node, id) = (Arc::clone(&first.node), SandboxId::new());
+        node.create(request(id)).await.unwrap();
+        Island { node, id }
+    }
+
     /// A node with one sandbox.
     pub(crate) async fn island(&self) -> Island {
         let node = self.node().await;

@@ -207,3 +207,18 @@ async fn a_sandbox_that_fills_its_record_with_output_ends() {
         "the record is as long as it may be"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_hangs_holds_up_nobody_for_ever() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let other = bed.second(&island).await;
+    bed.world.script(|script| script.hang_removals = 1);
+    let error = island.node.delete(island.id).await.unwrap_err();
+    assert!(error.message.contains("took longer than"), "{error:?}");
+    assert_eq!(island.report().await.state, SandboxState::Running);
+    assert_eq!(island.ok("echo still").await, "still\n");
+    assert_eq!(other.ok("echo fine").await, "fine\n");
+    island.node.delete(island.id).await.unwrap();
+    assert_eq!(bed.world.sandboxes(), [other.id]);
+}

@@ -10,6 +10,7 @@ mod bed;
 mod budget;
 mod ends;
 mod files;
+mod hostile;
 mod life;
 mod links;
 mod ready;

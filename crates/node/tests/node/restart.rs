@@ -1,7 +1,9 @@
 //! A daemon that is killed at any moment, and another one over the same folder.
 
-use skerry_proto::node::{Sandboxes, StartExec};
-use skerry_types::{ExecEnd, FailureReason, SandboxId, SandboxState};
+use std::sync::Arc;
+
+use skerry_proto::node::{Execs, Sandboxes, StartExec};
+use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Daemon, Island, counted, request, sh};
 
@@ -205,4 +207,47 @@ fn what_belongs_to_nobody_is_swept_and_what_was_deleted_stays_deleted() {
         );
         assert_eq!(Island { node, id: kept }.ok("echo here").await, "here\n");
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_taken_up_is_missing_until_it_can_be() {
+    let bed = Bed::new().await;
+    let first = bed.island().await;
+    let exec = first.start(sh("echo before; sleep 1000")).await;
+    first.until_out(exec, 7).await;
+    let damaged = bed.second(&first).await;
+    let (id, other) = (first.id, damaged.id);
+    drop((first, damaged));
+    let meta = bed
+        .data_dir()
+        .join(format!("node/sandboxes/{}/meta.json", other.label()));
+    let whole = std::fs::read(&meta).unwrap();
+    std::fs::write(&meta, b"{").unwrap();
+    bed.world.script(|script| script.fail_adopts = true);
+
+    let node = bed.node().await;
+    for id in [id, other] {
+        let report = node.get(id).await.unwrap();
+        assert_eq!(report.state, SandboxState::Missing);
+        assert!(report.message.unwrap().contains("could not take it up"));
+        let refused = node.start_exec(id, sh("true")).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ServiceUnavailable);
+        node.delete(id).await.unwrap_err();
+    }
+    assert_eq!(node.list().await.unwrap().len(), 2);
+    assert_eq!(bed.world.sandboxes().len(), 2, "nothing was swept away");
+
+    bed.world.script(|script| script.fail_adopts = false);
+    std::fs::write(&meta, whole).unwrap();
+    for id in [id, other] {
+        let island = Island {
+            node: Arc::clone(&node),
+            id,
+        };
+        island.until(SandboxState::Running).await;
+        assert_eq!(island.ok("echo here").await, "here\n");
+    }
+    node.exec_signal(id, exec, 9).await.unwrap();
+    let finished = Island { node, id }.finish(exec).await;
+    assert_eq!(finished.stdout, b"before\n");
 }

@@ -12,7 +12,7 @@ use skerry_proto::node::{
 };
 use skerry_types::{ErrorCode, ExecEnd, SandboxId, SandboxState, SnapshotId};
 
-use crate::bed::{Bed, Island, request, sh};
+use crate::bed::{Bed, Island, patiently, request, sh};
 
 impl Island {
     async fn last_event(&self) -> u64 {
@@ -83,6 +83,21 @@ async fn a_snapshot_makes_any_number_of_sandboxes_and_none_touches_another() {
     };
     let refused = island.node.create(request).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_a_rollback_left_is_taken_away_in_the_end() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let snapshot = island.snapshot().await;
+    bed.world.script(|script| script.fail_removals = 3);
+    island.node.roll_back(island.id, snapshot).await.unwrap();
+    assert_eq!(bed.world.sandboxes().len(), 2, "it could not be removed");
+    patiently("only its own place is left", || {
+        bed.world.sandboxes().len() == 1
+    })
+    .await;
+    assert_eq!(island.ok("echo here").await, "here\n");
 }
 
 #[tokio::test]

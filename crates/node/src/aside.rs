@@ -1,0 +1,100 @@
+//! Sandboxes that could not be taken up when the node started: left as they are, called missing, and tried again until they can be.
+
+use std::io;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use skerry_proto::node::SandboxReport;
+use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState};
+use tokio::time::sleep;
+
+use crate::meta::Meta;
+use crate::node::Node;
+
+/// Between one try and the next.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Takes up what has a folder; what resists is put aside.
+    pub(crate) async fn take_up(&self, ids: Vec<SandboxId>) {
+        for id in ids {
+            if let Err(error) = self.take_up_one(id).await {
+                tracing::error!(sandbox = %id, %error, "cannot take up a sandbox; it is left alone for now");
+                self.aside.lock().insert(id, error.message);
+            }
+        }
+    }
+
+    async fn take_up_one(&self, id: SandboxId) -> Result<()> {
+        match Meta::load(&self.layout.meta(id)) {
+            Ok(meta) => self.adopt(id, meta).await,
+            // Deleted, and only its journal is left; or begun by a daemon that died at once.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.take_up_journal(id);
+                Ok(())
+            }
+            Err(error) => Err(Error::internal(format!("cannot read meta.json: {error}"))),
+        }
+    }
+
+    /// What is said of one that is aside.
+    pub(crate) async fn report_aside(&self, id: SandboxId) -> Option<SandboxReport> {
+        let why = self.aside.lock().get(&id).cloned()?;
+        let mut report = self.shared(id).await.ok()?.report();
+        report.state = SandboxState::Missing;
+        report.message = Some(format!("its node could not take it up again: {why}"));
+        Some(report)
+    }
+
+    /// All that are aside.
+    pub(crate) async fn reports_aside(&self) -> Vec<SandboxReport> {
+        let ids: Vec<SandboxId> = self.aside.lock().keys().copied().collect();
+        let mut reports = Vec::new();
+        for id in ids {
+            reports.extend(self.report_aside(id).await);
+        }
+        reports
+    }
+
+    /// Fails for one that is aside: nobody can say yet what is there of it.
+    pub(crate) fn must_not_be_aside(&self, id: SandboxId) -> Result<()> {
+        match self.aside.lock().get(&id) {
+            None => Ok(()),
+            Some(why) => Err(Error::new(
+                ErrorCode::ServiceUnavailable,
+                format!("sandbox {id} could not be taken up again: {why}"),
+            )
+            .with_hint("it is tried again every few seconds; see the server's log")),
+        }
+    }
+}
+
+/// As long as there is a node, and anything is aside.
+pub(crate) async fn keep_trying(node: Weak<Node>) {
+    loop {
+        sleep(TRY_AGAIN).await;
+        let Some(node) = node.upgrade() else { return };
+        let ids: Vec<SandboxId> = node.aside.lock().keys().copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        for id in ids {
+            node.try_again(id).await;
+        }
+    }
+}
+
+impl Node {
+    async fn try_again(self: &Arc<Self>, id: SandboxId) {
+        self.forget_cold(id);
+        match self.take_up_one(id).await {
+            Ok(()) => {
+                self.aside.lock().remove(&id);
+                if let Ok(handle) = self.handle(id) {
+                    self.reports.tell(handle.shared.report());
+                }
+            }
+            Err(error) => tracing::debug!(sandbox = %id, %error, "still cannot take it up"),
+        }
+    }
+}
