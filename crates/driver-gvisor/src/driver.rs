@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use skerry_driver::{
     AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
-    Stats,
+    Stats, blocking,
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_sys::idmap::Ids;
+use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::Semaphore;
 
@@ -25,7 +26,7 @@ use crate::live::Live;
 use crate::options::Options;
 use crate::record::{Records, State};
 use crate::snapshots::Snapshots;
-use crate::start::Source;
+use crate::start::{Source, storage_error};
 use crate::tool::Tool;
 
 const NOTES: [&str; 3] = [
@@ -53,9 +54,7 @@ pub struct GvisorDriver {
     pub(crate) restores: Semaphore,
     /// The name of the agent's program, which is there once for all sandboxes.
     pub(crate) agent: String,
-    pub(crate) first_id: u32,
-    /// Id ranges in use, by their first id.
-    pub(crate) taken: Mutex<BTreeSet<u32>>,
+    pub(crate) ranges: Ranges,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
 }
 
@@ -98,7 +97,8 @@ impl GvisorDriver {
             options.tool.version(),
             options.tool.platform()
         ));
-        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
+        let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         notes.extend(storage.why_not_better.clone());
         let capabilities = Capabilities {
             driver: "gvisor".to_owned(),
@@ -113,6 +113,7 @@ impl GvisorDriver {
             limits: true,
             limits_spare_sandbox: false,
             disk_quota: storage.disk_quota,
+            call_filter: true,
             level_root: true,
             users: true,
             nat,
@@ -131,8 +132,7 @@ impl GvisorDriver {
             snapshots: Snapshots::new(snapshots),
             restores: Semaphore::new(RESTORES),
             agent,
-            first_id: options.first_id,
-            taken: Mutex::new(taken),
+            ranges: Ranges::new(options.first_id, taken),
             live: Mutex::default(),
         })
     }
@@ -177,8 +177,9 @@ impl Driver for GvisorDriver {
         let running = self.live(id).and_then(|live| live.running());
         let running = running.ok_or(DriverError::NotRunning(id))?;
         let link = tokio::select! {
-            link = running.exchange.connect() => link,
+            biased;
             _gone = running.gone() => return Err(DriverError::NotRunning(id)),
+            link = running.exchange.connect() => link,
         };
         Ok(Box::new(link.map_err(DriverError::step(
             "wait for the agent to dial",
@@ -261,6 +262,15 @@ impl Driver for GvisorDriver {
         blocking("list what there is", move || records.list()).await
     }
 
+    async fn check(&self) -> Result<(), DriverError> {
+        const STEP: &str = "look at the storage";
+        let storage = Arc::clone(&self.storage);
+        let checked = tokio::task::spawn_blocking(move || storage.check()).await;
+        checked
+            .map_err(DriverError::step(STEP))?
+            .map_err(storage_error(STEP))
+    }
+
     async fn release(&self) -> Result<bool, DriverError> {
         if !self.list().await?.is_empty() {
             return Ok(false);
@@ -269,16 +279,6 @@ impl Driver for GvisorDriver {
         closed.map_err(DriverError::step("remove the driver's control group"))?;
         Ok(true)
     }
-}
-
-/// Runs what blocks where it may.
-pub(crate) async fn blocking<T: Send + 'static>(
-    step: &'static str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, DriverError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(DriverError::step(step))?
-        .map_err(DriverError::step(step))
 }
 
 fn missing(what: &str) -> DriverError {
@@ -291,18 +291,4 @@ fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
         used.extend(records.read(id)?.map(|state| state.first_id));
     }
     Ok(used)
-}
-
-async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
-    let Some(network) = network else {
-        return Ok(false);
-    };
-    let facts = network.facts().await;
-    let facts = facts.map_err(DriverError::step("ask the network gateway"))?;
-    let missing = facts
-        .nat_unavailable
-        .map(|why| format!("no network `nat`: {why}"));
-    let available = missing.is_none();
-    notes.extend(missing);
-    Ok(available)
 }

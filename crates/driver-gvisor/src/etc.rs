@@ -22,7 +22,7 @@ pub(crate) fn write(volume: &Volume, spec: &Spec, netns: Option<&Netns>) -> io::
         Mode::empty(),
     )?;
     if let Some(etc) = folder(&upper, "etc", 0o755)? {
-        for (name, content) in files(spec, netns) {
+        for (name, content) in skerry_net::etc(spec.id, &spec.hostname, netns) {
             file(&etc, name, &content)?;
         }
     }
@@ -30,25 +30,6 @@ pub(crate) fn write(volume: &Volume, spec: &Spec, netns: Option<&Netns>) -> io::
         file(&tmp, KEEP_TMP, "")?;
     }
     Ok(())
-}
-
-fn files(spec: &Spec, netns: Option<&Netns>) -> [(&'static str, String); 4] {
-    let name = &spec.hostname;
-    let address = netns
-        .and_then(|netns| netns.address)
-        .map_or("127.0.1.1".to_owned(), |address| address.to_string());
-    let hosts = format!(
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
-    );
-    [
-        ("hosts", hosts),
-        ("hostname", format!("{name}\n")),
-        (
-            "resolv.conf",
-            netns.map(Netns::resolv_conf).unwrap_or_default(),
-        ),
-        ("machine-id", format!("{}\n", spec.id.uuid().simple())),
-    ]
 }
 
 /// A folder of the volume, made if nothing has its name; `None` if something else has.

@@ -5,19 +5,19 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use skerry_driver::DriverError;
+use skerry_driver::{DriverError, blocking};
 use skerry_types::SandboxId;
 
-use crate::driver::{GvisorDriver, blocking};
+use crate::driver::GvisorDriver;
 use crate::laps::Laps;
-use crate::live::{Live, Now, Running};
-use crate::record::{State, remove_folder};
+use crate::live::{Live, Now};
+use crate::record::remove_folder;
 use crate::start::Memory;
 
 impl GvisorDriver {
     /// Whoever calls has had the agent hold the processes.
     pub(crate) async fn to_disk(&self, id: SandboxId) -> Result<(), DriverError> {
-        let state = self.state(id)?;
+        self.state(id)?;
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let _turn = live.turn().await;
         let running = match live.now() {
@@ -27,19 +27,19 @@ impl GvisorDriver {
         };
         let closed = running.exchange.close().await;
         let closed = closed.map_err(DriverError::step("let the agent hang up"))?;
-        if let Err(error) = self.write_down(state, &live).await {
+        if let Err(error) = self.write_down(id, &live).await {
             let reopened = closed.reopen();
             return reopened
                 .map_err(DriverError::step("listen for the agent"))
                 .and(Err(error));
         }
-        drop(closed);
-        self.end_on_disk(id, &running).await
+        self.end_processes(id, Some(&running)).await?;
+        self.note_end(id, true)
     }
 
     /// Afterwards all of it is on disk, and what still runs is what it was.
-    async fn write_down(&self, mut state: State, live: &Live) -> Result<(), DriverError> {
-        let id = state.spec.id;
+    async fn write_down(&self, id: SandboxId, live: &Live) -> Result<(), DriverError> {
+        let mut state = self.state(id)?;
         let memory = self.records.folder(id).memory();
         let image = memory.clone();
         blocking("make a folder for its memory", move || {
@@ -60,14 +60,8 @@ impl GvisorDriver {
         Ok(())
     }
 
-    async fn end_on_disk(&self, id: SandboxId, running: &Running) -> Result<(), DriverError> {
-        self.end_processes(id, Some(running)).await?;
-        self.note_end(id, true)
-    }
-
     /// Restores it.
     pub(crate) async fn wake(&self, id: SandboxId) -> Result<(), DriverError> {
-        let mut state = self.state(id)?;
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let _turn = live.turn().await;
         match live.now() {
@@ -75,6 +69,7 @@ impl GvisorDriver {
             Now::OnDisk => {}
             Now::Gone => return Err(DriverError::NotRunning(id)),
         }
+        let mut state = self.state(id)?;
         let volume = self.storage.get(id).ok_or(DriverError::NotFound(id))?;
         let memory = Memory {
             image: self.records.folder(id).memory(),

@@ -52,13 +52,13 @@ pub(crate) fn kill_root(root: &Path) -> io::Result<()> {
 }
 
 /// Repeats a step until it says that nothing is left to do.
-pub(crate) fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let began = Instant::now();
     while !step()? {
         if began.elapsed() > KILL_TIMEOUT {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // The kernel tells nobody when a group is empty in its older form.
+        // More may be starting.
         sleep(KILL_POLL);
     }
     Ok(())

@@ -3,14 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use skerry_driver::{DriverError, Instance};
-use skerry_sys::cgroup::Group;
+use skerry_driver::{DriverError, Instance, blocking};
 use skerry_sys::pidfd;
 use skerry_types::SandboxId;
 
-use crate::driver::{GvisorDriver, blocking};
+use crate::driver::GvisorDriver;
 use crate::live::{Live, Now, Running};
-use crate::processes::until_done;
 use crate::record::{State, remove_folder};
 use crate::start::running;
 
@@ -83,7 +81,7 @@ impl GvisorDriver {
         })
         .await?;
         if let Some(state) = state {
-            self.taken.lock().remove(&state.first_id);
+            self.ranges.give_back(state.first_id);
         }
         Ok(())
     }
@@ -104,11 +102,7 @@ impl GvisorDriver {
             gone.map_err(DriverError::step("wait for the sentry"))?;
         }
         // A launcher that has not entered the group yet finds none when it wants to.
-        blocking("end its processes", move || {
-            until_done(|| emptied(&group))?;
-            until_done(|| removed(&group))
-        })
-        .await
+        blocking("end its processes", move || group.end()).await
     }
 
     /// Writes down that nothing of it runs.
@@ -120,17 +114,5 @@ impl GvisorDriver {
         state.sentry = None;
         state.on_disk = on_disk;
         self.record(&state)
-    }
-}
-
-fn emptied(group: &Group) -> io::Result<bool> {
-    group.kill()?;
-    Ok(group.processes()?.is_empty())
-}
-
-fn removed(group: &Group) -> io::Result<bool> {
-    match group.remove() {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => emptied(group).map(|_| false),
-        done => done.map(|()| true),
     }
 }

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec};
+use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec, blocking};
 use skerry_sys::cgroup::Group;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::driver::{GvisorDriver, blocking};
+use crate::driver::GvisorDriver;
 use crate::laps::Laps;
 use crate::live::{Now, Running};
 use crate::record::remove_folder;

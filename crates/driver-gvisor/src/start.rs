@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec};
+use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec, blocking};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Frozen, Group, Limits};
@@ -18,7 +18,7 @@ use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::bundle::{self, PROGRAM};
-use crate::driver::{GvisorDriver, blocking};
+use crate::driver::GvisorDriver;
 use crate::etc;
 use crate::laps::Laps;
 use crate::launch::MAX_TREES;
@@ -103,7 +103,7 @@ impl GvisorDriver {
         let agent = memory.map_or(&self.agent, |memory| &memory.agent);
         let mut state = State {
             sentry: None,
-            first_id: self.take_ids(spec)?,
+            first_id: self.ranges.take().map_err(DriverError::step("take ids"))?,
             on_disk: false,
             agent: agent.clone(),
             spec: spec.clone(),
@@ -166,17 +166,6 @@ impl GvisorDriver {
     pub(crate) fn record(&self, state: &State) -> Result<(), DriverError> {
         let written = self.records.write(state);
         written.map_err(DriverError::step("write the record"))
-    }
-
-    /// A range of ids that no other sandbox of this node has.
-    fn take_ids(&self, spec: &Spec) -> Result<u32, DriverError> {
-        let mut used = self.taken.lock();
-        let mut ranges = (self.first_id..=u32::MAX - RANGE).step_by(RANGE as usize);
-        let free = ranges.find(|first| !used.contains(first)).ok_or_else(|| {
-            DriverError::Unsupported(format!("sandbox {}: no id range is left", spec.id))
-        })?;
-        used.insert(free);
-        Ok(free)
     }
 
     async fn volume(&self, spec: &Spec, source: &Source) -> Result<Volume, DriverError> {
@@ -299,6 +288,7 @@ pub(crate) fn memory_bytes(spec: &Spec) -> u64 {
 pub(crate) fn storage_error(step: &'static str) -> impl FnOnce(StorageError) -> DriverError {
     move |error| match error {
         StorageError::DiskFull { .. } => DriverError::DiskFull(error.to_string()),
+        StorageError::PoolClosed { .. } => DriverError::Unavailable(error.to_string()),
         StorageError::Missing(id) => DriverError::NotFound(id),
         error => DriverError::step(step)(error),
     }

@@ -13,6 +13,7 @@ use skerry_driver::{
     AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, Snapshot,
     Spec, Stats,
 };
+pub(crate) use skerry_driver::blocking;
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Frozen, Group};
@@ -88,7 +89,8 @@ impl NsDriver {
         if cgroups.is_none() {
             notes.extend(NO_CGROUP_NOTES.map(str::to_owned));
         }
-        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
+        let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         notes.extend(id_note(ids, options.why_one_id));
         notes.extend(storage.why_not_better.clone());
         let capabilities = Capabilities {
@@ -361,16 +363,6 @@ pub(crate) fn facts(driver: &NsDriver, spec: &Spec, address: Option<std::net::Ip
     }
 }
 
-/// Runs what blocks where it may.
-pub(crate) async fn blocking<T: Send + 'static>(
-    step: &'static str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, DriverError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(DriverError::step(step))?
-        .map_err(DriverError::step(step))
-}
-
 fn id_note(ids: Ids, why_one_id: Option<String>) -> Option<String> {
     match (ids, why_one_id) {
         (Ids::All, _) => None,
@@ -386,20 +378,4 @@ fn ids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
         used.extend(records.read(id)?.and_then(|state| state.first_id));
     }
     Ok(used)
-}
-
-async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
-    let Some(network) = network else {
-        return Ok(false);
-    };
-    let facts = network
-        .facts()
-        .await
-        .map_err(DriverError::step("ask the network gateway"))?;
-    let missing = facts
-        .nat_unavailable
-        .map(|why| format!("no network `nat`: {why}"));
-    let available = missing.is_none();
-    notes.extend(missing);
-    Ok(available)
 }

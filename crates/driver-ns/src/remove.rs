@@ -96,7 +96,7 @@ impl NsDriver {
         let agent = state.and_then(|state| state.agent);
         blocking("kill its processes", move || {
             kill_agent(id, agent.map(Agent::identity), group.as_ref())?;
-            group.map_or(Ok(()), |group| until_done(|| emptied(&group)))
+            group.map_or(Ok(()), |group| group.clear())
         })
         .await
     }
@@ -133,20 +133,8 @@ fn kill_agent(
     Ok(())
 }
 
-fn emptied(group: &Group) -> io::Result<bool> {
-    group.kill()?;
-    Ok(group.processes()?.is_empty())
-}
-
 fn remove_group(group: Option<Group>) -> io::Result<()> {
-    group.map_or(Ok(()), |group| until_done(|| removed(&group)))
-}
-
-fn removed(group: &Group) -> io::Result<bool> {
-    match group.remove() {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => emptied(group).map(|_| false),
-        done => done.map(|()| true),
-    }
+    group.map_or(Ok(()), |group| group.end())
 }
 
 fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {

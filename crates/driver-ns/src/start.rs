@@ -331,24 +331,10 @@ impl NsDriver {
 
 /// The files that differ from sandbox to sandbox.
 fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<(String, String)> {
-    let name = &spec.hostname;
-    let address = netns
-        .and_then(|netns| netns.address)
-        .map_or("127.0.1.1".to_owned(), |address| address.to_string());
-    let hosts = format!(
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
-    );
-    [
-        ("/etc/hosts", hosts),
-        ("/etc/hostname", format!("{name}\n")),
-        (
-            "/etc/resolv.conf",
-            netns.map(Netns::resolv_conf).unwrap_or_default(),
-        ),
-        ("/etc/machine-id", format!("{}\n", spec.id.uuid().simple())),
-    ]
-    .map(|(path, content)| (path.to_owned(), content))
-    .into()
+    let files = skerry_net::etc(spec.id, &spec.hostname, netns).into_iter();
+    files
+        .map(|(name, content)| (format!("/etc/{name}"), content))
+        .collect()
 }
 
 async fn timed<T, E>(name: &str, work: impl Future<Output = Result<T, E>>) -> Result<(T, Step), E> {

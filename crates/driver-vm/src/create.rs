@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -400,26 +399,12 @@ pub(crate) fn identity(spec: &Spec, netns: Option<&Netns>) -> Identity {
 
 /// The files that differ from sandbox to sandbox.
 fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<GuestFile> {
-    let name = &spec.hostname;
-    let address = netns
-        .and_then(|netns| netns.address)
-        .unwrap_or(Ipv4Addr::new(127, 0, 1, 1));
-    let hosts = format!(
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n{address} {name}\n"
-    );
-    let resolv = netns.map(Netns::resolv_conf).unwrap_or_default();
-    let machine_id = format!("{}\n", spec.id.uuid().simple());
-    [
-        ("/etc/hosts", hosts),
-        ("/etc/hostname", format!("{name}\n")),
-        ("/etc/resolv.conf", resolv),
-        ("/etc/machine-id", machine_id),
-    ]
-    .map(|(path, content)| GuestFile {
-        path: path.to_owned(),
+    let files = skerry_net::etc(spec.id, &spec.hostname, netns).into_iter();
+    let files = files.map(|(name, content)| GuestFile {
+        path: format!("/etc/{name}"),
         content,
-    })
-    .into()
+    });
+    files.collect()
 }
 
 /// Where the time of a start goes.

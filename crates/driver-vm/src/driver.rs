@@ -82,7 +82,8 @@ impl VmDriver {
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("QEMU itself has no limits: {error}")))
             .ok();
-        let nat = nat(options.network.as_ref(), &mut notes).await?;
+        let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
+        let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         let capabilities = Capabilities {
             driver: "vm".to_owned(),
             isolation: Isolation::Vm,
@@ -284,18 +285,4 @@ fn uids_in_use(records: &Records) -> io::Result<BTreeSet<u32>> {
         used.extend(records.read(id)?.map(|state| state.uid));
     }
     Ok(used)
-}
-
-async fn nat(network: Option<&Network>, notes: &mut Vec<String>) -> Result<bool, DriverError> {
-    let Some(network) = network else {
-        return Ok(false);
-    };
-    let facts = network.facts().await;
-    let facts = facts.map_err(DriverError::step("ask the network gateway"))?;
-    let missing = facts
-        .nat_unavailable
-        .map(|why| format!("no network `nat`: {why}"));
-    let available = missing.is_none();
-    notes.extend(missing);
-    Ok(available)
 }

@@ -1,7 +1,7 @@
 //! Taking a sandbox up, and taking it away, however much of it there is: each step is fine with there being nothing to do.
 
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::sleep;
@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use skerry_driver::{DriverError, Instance};
 use skerry_proto::guest::{Call, Freeze, Thaw};
-use skerry_sys::cgroup::Group;
 use skerry_sys::{pidfd, watch};
 use skerry_types::SandboxId;
 
@@ -125,7 +124,7 @@ impl VmDriver {
                 pidfd::kill(&machine)?;
                 until_done(|| pidfd::has_exited(&machine))?;
             }
-            group.map_or(Ok(()), |group| until_done(|| removed(&group)))
+            group.map_or(Ok(()), |group| group.end())
         })
         .await
     }
@@ -201,18 +200,11 @@ fn named(name: &str) -> io::Result<Vec<OwnedFd>> {
     Ok(found)
 }
 
-fn removed(group: &Group) -> io::Result<bool> {
-    match group.remove() {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => group.kill().map(|()| false),
-        done => done.map(|()| true),
-    }
-}
-
 fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
     let began = Instant::now();
     while !step()? {
         if began.elapsed() > KILL_TIMEOUT {
-            return Err(ErrorKind::TimedOut.into());
+            return Err(io::ErrorKind::TimedOut.into());
         }
         // The kernel tells nobody when a group is empty in its older form.
         sleep(KILL_POLL);

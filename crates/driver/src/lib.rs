@@ -4,6 +4,7 @@
 //! Invariant: a driver never knows another driver, and differs from another only in what [`Capabilities`] declares.
 #![warn(missing_docs)]
 
+mod blocking;
 mod capabilities;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use blocking::blocking;
 pub use capabilities::{Capabilities, Isolation};
 pub use error::DriverError;
 pub use spec::{

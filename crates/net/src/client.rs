@@ -120,6 +120,17 @@ impl Network {
         }
     }
 
+    /// Whether sandboxes can have network `nat`; if that cannot be had here, a note says why.
+    pub async fn has_nat(network: Option<&Self>, notes: &mut Vec<String>) -> Result<bool> {
+        let Some(network) = network else {
+            return Ok(false);
+        };
+        let missing = network.facts().await?.nat_unavailable;
+        let available = missing.is_none();
+        notes.extend(missing.map(|why| format!("no network `nat`: {why}")));
+        Ok(available)
+    }
+
     /// Every sandbox that has a namespace.
     pub async fn list(&self) -> Result<Vec<Held>> {
         match self.call(&Request::List).await? {

@@ -13,6 +13,7 @@ mod confine;
 mod control;
 mod dns;
 mod error;
+mod etc;
 mod factory;
 mod firewall;
 pub mod gateway;
@@ -28,5 +29,6 @@ mod wire;
 
 pub use client::{Netns, Network};
 pub use error::{Error, Result};
+pub use etc::etc;
 pub use options::{Config, Options};
 pub use wire::{Egress, Facts, Held, NetworkKind};

@@ -1,5 +1,6 @@
 //! Control groups of either version behind one type: limits, usage, freezing, and who is in there.
 
+mod end;
 mod files;
 mod mounts;
 mod still;
