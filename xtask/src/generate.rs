@@ -37,7 +37,7 @@ fn errors() -> String {
 
 const HEAD: &str = "# Errors
 
-Made by `cargo xtask gen`. Every answer that is not a success has one of these codes as `error`, a `message` for a person, where it helps a `hint`, and the `request_id` to look for in the log.
+Made by `cargo xtask gen`. Every answer that is not a success has one of these codes as `error`, a `message` for a person, where it helps a `hint`, and the `request_id` to look for in the log. Only what cannot be read as HTTP at all (400) and heads that are too large (431) have no body.
 
 | code | status | meaning |
 |---|--:|---|
