@@ -15,4 +15,5 @@ mod once;
 mod races;
 mod recovery;
 mod snapshots;
+mod templates;
 mod world;

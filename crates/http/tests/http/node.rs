@@ -193,6 +193,9 @@ impl Sandboxes for FakeNode {
     async fn get(&self, id: SandboxId) -> Result<SandboxReport> {
         self.boxes.lock().get(&id).cloned().ok_or_else(not_found)
     }
+    async fn defaults(&self, _: SandboxId) -> Result<Defaults> {
+        Ok(Defaults::default())
+    }
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {
         let told = self.told.subscribe();
         futures::stream::unfold(told, |mut told| async {

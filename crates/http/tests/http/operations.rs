@@ -23,6 +23,9 @@ enum Body {
     WebSocket,
 }
 
+/// Makes what it names.
+const BUILD: &str = "POST /v1/templates/{reference}/builds";
+
 /// Things for an operation to work on.
 struct Things {
     sandbox: String,
@@ -31,6 +34,7 @@ struct Things {
     terminal: String,
     session: String,
     snapshot: String,
+    build: String,
 }
 
 impl Things {
@@ -47,6 +51,16 @@ impl Things {
         let session = id(opened.json(), "session_id");
         let taken = world.post(&format!("{sandbox}/snapshots"), json!({})).await;
         let snapshot = id(taken.json(), "snapshot_id");
+        let recipe = json!({"recipe": {"from": "base"}});
+        let begun = world.post("/v1/templates/app/builds", recipe).await;
+        let build = format!("/v1/templates/app/builds/{}", id(begun.json(), "build_id"));
+        // Its log ends when it does.
+        let log = world.get(&format!("{build}/logs")).await;
+        assert!(
+            log.body.ends_with(b"\"message\":\"ready\"}\n\n"),
+            "{:?}",
+            log.body
+        );
         let file = world.request("PUT", &format!("{sandbox}/files?path=/a"));
         assert_eq!(file.body("a").send().await.unwrap().status(), 200);
         Self {
@@ -56,6 +70,7 @@ impl Things {
             terminal,
             session,
             snapshot,
+            build,
         }
     }
 }
@@ -68,6 +83,7 @@ fn example(operation: &str, things: &Things) -> Example {
         terminal,
         session,
         snapshot,
+        build,
     } = things;
     let (path, body, status) = match operation {
         "GET /health" | "GET /healthz" | "GET /readyz" => {
@@ -187,6 +203,26 @@ fn example(operation: &str, things: &Things) -> Example {
         "DELETE /v1/snapshots/{reference}" => {
             (format!("/v1/snapshots/{snapshot}"), Body::None, 204)
         }
+        "GET /v1/templates" => ("/v1/templates".into(), Body::None, 200),
+        "GET /v1/templates/{reference}" => ("/v1/templates/app".into(), Body::None, 200),
+        "DELETE /v1/templates/{reference}" => ("/v1/templates/app".into(), Body::None, 204),
+        BUILD => (
+            "/v1/templates/app:v2/builds".into(),
+            Body::Json(json!({"recipe": {"from": "base"}})),
+            202,
+        ),
+        "GET /v1/templates/{reference}/builds" => {
+            ("/v1/templates/app/builds".into(), Body::None, 200)
+        }
+        "GET /v1/templates/{reference}/builds/{build_id}" => (build.clone(), Body::None, 200),
+        "GET /v1/templates/{reference}/builds/{build_id}/logs" => {
+            (format!("{build}/logs"), Body::None, 200)
+        }
+        "POST /v1/templates/{reference}/builds/{build_id}/cancel" => {
+            (format!("{build}/cancel"), Body::None, 200)
+        }
+        "GET /v1/uploads/{hash}" => (upload(), Body::None, 200),
+        "PUT /v1/uploads/{hash}" => (upload(), Body::Bytes, 204),
         "GET /v1/images" => ("/v1/images".into(), Body::None, 200),
         "GET /v1/images/{reference}" => ("/v1/images/a%2Fb:1".into(), Body::None, 200),
         "DELETE /v1/images/{reference}" => ("/v1/images/old".into(), Body::None, 204),
@@ -199,6 +235,14 @@ fn example(operation: &str, things: &Things) -> Example {
         other => panic!("{other} has no example: write one, so that its access is tested"),
     };
     Example { path, body, status }
+}
+
+/// Of what `Body::Bytes` sends.
+fn upload() -> String {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest("bytes");
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("/v1/uploads/{hash}")
 }
 
 fn with_body(request: RequestBuilder, body: &Body) -> RequestBuilder {
@@ -257,7 +301,9 @@ async fn every_operation_asks_who_it_is() {
         } else {
             assert_eq!(ask(None).await, 200, "{operation} is open");
         }
-        if operation.contains("{id}") || operation.contains("/snapshots/{reference}") {
+        let is_owned = ["{id}", "/snapshots/{reference}", "/templates/{reference}"];
+        // Anyone may build one of that name.
+        if operation != BUILD && is_owned.iter().any(|part| operation.contains(part)) {
             assert_eq!(
                 ask(Some(&world.other)).await,
                 404,

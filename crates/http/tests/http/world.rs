@@ -119,7 +119,10 @@ impl World {
             store,
             Nodes::new(vec![member]),
             Arc::new(Images),
-            skerry_control::Settings::default(),
+            skerry_control::Settings {
+                uploads: Some(folder.path().join("uploads")),
+                ..skerry_control::Settings::default()
+            },
         )
         .await
         .unwrap();
@@ -252,6 +255,10 @@ impl ImageCatalogue for Images {
     async fn resolve(&self, reference: &str) -> Result<Option<String>> {
         Ok((reference == "base").then(|| reference.to_owned()))
     }
+    async fn digest(&self, name: &str) -> Result<String> {
+        Ok(format!("sha256:{name}"))
+    }
+
     async fn names(&self) -> Result<Vec<String>> {
         Ok(vec!["base".into()])
     }

@@ -1,52 +1,18 @@
-//! Execs, sessions and files: control never asks for them.
+//! Sessions and files. Control asks only for the files that builds need: whatever is written is there.
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use skerry_proto::node::{
-    ByteStream, ExecEvent, ExecFilter, ExecRecord, Execs, FileChange, FileEntry, Files,
-    OpenSession, ProcessInfo, SessionEvent, SessionRecord, Sessions, StartExec, TtySize,
+    ByteStream, FileChange, FileEntry, Files, OpenSession, SessionEvent, SessionRecord, Sessions,
 };
-use skerry_types::{Error, ExecId, Result, SandboxId, SessionId};
+use skerry_types::{Error, Result, SandboxId, SessionId};
 
 use super::FakeNode;
 
 fn none<T>() -> Result<T> {
     Err(Error::unsupported("the fake node holds no data"))
-}
-
-#[async_trait]
-impl Execs for FakeNode {
-    async fn start_exec(&self, _: SandboxId, _: StartExec) -> Result<ExecRecord> {
-        none()
-    }
-    async fn get_exec(&self, _: SandboxId, _: ExecId) -> Result<ExecRecord> {
-        none()
-    }
-    async fn list_execs(&self, _: SandboxId, _: ExecFilter) -> Result<Vec<ExecRecord>> {
-        none()
-    }
-    async fn exec_events(
-        &self,
-        _: SandboxId,
-        _: ExecId,
-        _: u64,
-        _: bool,
-    ) -> Result<BoxStream<'static, Result<ExecEvent>>> {
-        none()
-    }
-    async fn exec_stdin(&self, _: SandboxId, _: ExecId, _: Bytes, _: bool) -> Result<()> {
-        none()
-    }
-    async fn exec_signal(&self, _: SandboxId, _: ExecId, _: i32) -> Result<()> {
-        none()
-    }
-    async fn exec_resize(&self, _: SandboxId, _: ExecId, _: TtySize) -> Result<()> {
-        none()
-    }
-    async fn list_processes(&self, _: SandboxId) -> Result<Vec<ProcessInfo>> {
-        none()
-    }
 }
 
 #[async_trait]
@@ -75,8 +41,8 @@ impl Sessions for FakeNode {
 
 #[async_trait]
 impl Files for FakeNode {
-    async fn stat(&self, _: SandboxId, _: &str) -> Result<FileEntry> {
-        none()
+    async fn stat(&self, _: SandboxId, path: &str) -> Result<FileEntry> {
+        Err(Error::not_found(path))
     }
     async fn list_files(
         &self,
@@ -88,8 +54,9 @@ impl Files for FakeNode {
     ) -> Result<(Vec<FileEntry>, bool)> {
         none()
     }
-    async fn make_dir(&self, _: SandboxId, _: &str, _: Option<&str>) -> Result<()> {
-        none()
+    async fn make_dir(&self, _: SandboxId, path: &str, _: Option<&str>) -> Result<()> {
+        self.world.lock().done.push(format!("mkdir {path}"));
+        Ok(())
     }
     async fn move_file(&self, _: SandboxId, _: &str, _: &str) -> Result<()> {
         none()
@@ -122,11 +89,14 @@ impl Files for FakeNode {
     async fn write_tar(
         &self,
         _: SandboxId,
-        _: &str,
-        _: Option<&str>,
-        _: ByteStream,
+        path: &str,
+        user: Option<&str>,
+        content: ByteStream,
     ) -> Result<u64> {
-        none()
+        let chunks: Vec<Bytes> = content.try_collect().await?;
+        let user = user.unwrap_or_default();
+        self.world.lock().done.push(format!("tar {path} {user}"));
+        Ok(chunks.iter().map(|chunk| chunk.len() as u64).sum())
     }
     async fn watch_files(
         &self,

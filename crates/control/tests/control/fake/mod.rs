@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_control::{Clock, ManualClock};
 use skerry_proto::node::{
-    CreateSandbox, Defaults, Events, ForkSandbox, Health, JournalEvent, Map, NodeHealth,
+    CreateSandbox, Defaults, Events, ExecRecord, ForkSandbox, Health, JournalEvent, Map, NodeHealth,
     SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
 };
-use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{Error, ErrorCode, ExecId, FailureReason, Result, SandboxId, SandboxState, SnapshotId};
 use tokio::sync::{broadcast, watch};
 
 mod data;
+mod programs;
 mod snapshots;
 
 /// What breaks.
@@ -61,6 +62,11 @@ struct World {
     envs: BTreeMap<SandboxId, Map>,
     orders: BTreeMap<SandboxId, CreateSandbox>,
     snapshots: BTreeMap<SnapshotId, SnapshotReport>,
+    /// What each snapshot gives to what is made from it.
+    given: BTreeMap<SnapshotId, Defaults>,
+    programs: BTreeMap<ExecId, ExecRecord>,
+    /// What builds had it do.
+    done: Vec<String>,
     snapshot_lists: usize,
     started: Vec<SandboxId>,
     warnings: Vec<(SandboxId, u64)>,
@@ -157,6 +163,16 @@ impl FakeNode {
     /// What it was told to make.
     pub(crate) fn order(&self, id: SandboxId) -> Option<CreateSandbox> {
         self.world.lock().orders.get(&id).cloned()
+    }
+
+    /// What builds had it do, from the last time on that this was asked.
+    pub(crate) fn done(&self) -> Vec<String> {
+        std::mem::take(&mut self.world.lock().done)
+    }
+
+    /// What a snapshot gives to what is made from it.
+    pub(crate) fn given(&self, id: SnapshotId) -> Option<Defaults> {
+        self.world.lock().given.get(&id).cloned()
     }
 
     pub(crate) fn started(&self) -> Vec<SandboxId> {
@@ -425,11 +441,13 @@ impl Sandboxes for FakeNode {
 
     async fn defaults(&self, id: SandboxId) -> Result<Defaults> {
         self.reach()?;
-        Ok(Defaults {
-            env: self.env(id).unwrap_or_default(),
+        let from = self.order(id).and_then(|order| order.snapshot);
+        let base = Defaults {
+            env: [("PATH".to_owned(), "/bin".to_owned())].into(),
             workdir: "/home".into(),
             user: "user".into(),
-        })
+        };
+        Ok(from.and_then(|from| self.given(from)).unwrap_or(base))
     }
 
     fn watch(&self) -> BoxStream<'static, Result<SandboxReport>> {

@@ -25,10 +25,11 @@ impl Snapshots for FakeNode {
             held_us: 10,
             created_at: self.clock.now(),
         };
-        self.world
-            .lock()
-            .snapshots
-            .insert(request.id, report.clone());
+        let mut world = self.world.lock();
+        world.snapshots.insert(request.id, report.clone());
+        if let Some(given) = request.defaults {
+            world.given.insert(request.id, given);
+        }
         Ok(report)
     }
 
