@@ -20,10 +20,11 @@ use skerry_sys::cgroup::{Cgroups, Frozen, Group};
 use skerry_sys::idmap::Ids;
 use skerry_sys::memfd;
 use skerry_types::{SandboxId, SnapshotId};
+use skerry_sys::ranges::Ranges;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
-use crate::ids::Ranges;
+use crate::memory::{Memories, Memory};
 use crate::options::Options;
 use crate::record::{Records, State};
 use crate::snapshots::{Marks, volume_of};

@@ -6,7 +6,7 @@
 #![warn(missing_docs)]
 
 mod driver;
-mod ids;
+pub mod memory;
 mod options;
 mod processes;
 mod record;

@@ -173,7 +173,7 @@ impl VmDriver {
         Ok(State {
             process: None,
             on_disk: false,
-            uid: self.take_uid(spec.id)?,
+            uid: self.ranges.take().map_err(at("take a user"))?,
             shape,
             spec: spec.clone(),
             facts: Facts {
@@ -186,16 +186,6 @@ impl VmDriver {
                 address: None,
             },
         })
-    }
-
-    /// A user that runs no other machine of this node.
-    fn take_uid(&self, id: SandboxId) -> Result<u32, DriverError> {
-        let mut used = self.taken.lock();
-        let free = (self.first_uid..u32::MAX - 1).find(|uid| !used.contains(uid));
-        let free =
-            free.ok_or_else(|| DriverError::Unsupported(format!("sandbox {id}: no user is left")))?;
-        used.insert(free);
-        Ok(free)
     }
 
     /// The sandbox's own disk: of a parent that runs, as it is at one instant.

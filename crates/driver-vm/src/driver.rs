@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use skerry_driver::{
     AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
     Stats,
@@ -18,6 +17,7 @@ use skerry_net::Network;
 use skerry_proto::guest::{Call, Reply, Stats as AskStats};
 use skerry_storage::{Storage, Tier};
 use skerry_sys::cgroup::{Cgroups, Group};
+use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OnceCell;
 
@@ -50,10 +50,9 @@ pub struct VmDriver {
     pub(crate) engine: Engine,
     accelerator: OnceCell<Accelerator>,
     pub(crate) launcher: Vec<OsString>,
-    pub(crate) first_uid: u32,
-    /// Users that run a machine.
-    pub(crate) taken: Mutex<BTreeSet<u32>>,
-    pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
+    /// Of each the first is the user that runs a machine.
+    pub(crate) ranges: Ranges,
+    pub(crate) live: Lives,
     pub(crate) starting: Starting,
     pub(crate) turns: Turns,
 }
@@ -112,9 +111,8 @@ impl VmDriver {
             engine,
             accelerator: OnceCell::new(),
             launcher: options.launcher_command,
-            first_uid: options.first_uid,
-            taken: Mutex::new(taken),
-            live: Mutex::default(),
+            ranges: Ranges::new(options.first_uid, taken),
+            live,
             starting: Starting::default(),
             turns: Turns::default(),
         })

@@ -25,7 +25,7 @@ pub struct Options {
     pub network: Option<Network>,
     /// A control group that belongs to this driver alone, relative to the root of the tree.
     pub cgroup_parent: String,
-    /// The first of the host's users that run machines, one each. Nobody else may have ids from here on.
+    /// The first of the host's ids that belong to machines, 65 536 to each, of which the first runs it. Nobody else may have ids from here on.
     pub first_uid: u32,
 }
 

@@ -140,7 +140,7 @@ impl VmDriver {
         })
         .await?;
         if let Some(state) = state {
-            self.taken.lock().remove(&state.uid);
+            self.ranges.give_back(state.uid);
         }
         Ok(())
     }

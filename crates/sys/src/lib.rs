@@ -14,6 +14,7 @@ pub mod memfd;
 pub mod mount;
 pub mod netlink;
 pub mod pidfd;
+pub mod ranges;
 pub mod seccomp;
 pub mod tap;
 pub mod userns;
