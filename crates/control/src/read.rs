@@ -142,6 +142,7 @@ impl Control {
             draining: self.0.draining.load(Ordering::Acquire),
         }
     }
+
     /// How the first node is that is well, or else any that answers.
     async fn best_health(&self) -> Option<NodeHealth> {
         let mut any = None;
@@ -159,7 +160,6 @@ impl Control {
         }
         any
     }
-
 
     /// A row as callers get to see it.
     pub(crate) fn view(&self, mut row: Row) -> Sandbox {

@@ -19,8 +19,8 @@ use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Frozen, Group};
 use skerry_sys::idmap::Ids;
 use skerry_sys::memfd;
-use skerry_types::{SandboxId, SnapshotId};
 use skerry_sys::ranges::Ranges;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
@@ -326,6 +326,7 @@ impl Driver for NsDriver {
     }
 
     async fn check(&self) -> Result<(), DriverError> {
+        const STEP: &str = "look at the storage";
         let storage = Arc::clone(&self.storage);
         let checked = tokio::task::spawn_blocking(move || storage.check()).await;
         checked
@@ -349,7 +350,6 @@ impl Live {
         self.pidfd.readable().await.map(drop)
     }
 }
-        const STEP: &str = "look at the storage";
 
 /// Facts go on the record as the driver sees them now.
 pub(crate) fn facts(driver: &NsDriver, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {

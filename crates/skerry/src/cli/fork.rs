@@ -7,8 +7,8 @@ use clap::Args;
 use skerry_api::{ForkMany, ForkMember, ForkOutcome, ForkSandbox, ForkTree};
 use skerry_types::SandboxId;
 
-use super::snapshot::Memory;
 use super::output::{self, note};
+use super::snapshot::Memory;
 use super::{Context, Outcome, parse};
 
 /// Fork a running sandbox with all its files, and print the ids of the forks
