@@ -23,14 +23,14 @@ impl Traces {
         for process in &ours {
             found.add(&format!("process: {}", process.name));
         }
-        for group in groups(data) {
+        let seen = seen(data, server);
+        for group in groups(&seen) {
             found.add(&format!("control group: {}", group.display()));
         }
         found.mounts(data, &ours);
         found.loop_devices(data);
         found.networks(data);
-        let seen_from = server.map_or_else(PathBuf::new, |pid| format!("/proc/{pid}/root").into());
-        found.files(data, &seen_from);
+        found.files(&seen);
         found
     }
 
@@ -118,8 +118,7 @@ impl Traces {
         }
     }
 
-    fn files(&mut self, data: &Path, root: &Path) {
-        let below = root.join(data.strip_prefix("/").unwrap_or(data));
+    fn files(&mut self, below: &Path) {
         for folder in [
             "run",
             "vm/run",
@@ -168,11 +167,9 @@ pub(crate) fn processes(data: &Path, server: Option<u32>) -> Vec<Process> {
     let mut ours: BTreeSet<u32> = server.into_iter().collect();
     ours.extend(server.map(children).unwrap_or_default());
     ours.extend(gateways(data));
-    for group in groups(data) {
-        let members = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        ours.extend(members.lines().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    let labels = names(&data.join("sandboxes"));
+    let seen = seen(data, server);
+    ours.extend(members(&groups(&seen)));
+    let labels = names(&seen.join("sandboxes"));
     ours.extend(pids().into_iter().filter(|&pid| {
         let line = command_line(pid);
         line.starts_with("skerry-agent:")
@@ -186,6 +183,28 @@ pub(crate) fn processes(data: &Path, server: Option<u32>) -> Vec<Process> {
     ours.into_iter()
         .map(name)
         .filter(|process| !process.name.is_empty())
+        .collect()
+}
+
+/// The data folder as the server sees it, which may have a mount of its own there.
+fn seen(data: &Path, server: Option<u32>) -> PathBuf {
+    let below = data.strip_prefix("/").unwrap_or(data);
+    server.map_or_else(
+        || data.to_owned(),
+        |pid| Path::new(&format!("/proc/{pid}/root")).join(below),
+    )
+}
+
+/// Who is in these control groups.
+fn members(groups: &[PathBuf]) -> Vec<u32> {
+    let lists = groups.iter().map(|group| group.join("cgroup.procs"));
+    let lists = lists.filter_map(|list| fs::read_to_string(list).ok());
+    lists
+        .flat_map(|list| {
+            list.lines()
+                .filter_map(|pid| pid.parse().ok())
+                .collect::<Vec<u32>>()
+        })
         .collect()
 }
 
@@ -256,16 +275,23 @@ fn loops(data: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Ends every process of this data folder, gives its control groups back, and waits until the pool's device is gone.
-pub(crate) fn remove_all(data: &Path) {
+/// The control groups of a server and its sandboxes, as long as it can be asked; the outermost last.
+pub(crate) fn all_groups(data: &Path, server: Option<u32>) -> Vec<PathBuf> {
+    let seen = seen(data, server);
+    [groups(&seen), parents(&seen)].concat()
+}
+
+/// Ends every process of this data folder and these control groups, gives the groups back, and waits until the pool's device is gone.
+pub(crate) fn remove_all(data: &Path, groups: &[PathBuf]) {
     let gone = until(GONE, "its processes are gone", || {
-        let ours = processes(data, None);
-        for process in &ours {
-            signal(process.pid, "KILL");
+        let mut ours: Vec<u32> = processes(data, None).iter().map(|p| p.pid).collect();
+        ours.extend(members(groups));
+        for pid in &ours {
+            signal(*pid, "KILL");
         }
         Ok(ours.is_empty().then_some(()))
     });
-    for group in groups(data).into_iter().chain(parents(data)) {
+    for group in groups.iter().chain(&all_groups(data, None)) {
         let _busy = fs::remove_dir(group);
     }
     let gone = gone.and_then(|()| {

@@ -279,10 +279,13 @@ impl Drop for Server {
         if std::thread::panicking() {
             let _written = writeln!(std::io::stderr(), "--- server ---\n{}", self.log());
         }
+        // What only a server can see is asked for before it is gone.
+        let server = self.process.as_ref().map(Child::id);
+        let groups = host::all_groups(&self.data, server);
         if self.process.is_some() {
             let _gone = self.kill();
         }
-        host::remove_all(&self.data);
+        host::remove_all(&self.data, &groups);
     }
 }
 

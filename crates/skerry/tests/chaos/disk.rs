@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 
 use serde_json::json;
-use skerry_client::api::CreateSandbox;
+use skerry_client::api::{CreateSandbox, Signal};
 use skerry_client::{Sandbox, shell};
 use skerry_testkit::server::Launch;
 use skerry_types::{ErrorCode, ExecEnd, ExecId};
@@ -16,11 +16,15 @@ use crate::world::{NOBODY, World, launch};
 const FILL: &str = "head -c 300M /dev/zero > fill; echo code $?; ls -s fill | cut -d' ' -f1";
 /// A data folder of its own, which nobody else sees.
 const SMALL: &str = "mount -t tmpfs -o size=1g,mode=700,uid=$(stat -c %u \"$SKERRY_DATA_DIR\") none \"$SKERRY_DATA_DIR\" && exec \"$@\"";
-/// Writes until nothing fits any more, and looks whether it still has what it wrote first.
-const GREEDY: &str = "head -c 20M /dev/urandom > kept; sha256sum kept > sums; \
+/// Takes whatever room there is until it may end, and looks whether it still has what it wrote first.
+const GREEDY: &str = "trap enough=1 TERM; head -c 20M /dev/urandom > kept; sha256sum kept > sums; echo ready; \
+                      until [ $enough ]; do head -c 1M /dev/zero >> fill; done 2> /dev/null; sha256sum -c sums";
+/// The same until nothing fits any more: where sandboxes share the folder with the records, one that never gives up leaves none any room.
+const MODEST: &str = "head -c 20M /dev/urandom > kept; sha256sum kept > sums; echo ready; \
                       while head -c 1M /dev/zero >> fill; do :; done; sha256sum -c sums";
 /// Writes as fast as it can until it may end.
-const PRODUCER: &str = "until [ -e end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
+const PRODUCER: &str = "trap end=1 TERM; until [ $end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
+const TERM: i32 = 15;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_sandbox_hurts_only_itself() {
@@ -57,10 +61,8 @@ async fn a_full_sandbox_hurts_only_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_node_refuses_and_forgets_nothing() {
-    // A greedy sandbox may take the room that comes free before the records get any, and then this takes as long as it likes.
-    let has_time = std::env::var_os("SKERRY_TEST_ALL").is_some();
-    if rustix::process::geteuid().is_root() && has_time {
-        a_full_node(small()).await;
+    if rustix::process::geteuid().is_root() {
+        a_full_node(small(), GREEDY).await;
     }
 }
 
@@ -68,7 +70,7 @@ async fn a_full_node_refuses_and_forgets_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_node_without_privilege_refuses_and_forgets_nothing() {
     if rustix::process::geteuid().is_root() {
-        a_full_node(small().uid(NOBODY)).await;
+        a_full_node(small().uid(NOBODY), MODEST).await;
     }
 }
 
@@ -77,7 +79,7 @@ fn small() -> Launch {
     launch().wrapper(["unshare", "-m", "sh", "-c", SMALL, "sh"])
 }
 
-async fn a_full_node(launch: Launch) {
+async fn a_full_node(launch: Launch, greed: &str) {
     let world = World::launch(launch).await;
     let (sandbox, greedy) = (world.sandbox().await, world.sandbox().await);
     let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
@@ -86,8 +88,10 @@ async fn a_full_node(launch: Launch) {
     while heard.stdout.len() < 100_000 {
         heard.take(events.next().await.unwrap().unwrap());
     }
+    let filling = greedy.start(&shell(greed)).await.unwrap().exec_id;
+    events = greedy.follow(filling, 0);
+    events.next().await.unwrap().expect("it is ready");
     drop(events);
-    let filling = greedy.start(&shell(GREEDY)).await.unwrap().exec_id;
     let ballast = world.server.path("ballast");
     fill(&ballast);
     world
@@ -110,11 +114,15 @@ async fn a_full_node(launch: Launch) {
             start(&world, &sandbox).await.is_success().then_some(())
         })
         .await;
+    sandbox.signal(exec, Signal::Number(TERM)).await.unwrap();
     check(&sandbox, exec, &mut heard).await;
+    if greed == GREEDY {
+        greedy.signal(filling, Signal::Number(TERM)).await.unwrap();
+    }
     let filled = Transcript::read(&greedy, filling).await;
     assert_eq!(
         String::from_utf8_lossy(&filled.stdout),
-        "kept: OK\n",
+        "ready\nkept: OK\n",
         "{}",
         String::from_utf8_lossy(&filled.stderr)
     );
@@ -133,15 +141,12 @@ async fn create(world: &World) -> Answer {
     world.api.call(&call).await.unwrap()
 }
 
-/// Lets the producer end.
+/// Asks for a command like any other.
 async fn start(world: &World, sandbox: &Sandbox) -> Answer {
     let path = format!("sandboxes/{}/exec", sandbox.id());
     world
         .api
-        .call(&Call::post(
-            path,
-            json!({ "cmd": "touch end", "wait": false }),
-        ))
+        .call(&Call::post(path, json!({ "cmd": "true", "wait": false })))
         .await
         .unwrap()
 }

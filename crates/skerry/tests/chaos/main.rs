@@ -11,6 +11,7 @@
 )]
 
 mod api;
+mod copies;
 mod cuts;
 mod disk;
 mod flood;
@@ -19,4 +20,7 @@ mod life;
 mod output;
 mod restart;
 mod rootless;
+mod sessions;
+mod sleep;
+mod travel;
 mod world;

@@ -40,6 +40,21 @@ impl Transcript {
         whole
     }
 
+    /// The whole of one that began with a copy: its first event is not number 1.
+    pub(crate) async fn read_from_first(sandbox: &Sandbox, exec: ExecId) -> Self {
+        let mut events = sandbox.follow(exec, 0);
+        let first = events.next().await.unwrap().unwrap();
+        let mut whole = Self {
+            last_seq: first.seq - 1,
+            ..Self::default()
+        };
+        whole.take(first);
+        while let Some(event) = events.next().await.unwrap() {
+            whole.take(event);
+        }
+        whole
+    }
+
     /// This is a later reading of the same exec: it says all that `earlier` said, byte for byte.
     pub(crate) fn assert_continues(&self, earlier: &Self) {
         assert!(

@@ -1,0 +1,248 @@
+//! Copies with memory: all of one instant, none with anything of another that must be its own, and the one that was copied misses nothing.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures::future::join_all;
+use skerry_client::api::{CreateSandbox, ForkMany, MemoryWish, TakeSnapshot};
+use skerry_client::{Sandbox, shell};
+use skerry_types::{ErrorCode, ExecEnd, ExecId};
+
+use crate::output::{Transcript, seq};
+use crate::world::{World, is_long, rounds};
+
+/// Counts in memory and on disk; says so if time goes back.
+const COUNTER: &str = "\
+import time
+last, count, log = time.monotonic(), 0, open('/tmp/log', 'w', buffering=1)
+while True:
+    now = time.monotonic()
+    if now < last:
+        open('/tmp/back', 'w').write(f'{last} {now}')
+    last, count = now, count + 1
+    log.write(f'{count}\\n')
+    time.sleep(0.005)
+";
+/// What no two sandboxes have in common, a line each; then the time.
+const OWN: &str = "\
+od -An -N16 -tx1 /dev/urandom | tr -d ' '; cat /proc/sys/kernel/random/uuid
+python3 -c 'import random; print(random.getrandbits(128))'; python3 -c 'import uuid; print(uuid.uuid4())'
+cat /proc/sys/kernel/random/boot_id /etc/machine-id; hostname; sha256sum </etc/ssh/ssh_host_ed25519_key
+date +%s.%N";
+/// How far a copy's clock may be from the host's, in seconds.
+const CLOCK_ERROR: f64 = 0.01;
+const TICKER: &str = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7";
+
+/// A sandbox of each driver that keeps memory here. `vm` has a machine of its own to boot, which only a long run waits for.
+pub(crate) async fn with_memory(world: &World) -> Vec<Sandbox> {
+    let drivers: &[&str] = if is_long() { &["ns", "gvisor", "vm"] } else { &["ns", "gvisor"] };
+    let mut found = Vec::new();
+    for driver in drivers {
+        let wishes = CreateSandbox {
+            driver: Some((*driver).to_owned()),
+            image: Some("host".to_owned()),
+            network: Some("none".to_owned()),
+            ..CreateSandbox::default()
+        };
+        let sandbox = match world.client.create(&wishes).await {
+            Ok(made) => world.client.sandbox(made.sandbox_id),
+            Err(error) if error.code() == Some(ErrorCode::Unsupported) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        sandbox.wait_running(60).await.unwrap();
+        let request = TakeSnapshot {
+            memory: MemoryWish::Required,
+            ..TakeSnapshot::default()
+        };
+        match sandbox.take_snapshot(&request).await {
+            Ok(taken) => {
+                let id = taken.snapshot_id.to_string();
+                world.client.remove_snapshot(&id).await.unwrap();
+                found.push(sandbox);
+            }
+            Err(error) => assert_eq!(error.code(), Some(ErrorCode::Unsupported), "{error}"),
+        }
+    }
+    if found.is_empty() {
+        println!("skipped: no driver here keeps memory; `skerry doctor` says what is missing");
+    }
+    found
+}
+
+/// What it writes, of a script that ends well.
+pub(crate) async fn ok(sandbox: &Sandbox, script: &str) -> String {
+    let ran = sandbox.run(&shell(script)).await.unwrap();
+    assert_eq!(ran.exit_code, Some(0), "{script}: {ran:?}");
+    ran.stdout
+}
+
+/// Children of one instant, all of which run.
+async fn fork(parent: &Sandbox, world: &World, count: u32) -> Vec<Sandbox> {
+    let request = ForkMany {
+        count,
+        env: Default::default(),
+        ttl_seconds: None,
+        name: None,
+        metadata: Default::default(),
+        memory: MemoryWish::Required,
+    };
+    let forked = parent.fork_many(&request).await.unwrap();
+    assert_eq!(forked.kind, "files+memory");
+    assert!(forked.held_us.is_some_and(|us| us > 0));
+    let children = forked.forks.into_iter().map(|fork| {
+        let made = fork.sandbox.unwrap_or_else(|| panic!("{:?}", fork.error));
+        assert_eq!(made.facts.unwrap().fork.as_deref(), Some("files+memory"));
+        world.client.sandbox(fork.sandbox_id)
+    });
+    children.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn children_of_one_instant_share_it_and_nothing_else() {
+    let world = World::start().await;
+    for parent in with_memory(&world).await {
+        ok(&parent, "mkdir -p /etc/ssh && echo key >/etc/ssh/ssh_host_ed25519_key").await;
+        let counter = format!("python3 -c \"{COUNTER}\"");
+        parent.start(&shell(counter)).await.unwrap();
+        ok(&parent, "until [ -s /tmp/log ]; do sleep 0.01; done").await;
+        let mut own = BTreeSet::new();
+        let mut began = BTreeSet::new();
+        let mut left = rounds(5, 100) as u32;
+        while left > 0 {
+            // As many as there is memory for on a small machine.
+            let count = left.min(20);
+            left -= count;
+            let children = fork(&parent, &world, count).await;
+            began.clear();
+            for child in &children {
+                let created = child.events(None).await.unwrap();
+                began.insert(created.events[0].data["forked_at_seq"].to_string());
+            }
+            assert_eq!(began.len(), 1, "not of one instant: {began:?}");
+            join_all(children.iter().map(counts_on)).await;
+            for child in children {
+                for value in its_own(&child).await {
+                    assert!(own.insert(value.clone()), "{value} of two");
+                }
+                child.delete().await.unwrap();
+            }
+        }
+        for value in its_own(&parent).await {
+            assert!(own.insert(value.clone()), "{value} of parent and child");
+        }
+        counts_on(&parent).await;
+    }
+    world.end().await;
+}
+
+/// Its program has lost no step and goes on, and its time never went back.
+async fn counts_on(sandbox: &Sandbox) {
+    let more = "n=$(wc -l </tmp/log); until [ $(wc -l </tmp/log) -gt $((n+3)) ]; do sleep 0.01; done";
+    ok(sandbox, more).await;
+    ok(sandbox, "head -c -1 /tmp/log | awk '$1 != NR { exit 1 }'").await;
+    ok(sandbox, "[ ! -e /tmp/back ] || { cat /tmp/back; exit 1; }").await;
+}
+
+/// What must be its own, after a look at its clock.
+async fn its_own(sandbox: &Sandbox) -> Vec<String> {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let before = now();
+    let said = ok(sandbox, OWN).await;
+    let after = now();
+    let mut lines: Vec<String> = said.lines().map(str::to_owned).collect();
+    let clock: f64 = lines.pop().unwrap().parse().unwrap();
+    assert!(
+        before - CLOCK_ERROR < clock && clock < after + CLOCK_ERROR,
+        "its clock says {clock} between {before} and {after}"
+    );
+    assert_eq!(lines.len(), 8, "{said}");
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn output_across_a_fork_is_whole_in_parent_and_children() {
+    let world = World::start().await;
+    for parent in with_memory(&world).await {
+        let exec = parent.start(&shell(TICKER)).await.unwrap().exec_id;
+        let heard = {
+            let parent = parent.clone();
+            tokio::spawn(async move { Transcript::read(&parent, exec).await })
+        };
+        let mut children = Vec::new();
+        for _ in 0..rounds(1, 5) {
+            children.extend(fork(&parent, &world, 2).await);
+        }
+        let heard = heard.await.unwrap();
+        assert!(heard.stdout == seq(1..=3000), "the parent's reader missed something");
+        assert_eq!(heard.exit.clone().unwrap().end, ExecEnd::Exited { code: 7 });
+        for child in children {
+            let stitched = stitched(&parent, &child, exec).await;
+            assert!(stitched == seq(1..=3000), "a child's output does not go on where it was");
+            child.delete().await.unwrap();
+        }
+    }
+    world.end().await;
+}
+
+/// What the parent's record has up to the fork, and the child's from there on.
+async fn stitched(parent: &Sandbox, child: &Sandbox, exec: ExecId) -> Vec<u8> {
+    let mut of_child = child.follow(exec, 0);
+    let mut rest = Transcript::default();
+    let first = of_child.next().await.unwrap().expect("it goes on in the child");
+    rest.last_seq = first.seq - 1;
+    let mut whole = Transcript::default();
+    let mut of_parent = parent.follow(exec, 0);
+    while whole.last_seq < rest.last_seq {
+        whole.take(of_parent.next().await.unwrap().unwrap());
+    }
+    rest.take(first);
+    while let Some(event) = of_child.next().await.unwrap() {
+        rest.take(event);
+    }
+    assert_eq!(rest.exit.unwrap().end, ExecEnd::Exited { code: 7 });
+    [whole.stdout, rest.stdout].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn memory_goes_back_in_place_and_the_record_goes_on() {
+    let world = World::start().await;
+    for sandbox in with_memory(&world).await {
+        let count = "i=0; while :; do i=$((i+1)); echo $i; echo $i >/tmp/n; sleep 0.01; done";
+        let exec = sandbox.start(&shell(count)).await.unwrap().exec_id;
+        let until = |n: u32| format!("until [ $(cat /tmp/n || echo 0) -gt {n} ]; do sleep 0.01; done");
+        ok(&sandbox, &until(20)).await;
+        let request = TakeSnapshot {
+            memory: MemoryWish::Required,
+            ..TakeSnapshot::default()
+        };
+        let taken = sandbox.take_snapshot(&request).await.unwrap();
+        ok(&sandbox, &until(200)).await;
+        sandbox.pause().await.unwrap();
+        for _ in 0..2 {
+            sandbox.roll_back(&taken.snapshot_id.to_string()).await.unwrap();
+            let old = Transcript::read(&sandbox, exec).await;
+            assert_eq!(old.exit.unwrap().end, ExecEnd::SandboxStopped);
+            let execs = sandbox.execs(None).await.unwrap().execs;
+            let open: Vec<_> = execs.iter().filter(|exec| exec.end.is_none()).collect();
+            assert_eq!(open.len(), 1, "{execs:?}");
+            let mut heard = sandbox.follow(open[0].exec_id, 0);
+            let said = heard.next().await.unwrap().unwrap().data.unwrap();
+            let first: u32 = said.lines().next().unwrap().parse().unwrap();
+            assert!((20..200).contains(&first), "it goes on at {first}");
+            ok(&sandbox, &until(first + 10)).await;
+        }
+        world.client.remove_snapshot(&taken.snapshot_id.to_string()).await.unwrap();
+        counts_to_the_end(&sandbox).await;
+    }
+    world.end().await;
+}
+
+/// What goes on can be ended like everything else.
+async fn counts_to_the_end(sandbox: &Sandbox) {
+    let execs = sandbox.execs(None).await.unwrap().execs;
+    let open = execs.iter().find(|exec| exec.end.is_none()).unwrap().exec_id;
+    let kill = skerry_client::api::Signal::Number(9);
+    sandbox.signal(open, kill).await.unwrap();
+    let heard = Transcript::read_from_first(sandbox, open).await;
+    assert!(matches!(heard.exit.unwrap().end, ExecEnd::Signaled { signal: 9, .. }));
+}
