@@ -85,6 +85,11 @@ impl DataDir {
         self.0.join("uploads")
     }
 
+    /// What is kept of each sandbox, its record above all.
+    pub(crate) fn sandboxes(&self) -> PathBuf {
+        self.0.join("sandboxes")
+    }
+
     pub(crate) fn network(&self) -> PathBuf {
         self.0.join("network")
     }

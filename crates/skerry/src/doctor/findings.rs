@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::probe::Machine;
+use super::probe::{Machine, Server};
+use crate::cli::output::size;
 
 /// How good it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -61,12 +62,14 @@ pub(crate) fn of(machine: &Machine) -> Vec<Finding> {
         limits(machine),
         storage(machine),
         disk(machine),
+        records(machine),
         network(machine),
         ids(machine),
         base_image(machine),
     ];
     all.push(gvisor(machine));
     all.push(vm(machine));
+    all.push(docker(machine));
     all.extend(stronger(machine));
     all.push(server(machine));
     all
@@ -250,6 +253,22 @@ fn gvisor(machine: &Machine) -> Finding {
     }
 }
 
+/// Whether there is somebody else's containers to use.
+fn docker(machine: &Machine) -> Finding {
+    const WHAT: &str = "docker";
+    match &machine.engine {
+        Some(name) => Finding::good(
+            WHAT,
+            format!("driver docker: {name}; `--driver docker` takes it"),
+        ),
+        None => Finding::less(
+            WHAT,
+            format!("no driver docker: {}", machine.no_engine),
+            "only for those who want their own engine: start Docker, or Podman's service",
+        ),
+    }
+}
+
 /// Whether there are whole machines for what is not trusted at all.
 fn vm(machine: &Machine) -> Finding {
     const WHAT: &str = "vm";
@@ -299,9 +318,33 @@ fn stronger(machine: &Machine) -> Vec<Finding> {
         .collect()
 }
 
+/// What is kept of sandboxes beside their files.
+fn records(machine: &Machine) -> Finding {
+    let (used, limit) = machine.records;
+    let state = format!("{} of at most {}", size(used), size(limit));
+    if used < limit / 10 * 9 {
+        return Finding::good("records", state);
+    }
+    Finding::less(
+        "records",
+        format!(
+            "{state}; those of deleted sandboxes go first, and without room nothing new begins"
+        ),
+        "delete sandboxes, or give records more with --journals-mb",
+    )
+}
+
 fn server(machine: &Machine) -> Finding {
     match &machine.server {
-        Some(url) => Finding::good("server", format!("listens on {url}")),
+        Some(server) if server.troubles.is_empty() => Finding::good(
+            "server",
+            format!("listens on {}, and takes work", server.url),
+        ),
+        Some(Server { url, troubles }) => Finding::less(
+            "server",
+            format!("takes no work on {url}: {}", troubles.join("; ")),
+            "its log says more; without one that answers: skerry up",
+        ),
         None => Finding::less(
             "server",
             "does not run for this data folder",
@@ -336,12 +379,17 @@ mod tests {
             loop_devices: true,
             programs: vec!["mkfs.btrfs", "nft", "mmdebstrap", "mke2fs"],
             gvisor: Some("1 on systrap".to_owned()),
+            engine: Some("Podman Engine 1".to_owned()),
             vm: Some(Survey {
                 qemu: "10.0.2".to_owned(),
                 kernel: "6.1.0".to_owned(),
                 no_kvm: None,
             }),
-            server: Some("http://127.0.0.1:7300".to_owned()),
+            records: (1 << 20, 1 << 30),
+            server: Some(Server {
+                url: "http://127.0.0.1:7300".to_owned(),
+                troubles: Vec::new(),
+            }),
             ..Machine::default()
         }
     }
@@ -357,7 +405,7 @@ mod tests {
     #[test]
     fn each_lack_is_said_with_what_helps() {
         type Break = fn(&mut Machine);
-        let cases: [(&str, Level, Break); 12] = [
+        let cases: [(&str, Level, Break); 14] = [
             ("vm", Level::Less, |m| m.vm = None),
             ("vm", Level::Less, |m| {
                 let vm = m.vm.as_mut().unwrap();
@@ -377,7 +425,12 @@ mod tests {
             ("storage", Level::Less, |m| m.programs.clear()),
             ("disk", Level::Less, |m| m.free_bytes = 1 << 30),
             ("network", Level::Less, |m| m.programs.clear()),
+            ("records", Level::Less, |m| m.records = (1 << 30, 1 << 30)),
             ("server", Level::Less, |m| m.server = None),
+            ("server", Level::Less, |m| {
+                let server = m.server.as_mut().unwrap();
+                server.troubles.push("the pool takes no writes".to_owned());
+            }),
         ];
         for (what, want, change) in cases {
             let mut machine = full();

@@ -8,12 +8,15 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{statfs, statvfs};
 use skerry_agent_bin::{AGENT, GUEST};
+use skerry_client::Client;
+use skerry_driver_docker::Engine;
 use skerry_driver_gvisor::Tool;
 use skerry_driver_vm::{Programs, Survey, Tools, survey};
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::userns;
 
 use crate::data_dir::DataDir;
+use crate::env;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -42,14 +45,28 @@ pub(crate) struct Machine {
     pub(crate) vm: Option<Survey>,
     /// Why they do not.
     pub(crate) no_vm: String,
+    /// A container engine that answers.
+    pub(crate) engine: Option<String>,
+    /// Why there is none.
+    pub(crate) no_engine: String,
     /// The version of a `runsc` that works.
     pub(crate) gvisor: Option<String>,
     /// Why there is none.
     pub(crate) no_gvisor: String,
     /// Programs that are there, of those that matter.
     pub(crate) programs: Vec<&'static str>,
-    /// A server answers, or why not.
-    pub(crate) server: Option<String>,
+    /// Bytes that the records of sandboxes take of the disk, and may take.
+    pub(crate) records: (u64, u64),
+    /// The server that says that it runs for this data folder.
+    pub(crate) server: Option<Server>,
+}
+
+/// A server, as far as it answers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Server {
+    pub(crate) url: String,
+    /// What keeps it from taking work.
+    pub(crate) troubles: Vec<String>,
 }
 
 /// Programs that matter.
@@ -66,7 +83,7 @@ const PROGRAMS: [&str; 7] = [
 pub(crate) fn look(data_dir: &DataDir) -> Machine {
     let there = existing(data_dir.path());
     let (data_fs, free_bytes) = disk(&there);
-    let (gvisor, vm) = (gvisor(), vm());
+    let (gvisor, vm, engine) = (gvisor(), vm(), engine());
     Machine {
         kernel: text(rustix::system::uname().release()),
         is_root: rustix::process::geteuid().is_root(),
@@ -92,9 +109,53 @@ pub(crate) fn look(data_dir: &DataDir) -> Machine {
             .err()
             .map_or_else(String::new, |e| format!("{e:#}")),
         gvisor: gvisor.ok(),
+        no_engine: engine
+            .as_ref()
+            .err()
+            .map_or_else(String::new, |e| format!("{e:#}")),
+        engine: engine.ok(),
         programs: PROGRAMS.into_iter().filter(|p| which(p)).collect(),
-        server: DataDir::read(&data_dir.url_file()).ok().flatten(),
+        records: (record_bytes(data_dir), record_limit(&there)),
+        server: server(data_dir),
     }
+}
+
+/// Of the files that this user may see.
+fn record_bytes(data_dir: &DataDir) -> u64 {
+    let entries = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let folders = entries(&data_dir.sandboxes());
+    let files = folders.flat_map(|folder| entries(&folder.path()).collect::<Vec<_>>());
+    let sizes = files.filter_map(|file| Some(file.metadata().ok()?.len()));
+    sizes.sum()
+}
+
+/// What a server with this environment gives them.
+fn record_limit(there: &Path) -> u64 {
+    let asked = std::env::var(env::JOURNALS_MB).ok();
+    let asked = asked.and_then(|text| text.parse::<u64>().ok());
+    asked.map_or_else(
+        || skerry_node::default_budget(there).unwrap_or(0),
+        |mib| mib << 20,
+    )
+}
+
+fn server(data_dir: &DataDir) -> Option<Server> {
+    let url = DataDir::read(&data_dir.url_file()).ok().flatten()?;
+    let troubles = ask(&url).unwrap_or_else(|_| vec!["it does not answer".to_owned()]);
+    Some(Server { url, troubles })
+}
+
+fn ask(url: &str) -> anyhow::Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // The question needs no key.
+    let client = Client::new(url, "none")?;
+    let ready = runtime.block_on(client.ready())?;
+    let failed = ready.checks.into_iter().filter(|check| !check.ok);
+    Ok(failed
+        .map(|check| check.message.unwrap_or(check.name))
+        .collect())
 }
 
 /// Runs it, since one that is installed need not work.
@@ -105,6 +166,14 @@ fn gvisor() -> anyhow::Result<String> {
         .build()?;
     let tool = runtime.block_on(Tool::find(None, scratch.path()))?;
     Ok(format!("{} on {}", tool.version(), tool.platform()))
+}
+
+fn engine() -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let engine = runtime.block_on(Engine::find())?;
+    Ok(engine.name().to_owned())
 }
 
 /// Lets a guest boot where there is KVM, since the device alone says little.
