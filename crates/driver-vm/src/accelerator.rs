@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -52,37 +53,40 @@ struct Trial {
     why_not: Option<String>,
 }
 
+impl Trial {
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    fn write(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, serde_json::to_vec(self)?)
+    }
+}
+
 /// KVM only if a guest really runs on it, which is tried once: that the device is there says little on a machine that is virtual itself.
 pub(crate) async fn choose(engine: &Engine, layout: &Layout) -> Accelerator {
     let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-    let path = layout.trial();
-    let known = fs::read(&path).ok();
-    let known: Option<Trial> = known.and_then(|text| serde_json::from_slice(&text).ok());
-    let known = known.filter(|trial| trial.boot == boot && trial.programs == engine.programs);
-    let trial = match known {
-        Some(trial) => trial,
-        None => {
-            let why_not = try_kvm(engine).await.err();
-            let programs = engine.programs.clone();
-            let trial = Trial {
-                boot,
-                programs,
-                why_not,
-            };
-            let text = serde_json::to_vec(&trial).map_err(io::Error::from);
-            if let Err(error) = text.and_then(|text| fs::write(&path, text)) {
-                tracing::warn!(%error, "whether KVM works is not kept");
-            }
-            trial
+    let (path, programs) = (layout.trial(), engine.programs.clone());
+    let known = Trial::read(&path);
+    let known = known.filter(|trial| trial.boot == boot && trial.programs == programs);
+    let why_not = if let Some(trial) = known {
+        trial.why_not
+    } else {
+        let why_not = try_kvm(engine).await.err();
+        let trial = Trial {
+            boot,
+            programs,
+            why_not,
+        };
+        if let Err(error) = trial.write(&path) {
+            tracing::warn!(%error, "whether KVM works is tried again by the next server");
         }
+        trial.why_not
     };
-    match trial.why_not {
-        None => Accelerator::Kvm,
-        Some(why) => {
-            tracing::info!(why, "no KVM that runs a guest; machines are translated");
-            Accelerator::Tcg
-        }
-    }
+    why_not.map_or(Accelerator::Kvm, |why| {
+        tracing::info!(why, "no KVM that runs a guest; machines are translated");
+        Accelerator::Tcg
+    })
 }
 
 /// Lets a guest boot until its first process speaks. Why it did not, if it did not.

@@ -108,7 +108,7 @@ impl VmDriver {
             None => Call::Renew(who),
         };
         self.first_words(spec.id, call, &started).await?;
-        laps.lap("guest");
+        laps.lap(&format!("guest on {}", self.accelerator().await.as_str()));
         self.remember(&mut state, started.process, started.pidfd)?;
         laps.lap("record");
         Ok(Instance {

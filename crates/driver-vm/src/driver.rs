@@ -1,6 +1,6 @@
 //! The driver: what it holds, and how the trait's methods find their sandbox.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
@@ -31,6 +31,7 @@ use crate::live::{Live, Now};
 use crate::options::Options;
 use crate::process::Starting;
 use crate::record::{Records, State};
+use crate::room::{Lives, watch};
 use crate::template::Turns;
 
 /// A guest that does not say what it uses within this time is busy or does not want to.
@@ -96,11 +97,15 @@ impl VmDriver {
             limits: true,
             limits_spare_sandbox: true,
             disk_quota: true,
+            call_filter: true,
             level_root: true,
             users: true,
             nat,
             notes,
         };
+        let live = Lives::default();
+        let folder = layout.templates();
+        tokio::spawn(watch(Arc::downgrade(&live), records.clone(), folder));
         Ok(Self {
             capabilities,
             storage: options.storage,

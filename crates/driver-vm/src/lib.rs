@@ -31,6 +31,7 @@ mod process;
 mod qmp;
 mod record;
 mod remove;
+mod room;
 mod snapshot;
 mod survey;
 mod template;

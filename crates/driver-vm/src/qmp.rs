@@ -59,18 +59,35 @@ impl Monitor {
         self.run("xen-save-devices-state", arguments).await
     }
 
-    async fn run(&mut self, command: &str, arguments: Value) -> Result<(), DriverError> {
-        patient(self.exchange(command, arguments)).await
+    /// Whether it stands because there was no room for what it wrote.
+    pub(crate) async fn stands_for_room(&mut self) -> Result<bool, DriverError> {
+        let status = patient(self.exchange("query-status", json!({}))).await?;
+        Ok(status["status"] == "io-error")
     }
 
-    async fn exchange(&mut self, command: &str, arguments: Value) -> io::Result<()> {
+    /// Returns once it stands although nobody here stopped it.
+    pub(crate) async fn until_it_stands(&mut self) -> Result<(), DriverError> {
+        loop {
+            let line = self.line().await;
+            let line = line.map_err(DriverError::step("hear QEMU's monitor"))?;
+            if line["event"] == "STOP" {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn run(&mut self, command: &str, arguments: Value) -> Result<(), DriverError> {
+        patient(self.exchange(command, arguments)).await.map(drop)
+    }
+
+    async fn exchange(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
         let mut text = json!({ "execute": command, "arguments": arguments }).to_string();
         text.push('\n');
         self.writer.write_all(text.as_bytes()).await?;
         for _ in 0..MAX_EVENTS {
-            let answer = self.line().await?;
-            if answer.get("return").is_some() {
-                return Ok(());
+            let mut answer = self.line().await?;
+            if let Some(answer) = answer.get_mut("return") {
+                return Ok(answer.take());
             }
             if let Some(error) = answer.get("error") {
                 return Err(io::Error::other(format!("{command}: {error}")));

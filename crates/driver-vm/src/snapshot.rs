@@ -12,6 +12,7 @@ use skerry_driver::{DriverError, Extent, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_types::{SandboxId, SnapshotId};
 
+use crate::control;
 use crate::create::{Laps, make_output};
 use crate::driver::VmDriver;
 use crate::error::{at, blocking};
@@ -24,6 +25,8 @@ use crate::{disk, memory};
 
 /// Writing out takes as long as there is something to write; letting go is at once.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// For a machine that stands until somebody makes room.
+const NOBODY_WAITS: Duration = Duration::from_hours(1);
 /// More than the devices of any machine of ours take. A QEMU that was taken over could write what it likes.
 const MAX_DEVICES_BYTES: u64 = 16 << 20;
 
@@ -41,10 +44,33 @@ impl VmDriver {
         if !matches!(live.now(), Now::Runs(_)) {
             return work.await;
         }
-        self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await?;
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        self.hold_disk(id, &mut Monitor::connect(&place).await?)
+            .await?;
         let done = work.await;
         self.let_go(id).await;
         done
+    }
+
+    /// Holds its disk still. Where the host's has no room for what is to be written first, the machine itself stands until there is.
+    async fn hold_disk(&self, id: SandboxId, monitor: &mut Monitor) -> Result<(), DriverError> {
+        let no_room = || DriverError::DiskFull("write out the sandbox's disk".to_owned());
+        if monitor.stands_for_room().await? {
+            return Err(no_room());
+        }
+        let held = tokio::select! {
+            held = self.ask(id, Call::Freeze(Freeze {}), PATIENCE) => held.map(drop),
+            stands = monitor.until_it_stands() => stands.and_then(|()| Err(no_room())),
+        };
+        if held.is_err() {
+            // The guest comes to it later, when nobody waits any more.
+            let place = self.records.place(id).map_err(at("open the record"))?;
+            tokio::spawn(async move {
+                let let_go = control::ask(&place, Call::Thaw(Thaw {}), NOBODY_WAITS).await;
+                tracing::debug!(?let_go, "a disk that could not be held");
+            });
+        }
+        held
     }
 
     async fn let_go(&self, id: SandboxId) {
@@ -130,15 +156,11 @@ impl VmDriver {
         let mut monitor = Monitor::connect(&place).await?;
         laps.lap("memory it began with");
         let began = Instant::now();
-        let frozen = self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await;
+        self.hold_disk(id, &mut monitor).await?;
         laps.lap("hold the disk");
-        let kept = match frozen {
-            Ok(_) => {
-                self.stand_still(&mut monitor, process, state, folder, memory, &mut laps)
-                    .await
-            }
-            Err(error) => Err(error),
-        };
+        let kept = self
+            .stand_still(&mut monitor, process, state, folder, memory, &mut laps)
+            .await;
         // Whatever happened: it goes on.
         let going = monitor.go_on().await;
         let held = began.elapsed();
@@ -211,7 +233,7 @@ impl VmDriver {
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
         let place = self.records.place(id).map_err(at("open the record"))?;
         let mut monitor = Monitor::connect(&place).await?;
-        self.ask(id, Call::Freeze(Freeze {}), PATIENCE).await?;
+        self.hold_disk(id, &mut monitor).await?;
         let (folder, uid, bytes) = (paused.to_owned(), state.uid, state.shape.memory_bytes());
         let stand = async {
             monitor.stop().await?;

@@ -32,7 +32,7 @@ print(len(numbers) if numbers == list(range(1, len(numbers) + 1)) else numbers)
 const SCATTER: &str = "
 import hashlib, os, random, signal
 memory, size = bytearray(16 << 20), 8 << 20
-disk = os.open('/home/user/disk', os.O_RDWR | os.O_CREAT)
+disk = os.open('/tmp/disk', os.O_RDWR | os.O_CREAT)
 os.truncate(disk, size)
 def scatter():
     for _ in range(300):
