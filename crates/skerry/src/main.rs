@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use crate::internal::Internal;
 use crate::up::{DownArgs, UpArgs};
 
-/// Linux computers for software agents: isolated, started in milliseconds, forked like a branch, recorded.
+/// Linux computers for software agents: isolated, started in milliseconds, forked, recorded.
 #[derive(Debug, Parser)]
 #[command(
     name = "skerry",

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 31] = [
     "up",
     "down",
     "run",
@@ -33,6 +33,7 @@ const COMMANDS: [&str; 30] = [
     "rm",
     "clean",
     "image",
+    "image pull",
     "image import",
     "completions",
 ];

@@ -24,6 +24,9 @@ fn registry() -> SocketAddr {
     let mut head = tar::Header::new_gnu();
     head.set_size(4);
     head.set_mode(0o644);
+    head.set_uid(0);
+    head.set_gid(0);
+    head.set_mtime(0);
     layer.append_data(&mut head, "file", &b"text"[..]).unwrap();
     let layer = layer.into_inner().unwrap();
     let config = json!({
