@@ -8,3 +8,4 @@
 mod bed;
 mod conformance;
 mod crash;
+mod measure;
