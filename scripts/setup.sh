@@ -9,7 +9,7 @@ needed="cc:gcc make:make"
 # What makes sandboxes better, and what they lack without it.
 wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstrap"
 case $purpose in
-test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman fakechroot:fakechroot fakeroot:fakeroot" ;;
+test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot" ;;
 guest) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs strip:binutils" ;;
 bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac

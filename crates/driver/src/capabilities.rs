@@ -64,6 +64,8 @@ pub struct Capabilities {
     pub limits_spare_sandbox: bool,
     /// The disk limit binds.
     pub disk_quota: bool,
+    /// System calls that programs have no use for never reach the host's kernel.
+    pub call_filter: bool,
     /// Level `root` can be had.
     pub level_root: bool,
     /// Programs can run as other users than uid 0.

@@ -62,6 +62,11 @@ pub trait Bed: Send + Sync {
     fn secrets(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+
+    /// Where inside files of the host are shown on purpose, beside those of the root file system.
+    fn shown(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;

@@ -11,16 +11,13 @@ NUMBERS = {
     "sethostname": (170, 161), "fanotify_init": (300, 262), "unshare": (272, 97), "ptrace": (101, 117),
 }
 CALLS = [name for name in NUMBERS if name not in ("unshare", "ptrace")]
-# The kernel looks at these before it asks who calls.
-ARGUMENTS = {"mount": (b"none", b"/tmp", b"tmpfs"), "umount2": (b"/proc",)}
 
 
 def call(name, *arguments):
     """The error of a system call, or None."""
     number = NUMBERS[name][platform.machine() != "x86_64"]
     ctypes.set_errno(0)
-    known = [ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_long(value) for value in arguments]
-    padded = known + [ctypes.c_long(0)] * (6 - len(known))
+    padded = [ctypes.c_long(argument) for argument in arguments] + [ctypes.c_long(0)] * (6 - len(arguments))
     return ctypes.get_errno() if libc.syscall(ctypes.c_long(number), *padded) == -1 else None
 
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use skerry_agent_bin::{AGENT, GUEST};
 use skerry_driver::Driver;
+use skerry_driver_docker::{DockerDriver, Engine, Options as DockerOptions};
 use skerry_driver_gvisor::{GvisorDriver, Options as GvisorOptions, Tool};
+use skerry_driver_ns::memory::Tool as Criu;
 use skerry_driver_ns::{NsDriver, Options as NsOptions};
 use skerry_driver_vm::{Options as VmOptions, Programs, Tools, VmDriver};
 use skerry_net::Network;
@@ -27,15 +29,9 @@ impl Ground<'_> {
     /// The namespace driver, without which there is no server, and those that the machine has the programs for.
     pub(super) async fn drivers(self) -> anyhow::Result<Vec<Arc<dyn Driver>>> {
         let mut drivers: Vec<Arc<dyn Driver>> = vec![Arc::new(self.ns().await?)];
-        match self.gvisor().await {
-            Ok(gvisor) => drivers.push(Arc::new(gvisor)),
-            // What is missing and what would help, `doctor` says.
-            Err(error) => tracing::debug!(%error, "no driver gvisor"),
-        }
-        match self.vm().await {
-            Ok(vm) => drivers.push(Arc::new(vm)),
-            Err(error) => tracing::debug!(%error, "no driver vm"),
-        }
+        drivers.extend(offered("gvisor", self.gvisor().await));
+        drivers.extend(offered("vm", self.vm().await));
+        drivers.extend(offered("docker", self.docker().await));
         Ok(drivers)
     }
 
@@ -44,6 +40,7 @@ impl Ground<'_> {
             data_dir: self.data_dir.path().to_owned(),
             agent: AGENT,
             spawner_command: internal::command("spawner")?,
+            criu: Criu::find().await.ok(),
             storage: Arc::clone(&self.storage),
             network: self.network.clone(),
             cgroup_parent: cgroup_parent(self.data_dir.path(), "ns")?,
@@ -85,11 +82,37 @@ impl Ground<'_> {
         });
         Ok(driver.await?)
     }
+
+    async fn docker(&self) -> anyhow::Result<DockerDriver> {
+        let driver = DockerDriver::new(DockerOptions {
+            data_dir: self.data_dir.path().to_owned(),
+            agent: AGENT,
+            engine: Engine::find().await?,
+            scope: own_name(self.data_dir.path())?,
+        });
+        Ok(driver?)
+    }
+}
+
+/// A driver if this machine has what it needs; what is missing and what would help, `doctor` says.
+fn offered<D: Driver + 'static>(name: &str, made: anyhow::Result<D>) -> Option<Arc<dyn Driver>> {
+    match made {
+        Ok(driver) => Some(Arc::new(driver)),
+        Err(error) => {
+            tracing::debug!(%error, "no driver {name}");
+            None
+        }
+    }
 }
 
 /// One group per data folder and driver, so that two servers on one machine never meet.
 fn cgroup_parent(data_dir: &Path, driver: &str) -> anyhow::Result<String> {
+    Ok(format!("skerry/{}-{driver}", own_name(data_dir)?))
+}
+
+/// A name that no other data folder on this machine has.
+fn own_name(data_dir: &Path) -> anyhow::Result<String> {
     use std::os::unix::fs::MetadataExt;
     let meta = std::fs::metadata(data_dir).context("cannot look at the data folder")?;
-    Ok(format!("skerry/{:x}-{:x}-{driver}", meta.dev(), meta.ino()))
+    Ok(format!("{:x}-{:x}", meta.dev(), meta.ino()))
 }

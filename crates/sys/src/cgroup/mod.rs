@@ -2,6 +2,7 @@
 
 mod end;
 mod files;
+mod found;
 mod mounts;
 mod still;
 mod v1;

@@ -12,7 +12,7 @@ use super::mounts::Tree;
 use super::{Limits, Usage};
 
 /// The controllers used, in the order in which their folders are kept.
-const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "freezer"];
+pub(super) const CONTROLLERS: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "freezer"];
 const MEMORY: usize = 0;
 const CPU: usize = 1;
 const CPUACCT: usize = 2;
