@@ -31,7 +31,8 @@ pub struct TakeSnapshot {
     pub overwrite: bool,
 }
 
-/// Puts a running sandbox back to one of its own snapshots: its files are those of then, and what ran has ended.
+/// Puts a running or paused sandbox back to one of its own snapshots: its files are those of then, and what ran has ended. Where the snapshot has
+/// memory, what ran then goes on, under new ids. It runs afterwards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollBack {

@@ -178,7 +178,6 @@ impl Node {
             // Only if an earlier daemon died while it paused it, which nobody was told: then it stands still.
             tracing::error!(sandbox = %id, %error, "it may stand still although it runs on record");
         } else if state == SandboxState::Paused
-            && !driver.capabilities().pause_to_disk
             && let Err(error) = driver.pause(place).await
         {
             // The same of one that was being resumed.

@@ -141,7 +141,7 @@ async fn get_snapshot(
     Ok(Json(convert::snapshot(found)))
 }
 
-/// Remove a snapshot, by id or name. Sandboxes that were made from it live on.
+/// Remove a snapshot, by id or name, once nobody is making anything from it. Sandboxes that were made from it live on.
 #[utoipa::path(
     delete, path = "/v1/snapshots/{reference}", tag = "snapshots",
     params(("reference" = String, Path)), responses((status = 204))
@@ -156,7 +156,7 @@ async fn remove_snapshot(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Put a running sandbox back to one of its own snapshots.
+/// Put a running or paused sandbox back to one of its own snapshots. It runs afterwards.
 #[utoipa::path(
     post, path = "/v1/sandboxes/{id}/rollback", tag = "snapshots", params(("id" = String, Path)),
     request_body = RollBack, responses((status = 200, body = Sandbox))

@@ -1,15 +1,17 @@
 //! Copies with memory: all of one instant, none with anything of another that must be its own, and the one that was copied misses nothing.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures::future::join_all;
-use skerry_client::api::{CreateSandbox, ForkMany, MemoryWish, TakeSnapshot};
+use skerry_client::api::{CreateSandbox, ForkMany, Map, MemoryWish, RunExec, Signal, TakeSnapshot};
 use skerry_client::{Sandbox, shell};
+use skerry_testkit::server::Launch;
 use skerry_types::{ErrorCode, ExecEnd, ExecId};
 
 use crate::output::{Transcript, seq};
-use crate::world::{World, is_long, rounds};
+use crate::world::{World, is_long, launch, rounds};
 
 /// Counts in memory and on disk; says so if time goes back.
 const COUNTER: &str = "\
@@ -25,23 +27,38 @@ while True:
 ";
 /// What no two sandboxes have in common, a line each; then the time.
 const OWN: &str = "\
-od -An -N16 -tx1 /dev/urandom | tr -d ' '; cat /proc/sys/kernel/random/uuid
+od -An -N16 -tx1 /dev/urandom | tr -d ' '
 python3 -c 'import random; print(random.getrandbits(128))'; python3 -c 'import uuid; print(uuid.uuid4())'
-cat /proc/sys/kernel/random/boot_id /etc/machine-id; hostname; sha256sum </etc/ssh/ssh_host_ed25519_key
+cat /etc/machine-id; hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; echo address $(hostname -I)
+echo boot $(cat /proc/sys/kernel/random/boot_id)
 date +%s.%N";
 /// How far a copy's clock may be from the host's, in seconds.
 const CLOCK_ERROR: f64 = 0.01;
-const TICKER: &str = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7";
+const TICKER: &str =
+    "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7";
+
+/// A server with every driver that the machine has the programs for: they may lie in the cache folder of whoever runs this.
+pub(crate) fn with_tools(launch: Launch) -> Launch {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    match cache.or_else(home) {
+        Some(cache) => launch.env("XDG_CACHE_HOME", &cache.display()),
+        None => launch,
+    }
+}
 
 /// A sandbox of each driver that keeps memory here. `vm` has a machine of its own to boot, which only a long run waits for.
 pub(crate) async fn with_memory(world: &World) -> Vec<Sandbox> {
-    let drivers: &[&str] = if is_long() { &["ns", "gvisor", "vm"] } else { &["ns", "gvisor"] };
+    let drivers: &[&str] = if is_long() {
+        &["ns", "gvisor", "vm"]
+    } else {
+        &["ns", "gvisor"]
+    };
     let mut found = Vec::new();
     for driver in drivers {
         let wishes = CreateSandbox {
             driver: Some((*driver).to_owned()),
             image: Some("host".to_owned()),
-            network: Some("none".to_owned()),
             ..CreateSandbox::default()
         };
         let sandbox = match world.client.create(&wishes).await {
@@ -80,10 +97,10 @@ pub(crate) async fn ok(sandbox: &Sandbox, script: &str) -> String {
 async fn fork(parent: &Sandbox, world: &World, count: u32) -> Vec<Sandbox> {
     let request = ForkMany {
         count,
-        env: Default::default(),
+        env: Map::new(),
         ttl_seconds: None,
         name: None,
-        metadata: Default::default(),
+        metadata: Map::new(),
         memory: MemoryWish::Required,
     };
     let forked = parent.fork_many(&request).await.unwrap();
@@ -99,9 +116,16 @@ async fn fork(parent: &Sandbox, world: &World, count: u32) -> Vec<Sandbox> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn children_of_one_instant_share_it_and_nothing_else() {
-    let world = World::start().await;
+    let world = World::launch(with_tools(launch())).await;
     for parent in with_memory(&world).await {
-        ok(&parent, "mkdir -p /etc/ssh && echo key >/etc/ssh/ssh_host_ed25519_key").await;
+        let plant = RunExec {
+            user: Some("root".to_owned()),
+            ..shell(
+                "mkdir -p /etc/ssh && ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key",
+            )
+        };
+        let planted = parent.run(&plant).await.unwrap();
+        assert_eq!(planted.exit_code, Some(0), "{planted:?}");
         let counter = format!("python3 -c \"{COUNTER}\"");
         parent.start(&shell(counter)).await.unwrap();
         ok(&parent, "until [ -s /tmp/log ]; do sleep 0.01; done").await;
@@ -137,7 +161,8 @@ async fn children_of_one_instant_share_it_and_nothing_else() {
 
 /// Its program has lost no step and goes on, and its time never went back.
 async fn counts_on(sandbox: &Sandbox) {
-    let more = "n=$(wc -l </tmp/log); until [ $(wc -l </tmp/log) -gt $((n+3)) ]; do sleep 0.01; done";
+    let more =
+        "n=$(wc -l </tmp/log); until [ $(wc -l </tmp/log) -gt $((n+3)) ]; do sleep 0.01; done";
     ok(sandbox, more).await;
     ok(sandbox, "head -c -1 /tmp/log | awk '$1 != NR { exit 1 }'").await;
     ok(sandbox, "[ ! -e /tmp/back ] || { cat /tmp/back; exit 1; }").await;
@@ -145,7 +170,12 @@ async fn counts_on(sandbox: &Sandbox) {
 
 /// What must be its own, after a look at its clock.
 async fn its_own(sandbox: &Sandbox) -> Vec<String> {
-    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let now = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64()
+    };
     let before = now();
     let said = ok(sandbox, OWN).await;
     let after = now();
@@ -156,12 +186,17 @@ async fn its_own(sandbox: &Sandbox) -> Vec<String> {
         "its clock says {clock} between {before} and {after}"
     );
     assert_eq!(lines.len(), 8, "{said}");
+    // One without a network has no address, and one on the host's kernel was booted with it.
+    let facts = sandbox.get().await.unwrap().facts.unwrap();
+    lines.retain(|line| {
+        line != "address" && (facts.isolation != "namespace" || !line.starts_with("boot "))
+    });
     lines
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn output_across_a_fork_is_whole_in_parent_and_children() {
-    let world = World::start().await;
+    let world = World::launch(with_tools(launch())).await;
     for parent in with_memory(&world).await {
         let exec = parent.start(&shell(TICKER)).await.unwrap().exec_id;
         let heard = {
@@ -173,11 +208,17 @@ async fn output_across_a_fork_is_whole_in_parent_and_children() {
             children.extend(fork(&parent, &world, 2).await);
         }
         let heard = heard.await.unwrap();
-        assert!(heard.stdout == seq(1..=3000), "the parent's reader missed something");
+        assert!(
+            heard.stdout == seq(1..=3000),
+            "the parent's reader missed something"
+        );
         assert_eq!(heard.exit.clone().unwrap().end, ExecEnd::Exited { code: 7 });
         for child in children {
             let stitched = stitched(&parent, &child, exec).await;
-            assert!(stitched == seq(1..=3000), "a child's output does not go on where it was");
+            assert!(
+                stitched == seq(1..=3000),
+                "a child's output does not go on where it was"
+            );
             child.delete().await.unwrap();
         }
     }
@@ -188,7 +229,11 @@ async fn output_across_a_fork_is_whole_in_parent_and_children() {
 async fn stitched(parent: &Sandbox, child: &Sandbox, exec: ExecId) -> Vec<u8> {
     let mut of_child = child.follow(exec, 0);
     let mut rest = Transcript::default();
-    let first = of_child.next().await.unwrap().expect("it goes on in the child");
+    let first = of_child
+        .next()
+        .await
+        .unwrap()
+        .expect("it goes on in the child");
     rest.last_seq = first.seq - 1;
     let mut whole = Transcript::default();
     let mut of_parent = parent.follow(exec, 0);
@@ -205,11 +250,12 @@ async fn stitched(parent: &Sandbox, child: &Sandbox, exec: ExecId) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_goes_back_in_place_and_the_record_goes_on() {
-    let world = World::start().await;
+    let world = World::launch(with_tools(launch())).await;
     for sandbox in with_memory(&world).await {
         let count = "i=0; while :; do i=$((i+1)); echo $i; echo $i >/tmp/n; sleep 0.01; done";
         let exec = sandbox.start(&shell(count)).await.unwrap().exec_id;
-        let until = |n: u32| format!("until [ $(cat /tmp/n || echo 0) -gt {n} ]; do sleep 0.01; done");
+        let until =
+            |n: u32| format!("until [ $(cat /tmp/n || echo 0) -gt {n} ]; do sleep 0.01; done");
         ok(&sandbox, &until(20)).await;
         let request = TakeSnapshot {
             memory: MemoryWish::Required,
@@ -219,7 +265,10 @@ async fn memory_goes_back_in_place_and_the_record_goes_on() {
         ok(&sandbox, &until(200)).await;
         sandbox.pause().await.unwrap();
         for _ in 0..2 {
-            sandbox.roll_back(&taken.snapshot_id.to_string()).await.unwrap();
+            sandbox
+                .roll_back(&taken.snapshot_id.to_string())
+                .await
+                .unwrap();
             let old = Transcript::read(&sandbox, exec).await;
             assert_eq!(old.exit.unwrap().end, ExecEnd::SandboxStopped);
             let execs = sandbox.execs(None).await.unwrap().execs;
@@ -231,7 +280,11 @@ async fn memory_goes_back_in_place_and_the_record_goes_on() {
             assert!((20..200).contains(&first), "it goes on at {first}");
             ok(&sandbox, &until(first + 10)).await;
         }
-        world.client.remove_snapshot(&taken.snapshot_id.to_string()).await.unwrap();
+        world
+            .client
+            .remove_snapshot(&taken.snapshot_id.to_string())
+            .await
+            .unwrap();
         counts_to_the_end(&sandbox).await;
     }
     world.end().await;
@@ -240,9 +293,15 @@ async fn memory_goes_back_in_place_and_the_record_goes_on() {
 /// What goes on can be ended like everything else.
 async fn counts_to_the_end(sandbox: &Sandbox) {
     let execs = sandbox.execs(None).await.unwrap().execs;
-    let open = execs.iter().find(|exec| exec.end.is_none()).unwrap().exec_id;
-    let kill = skerry_client::api::Signal::Number(9);
-    sandbox.signal(open, kill).await.unwrap();
+    let open = execs
+        .iter()
+        .find(|exec| exec.end.is_none())
+        .unwrap()
+        .exec_id;
+    sandbox.signal(open, Signal::Number(9)).await.unwrap();
     let heard = Transcript::read_from_first(sandbox, open).await;
-    assert!(matches!(heard.exit.unwrap().end, ExecEnd::Signaled { signal: 9, .. }));
+    assert!(matches!(
+        heard.exit.unwrap().end,
+        ExecEnd::Signaled { signal: 9, .. }
+    ));
 }

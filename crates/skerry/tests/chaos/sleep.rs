@@ -8,8 +8,8 @@ use skerry_client::api::{CreateSandbox, OnTimeout, SetTimeout};
 use skerry_client::{Sandbox, argv, shell};
 use skerry_types::{ExecEnd, ExecId, SandboxState};
 
-use crate::copies::ok;
-use crate::world::{World, dice, rounds};
+use crate::copies::{ok, with_tools};
+use crate::world::{World, dice, launch, rounds};
 
 /// Writes what it is told, by a seed, into memory and a file, and says what both are worth.
 const HOARDER: &str = "\
@@ -52,7 +52,7 @@ async fn drivers(world: &World) -> Vec<Sandbox> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_and_disk_are_the_same_after_any_number_of_pauses() {
-    let (world, mut dice) = (World::start().await, dice());
+    let (world, mut dice) = (World::launch(with_tools(launch())).await, dice());
     for sandbox in drivers(&world).await {
         let mut program = argv(["python3", "-c", HOARDER]);
         program.stdin = true;
@@ -90,12 +90,16 @@ async fn ended(sandbox: &Sandbox, exec: ExecId) -> ExecEnd {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_idle_one_sleeps_through_a_kill_of_the_server_and_wakes_up_once() {
-    let mut world = World::start().await;
+    let mut world = World::launch(with_tools(launch())).await;
     for sandbox in drivers(&world).await {
         let other = world.sandbox().await;
         // A terminal that is left open is no work.
         let count = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.01; done";
-        ok(&sandbox, &format!("setsid sh -c '{count}' </dev/null >/dev/null 2>&1 & true")).await;
+        ok(
+            &sandbox,
+            &format!("setsid sh -c '{count}' </dev/null >/dev/null 2>&1 & true"),
+        )
+        .await;
         let times = SetTimeout {
             idle_seconds: Some(1),
             on_idle: Some(OnTimeout::Pause),
@@ -122,12 +126,17 @@ async fn an_idle_one_sleeps_through_a_kill_of_the_server_and_wakes_up_once() {
         let first: u64 = said[0].trim().parse().unwrap();
         tokio::time::timeout(
             Duration::from_mins(1),
-            ok(&sandbox, &format!("until [ $(cat /tmp/n || echo 0) -gt {first} ]; do sleep 0.01; done")),
+            ok(
+                &sandbox,
+                &format!("until [ $(cat /tmp/n || echo 0) -gt {first} ]; do sleep 0.01; done"),
+            ),
         )
         .await
         .expect("it goes on");
         let events = sandbox.events(None).await.unwrap().events;
-        let resumed = events.iter().filter(|event| event.kind == "sandbox.resumed");
+        let resumed = events
+            .iter()
+            .filter(|event| event.kind == "sandbox.resumed");
         assert_eq!(resumed.count(), 1);
 
         let stays = SetTimeout {

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
-use skerry_client::Sandbox;
 use skerry_client::api::{MemoryWish, TakeSnapshot};
+use skerry_client::{Sandbox, shell};
 use skerry_testkit::server::Launch;
+use skerry_types::ErrorCode;
 
 use crate::api::{Answer, Call};
-use crate::copies::{ok, with_memory};
+use crate::copies::{ok, with_memory, with_tools};
 use crate::world::{World, dice, launch, moment, rounds};
 
 /// As many children as one request makes here.
@@ -60,7 +61,7 @@ impl Phase {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_daemon_may_be_killed_while_time_is_travelled() {
-    let (mut world, mut dice) = (World::start().await, dice());
+    let (mut world, mut dice) = (World::launch(with_tools(launch())).await, dice());
     let mut subjects = with_memory(&world).await;
     // One that has only files to go back to, too.
     subjects.push(world.sandbox().await);
@@ -113,16 +114,28 @@ async fn play(world: &mut World, subject: &Sandbox, phase: Phase, dice: &mut Std
 
 async fn check(world: &World, subject: &Sandbox, phase: Phase, answer: &Answer) {
     let status = subject.get().await.unwrap().status;
-    let expected = if phase == Phase::Pause { "paused" } else { "running" };
+    let expected = if phase == Phase::Pause {
+        "paused"
+    } else {
+        "running"
+    };
     assert_eq!(status.as_str(), expected);
     if phase == Phase::Pause {
         subject.resume().await.unwrap();
     }
-    let when = if phase == Phase::RollBack { "then\n" } else { "later\n" };
+    let when = if phase == Phase::RollBack {
+        "then\n"
+    } else {
+        "later\n"
+    };
     assert_eq!(ok(subject, "cat /tmp/when").await, when);
     // `then`, and what this phase made.
     let kept = world.client.snapshots().await.unwrap();
-    assert_eq!(kept.len(), 1 + usize::from(phase == Phase::Snapshot), "{kept:?}");
+    assert_eq!(
+        kept.len(),
+        1 + usize::from(phase == Phase::Snapshot),
+        "{kept:?}"
+    );
     match phase {
         Phase::Snapshot => {
             let made = Call::post("sandboxes", json!({ "image": answer.text("snapshot_id") }));
@@ -170,7 +183,7 @@ async fn a_snapshot_that_does_not_fit_is_none_and_the_sandbox_runs_on() {
         println!("skipped: only root can make a disk of its own");
         return;
     }
-    let world = World::launch(small()).await;
+    let world = World::launch(with_tools(small())).await;
     let request = TakeSnapshot {
         memory: MemoryWish::Required,
         ..TakeSnapshot::default()
@@ -179,17 +192,18 @@ async fn a_snapshot_that_does_not_fit_is_none_and_the_sandbox_runs_on() {
         ok(&sandbox, "echo kept >/tmp/file").await;
         let filler = world.server.path("filler");
         let size = fill(&mut File::create(&filler).unwrap());
-        // Enough for records, not for memory.
-        File::options()
-            .write(true)
-            .open(&filler)
-            .unwrap()
-            .set_len(size.saturating_sub(512 * 1024))
-            .unwrap();
-        sandbox.take_snapshot(&request).await.unwrap_err();
+        // Enough for control's own records.
+        let file = File::options().write(true).open(&filler).unwrap();
+        file.set_len(size.saturating_sub(512 * 1024)).unwrap();
+        drop(file);
+        let full = sandbox.take_snapshot(&request).await.unwrap_err();
+        assert_eq!(full.code(), Some(ErrorCode::DiskFull), "{full}");
+        std::fs::remove_file(&filler).unwrap();
+        // The node looks at its disk now and then.
+        let there_is_room = async || sandbox.run(&shell("true")).await.ok();
+        world.eventually("there is room", there_is_room).await;
         assert_eq!(ok(&sandbox, "cat /tmp/file").await, "kept\n");
         assert_eq!(world.client.snapshots().await.unwrap(), []);
-        std::fs::remove_file(&filler).unwrap();
         let taken = sandbox.take_snapshot(&request).await.unwrap();
         let id = taken.snapshot_id.to_string();
         world.client.remove_snapshot(&id).await.unwrap();
