@@ -1,13 +1,18 @@
-//! The tool as a child: its output unpacked, its log passed on, its whole group killed when nobody waits.
+//! The tool as a child: its output unpacked, its log passed on, all that it started killed when nobody waits.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 use tempfile::TempDir;
 
 use crate::error::{ImageError, Result};
@@ -23,6 +28,10 @@ use super::recipe::{Recipe, TOOL, proxies};
 const TAIL: usize = 6;
 /// Bytes of a line that are shown.
 const LINE: u64 = 400;
+/// Looks for those who left the group; who is killed may have started another before.
+const ROUNDS: u32 = 200;
+/// For whoever was killed to be gone.
+const ROUND: Duration = Duration::from_millis(5);
 /// What the tool may know of our environment.
 const PASSED_ON: &[&str] = &["PATH", "http_proxy", "https_proxy", "no_proxy"];
 
@@ -57,7 +66,6 @@ impl Tool {
             .args(recipe.arguments(&sources, &proxies(&apt_config())))
             .env_clear()
             .env("LANG", "C.UTF-8")
-            .env("TMPDIR", scratch.path())
             .envs(
                 PASSED_ON
                     .iter()
@@ -69,6 +77,7 @@ impl Tool {
     fn spawn(mut command: Command, scratch: TempDir, progress: Progress) -> Result<Self> {
         let failed = |source| BaseError::Start { tool: TOOL, source };
         let mut child = command
+            .env("TMPDIR", scratch.path())
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -81,6 +90,7 @@ impl Tool {
         Ok(Self {
             group: Group {
                 child,
+                scratch: scratch.path().to_owned(),
                 reaped: false,
             },
             pid,
@@ -147,6 +157,8 @@ fn follow(log: impl Read, progress: &Progress) -> String {
 /// The tool and all it started; nothing of it outlives this.
 struct Group {
     child: Child,
+    /// By this, in their environment, those are known who left the group, as the helper of `fakeroot` does.
+    scratch: PathBuf,
     reaped: bool,
 }
 
@@ -156,6 +168,16 @@ impl Group {
         if !self.reaped {
             let _gone = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             self.reaped = true;
+            for _ in 0..ROUNDS {
+                let left = started_with(&self.scratch);
+                if left.is_empty() {
+                    break;
+                }
+                for pid in left {
+                    let _gone = kill_process(pid, Signal::KILL);
+                }
+                std::thread::sleep(ROUND);
+            }
         }
         self.child.wait()
     }
@@ -167,10 +189,42 @@ impl Drop for Group {
     }
 }
 
+/// Processes whose place for temporary files is this folder. One that has ended has no environment any more.
+fn started_with(scratch: &Path) -> Vec<Pid> {
+    let entry = [b"TMPDIR=", scratch.as_os_str().as_bytes()].concat();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|one| one == entry)
+    })
+    .filter_map(Pid::from_raw)
+    .collect()
+}
+
 fn apt_config() -> String {
     let output = Command::new("apt-config").arg("dump").output();
     output.map_or_else(
         |_| String::new(),
         |output| String::from_utf8_lossy(&output.stdout).into_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_left_the_group_of_the_tool_ends_with_it_too() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "setsid sleep 1000 & echo $! >&2; exec sleep 1000"]);
+        let scratch = TempDir::new().unwrap();
+        let tool = Tool::spawn(command, scratch, Progress::none()).unwrap();
+        let Tool { group, stderr, .. } = tool;
+        let mut pid = String::new();
+        BufReader::new(stderr).read_line(&mut pid).unwrap();
+        drop(group);
+        let environment = fs::read(format!("/proc/{}/environ", pid.trim()));
+        assert!(environment.unwrap_or_default().is_empty(), "{pid}");
+    }
 }
