@@ -25,7 +25,7 @@ pub(crate) struct Agent {
     pub(crate) reaper: Rc<Reaper>,
     pub(crate) execs: Execs,
     pub(crate) sessions: Sessions,
-    files: Rc<Files>,
+    pub(crate) files: Rc<Files>,
     stop: Notify,
     kill_grace: Cell<Duration>,
 }

@@ -8,8 +8,8 @@ use crate::privilege::Level;
 /// Where links come from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Descriptor 3 listens.
-    Inherited,
+    /// Descriptor 3 listens. With a home, descriptor 4 is the folder to listen in anew after a hold.
+    Inherited { home: bool },
     /// Descriptor 3 is the one link there will ever be.
     Connected,
     /// Listen on this path.
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {
     #[error(
-        "unknown argument {0:?}; known: --connected, --listen PATH, --dial PATH, --forget PATH, --level restricted|root"
+        "unknown argument {0:?}; known: --home, --connected, --listen PATH, --dial PATH, --forget PATH, --level restricted|root"
     )]
     Unknown(OsString),
     #[error("{0} needs a value")]
@@ -41,13 +41,14 @@ pub(crate) enum ArgsError {
 /// Reads the arguments after the program's name.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Args, ArgsError> {
     let mut parsed = Args {
-        source: Source::Inherited,
+        source: Source::Inherited { home: false },
         level: Level::Restricted,
         forget: None,
     };
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
         match arg.to_str() {
+            Some("--home") => parsed.source = Source::Inherited { home: true },
             Some("--connected") => parsed.source = Source::Connected,
             Some("--listen") => {
                 let path = args.next().ok_or(ArgsError::Incomplete("--listen"))?;
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn nothing_said_is_the_closed_choice() {
         let want = Args {
-            source: Source::Inherited,
+            source: Source::Inherited { home: false },
             level: Level::Restricted,
             forget: None,
         };

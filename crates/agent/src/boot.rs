@@ -10,8 +10,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{DumpableBehavior, set_child_subreaper, set_dumpable_behavior};
 
-/// The descriptor that a launcher leaves for us.
+/// The descriptors that a launcher leaves for us.
 const LINK_FD: RawFd = 3;
+const HOME_FD: RawFd = 4;
 /// Descriptors below this number are never ours: a session's shell gets its own there.
 const FIRST_OWN_FD: RawFd = 10;
 
@@ -23,13 +24,23 @@ const FREE_BYTES: libc::c_int = 128 * 1024;
 /// Chunks of output from this size on go back to the kernel one by one, and leave no holes.
 const OWN_MAPPING_BYTES: libc::c_int = 32 * 1024;
 
-/// Takes the inherited link out of the way of the low numbers.
+/// The inherited link. To be taken once.
 pub(crate) fn take_link() -> io::Result<OwnedFd> {
+    take(LINK_FD)
+}
+
+/// The inherited home. To be taken once.
+pub(crate) fn take_home() -> io::Result<OwnedFd> {
+    take(HOME_FD)
+}
+
+/// Takes an inherited descriptor out of the way of the low numbers.
+fn take(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: only borrowed for one call, which fails cleanly if nothing is open there.
-    let inherited = unsafe { BorrowedFd::borrow_raw(LINK_FD) };
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
     let own = rustix::io::fcntl_dupfd_cloexec(inherited, FIRST_OWN_FD)?;
     // SAFETY: the call above proved it open, and nothing else in this process owns it.
-    drop(unsafe { OwnedFd::from_raw_fd(LINK_FD) });
+    drop(unsafe { OwnedFd::from_raw_fd(number) });
     Ok(own)
 }
 

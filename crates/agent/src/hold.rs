@@ -11,6 +11,8 @@ use crate::procs::{self, Family};
 
 /// A process that does not stop within this time is stuck in the kernel, or is woken by another.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After so many looks, all that were stopped go on for a moment: a process whose child was stopped between `vfork` and its exec cannot stop.
+const LOOKS: u32 = 20;
 /// A signal takes effect when its receiver is next scheduled.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -23,6 +25,8 @@ pub(crate) struct Restless(u32);
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     stopped: Vec<u32>,
+    /// From when everybody stood until they were let go.
+    stands: bool,
 }
 
 impl Hold {
@@ -30,10 +34,11 @@ impl Hold {
     pub(crate) fn stop(&mut self) -> Result<(), Restless> {
         let mut everybody = Family::of(std::process::id());
         let until = Instant::now() + PATIENCE;
-        loop {
+        for look in 1_u32.. {
             let nobody_starts = nobody_starts();
             let moving = everybody.moving();
             let Some(first) = moving.first() else {
+                self.stands = true;
                 return Ok(());
             };
             if Instant::now() > until {
@@ -46,8 +51,17 @@ impl Hold {
             let known: HashSet<u32> = self.stopped.iter().copied().collect();
             self.stopped
                 .extend(moving.iter().filter(|pid| !known.contains(pid)));
+            if look.is_multiple_of(LOOKS) {
+                procs::signal(&self.stopped, Signal::CONT);
+            }
             sleep(LOOK_AGAIN);
         }
+        Ok(())
+    }
+
+    /// Does everybody stand?
+    pub(crate) fn stands(&self) -> bool {
+        self.stands
     }
 
     /// Lets them go on, children first: no parent that waits for stopped children sees one.
@@ -55,5 +69,6 @@ impl Hold {
         self.stopped.reverse();
         procs::signal(&self.stopped, Signal::CONT);
         self.stopped.clear();
+        self.stands = false;
     }
 }

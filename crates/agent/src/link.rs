@@ -1,6 +1,7 @@
 //! The byte stream to the node: accepted one after another, read into messages, written from the outbox.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -25,13 +26,34 @@ const BATCH_BYTES: usize = 128 * 1024;
 /// Between two attempts to dial there is this much more rest each time, up to the most.
 const DIAL_REST: Duration = Duration::from_millis(1);
 const MAX_DIAL_REST: Duration = Duration::from_millis(200);
+/// Nothing tells when a place to listen at becomes free.
+const HOME_REST: Duration = Duration::from_millis(2);
 
 /// Where links come from, made before the loop runs.
 #[derive(Debug)]
 pub(crate) enum Links {
-    Listener(std::os::unix::net::UnixListener),
+    Listener(std::os::unix::net::UnixListener, Option<Home>),
     Only(std::os::unix::net::UnixStream),
     Dialled(PathBuf),
+}
+
+/// A folder of the launcher's that no path inside leads to.
+///
+/// Who keeps the memory of a sandbox can keep no socket of the host's. So once everybody is held and the link is gone, the agent has none any more
+/// until there is a free place in here: in what was copied, when whoever copied it makes the place free; in a copy at once, since its folder is new.
+#[derive(Debug)]
+pub(crate) struct Home(OwnedFd);
+
+impl Home {
+    async fn listen(&self) -> UnixListener {
+        let place = format!("/proc/self/fd/{}/agent.sock", self.0.as_raw_fd());
+        loop {
+            if let Ok(listener) = UnixListener::bind(&place) {
+                return listener;
+            }
+            sleep(HOME_REST).await;
+        }
+    }
 }
 
 /// Why a link ended.
@@ -48,9 +70,12 @@ enum LinkError {
 impl Links {
     pub(crate) fn open(source: &Source) -> io::Result<Self> {
         match source {
-            Source::Inherited => Ok(Self::Listener(boot::take_link()?.into())),
+            Source::Inherited { home } => {
+                let home = home.then(boot::take_home).transpose()?;
+                Ok(Self::Listener(boot::take_link()?.into(), home.map(Home)))
+            }
             Source::Connected => Ok(Self::Only(boot::take_link()?.into())),
-            Source::Path(path) => Ok(Self::Listener(bind(path)?)),
+            Source::Path(path) => Ok(Self::Listener(bind(path)?, None)),
             Source::Dial(path) => Ok(Self::Dialled(path.clone())),
         }
     }
@@ -63,9 +88,9 @@ impl Links {
                 serve(agent, UnixStream::from_std(stream)?).await;
                 Ok(())
             }
-            Self::Listener(listener) => {
+            Self::Listener(listener, home) => {
                 listener.set_nonblocking(true)?;
-                accept(agent, &UnixListener::from_std(listener)?).await
+                accept(agent, UnixListener::from_std(listener)?, home.as_ref()).await
             }
             Self::Dialled(path) => dial(agent, &path).await,
         }
@@ -80,12 +105,22 @@ fn bind(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
 }
 
 /// A new link replaces the one before: its node may have died without a word.
-async fn accept(agent: &Rc<Agent>, listener: &UnixListener) -> io::Result<()> {
+async fn accept(
+    agent: &Rc<Agent>,
+    mut listener: UnixListener,
+    home: Option<&Home>,
+) -> io::Result<()> {
     let (mut stream, _) = listener.accept().await?;
     loop {
         let next = tokio::select! {
             next = listener.accept() => next,
-            () = serve(agent, stream) => listener.accept().await,
+            () = serve(agent, stream) => {
+                if let Some(home) = home.filter(|_| agent.files.is_holding()) {
+                    drop(listener);
+                    listener = home.listen().await;
+                }
+                listener.accept().await
+            }
         };
         stream = next?.0;
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver_ns::memory::Tool;
 use skerry_driver_ns::{NsDriver, Options};
 use skerry_proto::agent::{GENERATION, NodeHello, ToAgent, to_agent};
 use skerry_proto::frame;
@@ -47,6 +48,7 @@ async fn measure(count: usize) -> Result<(), Box<dyn Error>> {
         data_dir: data,
         agent: skerry_agent_bin::AGENT,
         spawner_command: vec![spawner.into_os_string()],
+        criu: Tool::find().await.ok(),
         network: None,
         cgroup_parent: cgroup_parent.clone(),
         first_id: Options::FIRST_ID,

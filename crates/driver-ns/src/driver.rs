@@ -1,6 +1,7 @@
 //! The driver: what it holds, and how the trait's methods find their sandbox.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,11 +10,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+pub(crate) use skerry_driver::blocking;
 use skerry_driver::{
     AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, Snapshot,
     Spec, Stats,
 };
-pub(crate) use skerry_driver::blocking;
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::{Cgroups, Frozen, Group};
@@ -22,7 +23,6 @@ use skerry_sys::memfd;
 use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
 
 use crate::memory::{Memories, Memory};
 use crate::options::Options;
@@ -35,6 +35,8 @@ const ONE_ID_NOTE: &str =
     "programs run as one user, who is uid 0 inside, and there is no level root";
 const SHARED_RANGE_NOTE: &str =
     "all sandboxes have the same range of ids, and are kept apart by their namespaces";
+const NO_MEMORY_NOTE: &str =
+    "forks and snapshots have no memory: that needs CRIU 4.1 or newer, root and control groups";
 const NO_CGROUP_NOTES: [&str; 2] = [
     "the number of processes is bounded all the same, by an rlimit",
     "a fork copies files while the parent writes, since it cannot be frozen",
@@ -51,6 +53,11 @@ pub struct NsDriver {
     pub(crate) cgroups: Option<Cgroups>,
     pub(crate) records: Records,
     pub(crate) marks: Marks,
+    pub(crate) memories: Memories,
+    /// `None`: no memory is kept here.
+    pub(crate) memory: Option<Memory>,
+    /// What serves an order of its own.
+    pub(crate) helper: Vec<OsString>,
     pub(crate) client: Client,
     pub(crate) agent: OwnedFd,
     /// What this process has to give.
@@ -90,6 +97,12 @@ impl NsDriver {
         if cgroups.is_none() {
             notes.extend(NO_CGROUP_NOTES.map(str::to_owned));
         }
+        let tool = options
+            .criu
+            .filter(|_| ids == Ids::All && cgroups.is_some());
+        if tool.is_none() {
+            notes.push(NO_MEMORY_NOTE.to_owned());
+        }
         let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
         let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         notes.extend(id_note(ids, options.why_one_id));
@@ -101,16 +114,26 @@ impl NsDriver {
             pause: cgroups.is_some(),
             pause_to_disk: false,
             file_snapshot: true,
-            memory_snapshot: false,
+            memory_snapshot: tool.is_some(),
             file_fork: true,
             constant_time_fork: storage.constant_time_fork,
             limits: cgroups.is_some(),
             limits_spare_sandbox: cgroups.is_some(),
             disk_quota: storage.disk_quota,
+            call_filter: true,
             level_root: ids != Ids::One,
             users: ids != Ids::One,
             nat,
             notes,
+        };
+        let memories = Memories::open(&options.storage)?;
+        let (memory, agent) = match tool {
+            Some(tool) => {
+                let memory = Memory::new(tool, &memories, options.agent)?;
+                let agent = memories.agent(&memory.agent);
+                (Some(memory), agent)
+            }
+            None => (None, memfd::sealed_program("skerry-agent", options.agent)),
         };
         Ok(Self {
             capabilities,
@@ -120,10 +143,12 @@ impl NsDriver {
             cgroups,
             records,
             marks,
+            memories,
+            memory,
+            helper: options.spawner_command.clone(),
             client: Client::start(options.spawner_command)
                 .map_err(DriverError::step("start the spawner"))?,
-            agent: memfd::sealed_program("skerry-agent", options.agent)
-                .map_err(DriverError::step("load the agent"))?,
+            agent: agent.map_err(DriverError::step("load the agent"))?,
             ids,
             ranges: Ranges::new(options.first_id, taken),
             live: Mutex::default(),
@@ -149,7 +174,7 @@ impl NsDriver {
         Ok(state.paused || self.live(id).is_none())
     }
 
-    fn state(&self, id: SandboxId) -> Result<State, DriverError> {
+    pub(crate) fn state(&self, id: SandboxId) -> Result<State, DriverError> {
         self.records
             .read(id)
             .map_err(DriverError::step("read the record"))?
@@ -221,6 +246,7 @@ impl Driver for NsDriver {
                 .map_err(DriverError::step("thaw the control group"))?;
         }
         self.remember(id, pidfd)?;
+        self.free_if_dead(id).await?;
         Ok(Some(Instance {
             facts: state.facts,
             steps: Vec::new(),
@@ -228,15 +254,8 @@ impl Driver for NsDriver {
     }
 
     async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
-        self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let place = self
-            .records
-            .socket(id)
-            .map_err(DriverError::step("open the record"))?;
-        let stream = UnixStream::connect(place.socket())
-            .await
-            .map_err(DriverError::step("connect to the agent"))?;
-        Ok(Box::new(stream))
+        let stream = self.dial(id).await;
+        stream.map(|stream| Box::new(stream) as AgentLink)
     }
 
     async fn wait(&self, id: SandboxId) -> Result<(), DriverError> {
@@ -286,7 +305,7 @@ impl Driver for NsDriver {
         extent: Extent,
     ) -> Result<Snapshot, DriverError> {
         if extent == Extent::Memory {
-            return Err(self.capabilities.unsupported("keep a snapshot with memory"));
+            return self.keep_memory(id, snapshot).await;
         }
         let paused = self.stands_still(id)?;
         self.keep_files(id, snapshot, paused).await
@@ -297,12 +316,15 @@ impl Driver for NsDriver {
         if self.storage.get(parent).is_none() {
             return Err(DriverError::NoSnapshot(from));
         }
+        if self.has_memory(from, spec)? {
+            return self.start(spec, Source::Memory(from)).await;
+        }
         let paused = true;
         self.start(spec, Source::Fork { parent, paused }).await
     }
 
     async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
-        self.remove_files(snapshot).await
+        self.remove_kept(snapshot).await
     }
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotId>, DriverError> {

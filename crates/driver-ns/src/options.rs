@@ -7,6 +7,8 @@ use std::sync::Arc;
 use skerry_net::Network;
 use skerry_storage::Storage;
 
+use crate::memory::Tool;
+
 /// What the driver is given.
 #[derive(Debug)]
 pub struct Options {
@@ -16,6 +18,8 @@ pub struct Options {
     pub agent: &'static [u8],
     /// The command that runs [`crate::spawner::main`].
     pub spawner_command: Vec<OsString>,
+    /// What keeps the memory of sandboxes, if there is any.
+    pub criu: Option<Tool>,
     /// Where sandboxes write.
     pub storage: Arc<Storage>,
     /// Networks; without it sandboxes reach only themselves.

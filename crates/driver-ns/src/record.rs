@@ -10,6 +10,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use skerry_driver::Facts;
 use skerry_sys::pidfd;
@@ -43,6 +45,9 @@ pub(crate) struct State {
     pub(crate) agent: Option<Agent>,
     /// The first of its ids on the host.
     pub(crate) first_id: Option<u32>,
+    /// The file of its agent, if its memory can be kept.
+    #[serde(default)]
+    pub(crate) program: Option<String>,
     /// Frozen because somebody asked for it.
     pub(crate) paused: bool,
     pub(crate) facts: Facts,
@@ -123,9 +128,49 @@ impl Records {
         Ok(UnixListener::bind(place.socket())?.into())
     }
 
-    /// Where to reach the agent.
+    /// Where the agent listens anew after its memory was kept: a folder that it is given, and in which nothing is trusted.
+    pub(crate) fn home(&self, id: SandboxId) -> PathBuf {
+        self.folder(id).join("home")
+    }
+
+    /// Makes the agent's home.
+    pub(crate) fn make_home(&self, id: SandboxId) -> io::Result<()> {
+        DirBuilder::new().mode(0o700).create(self.home(id))
+    }
+
+    /// Keeps the agent from listening in its home, until [`Records::free_home`].
+    pub(crate) fn occupy_home(&self, id: SandboxId) -> io::Result<()> {
+        match fs::File::create_new(self.home(id).join(SOCKET)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets the agent listen in its home.
+    pub(crate) fn free_home(&self, id: SandboxId) -> io::Result<()> {
+        match fs::remove_file(self.home(id).join(SOCKET)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where to reach the agent. `ConnectionRefused`: nowhere for now.
     pub(crate) fn socket(&self, id: SandboxId) -> io::Result<Place> {
-        Place::open(&self.folder(id))
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(self.home(id).join(SOCKET), flags, Mode::empty()) {
+            Err(Errno::NOENT) => Place::open(&self.folder(id)),
+            Err(error) => Err(error.into()),
+            Ok(socket) => {
+                let mode = rustix::fs::fstat(&socket)?.st_mode;
+                if FileType::from_raw_mode(mode) != FileType::Socket {
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
+                Ok(Place {
+                    file: socket.into(),
+                    name: "",
+                })
+            }
+        }
     }
 
     /// Ends the record. Fine if there is none.
@@ -137,17 +182,29 @@ impl Records {
     }
 }
 
-/// A folder by handle: the address of a socket has room for a short path only, and a data folder's may be long.
+/// A socket by a handle on it or on its folder: an address has room for a short path only, and a data folder's may be long.
 #[derive(Debug)]
-pub(crate) struct Place(fs::File);
+pub(crate) struct Place {
+    file: fs::File,
+    /// In the folder; empty for the socket itself.
+    name: &'static str,
+}
 
 impl Place {
     fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self(fs::File::open(folder)?))
+        Ok(Self {
+            file: fs::File::open(folder)?,
+            name: SOCKET,
+        })
     }
 
     /// The agent's socket, valid while this lives.
     pub(crate) fn socket(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd())).join(SOCKET)
+        let own = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        if self.name.is_empty() {
+            own
+        } else {
+            own.join(self.name)
+        }
     }
 }

@@ -118,7 +118,11 @@ fn kill_agent(
     group: Option<&Group>,
 ) -> io::Result<()> {
     let recorded = recorded.map(pidfd::Identity::open).transpose()?.flatten();
-    let named = processes::agents_of(&id.label())?;
+    // In a group is all that there is. The name is for where there is none: a copy with memory goes by that of what it is a copy of.
+    let named = match group {
+        Some(_) => Vec::new(),
+        None => processes::agents_of(&id.label())?,
+    };
     let named = named
         .into_iter()
         .filter_map(|pid| pidfd::open(pid).ok().flatten());

@@ -1,4 +1,4 @@
-//! Snapshots of files: volumes that no sandbox has. A mark with the snapshot's name stands beside the volumes from before there is one until after
+//! Snapshots: volumes that no sandbox has. A mark with the snapshot's name stands beside the volumes from before there is one until after
 //! it is gone, so that what a crash leaves is found.
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::driver::{NsDriver, blocking};
 use crate::start::storage_error;
 
 /// No program writes to a snapshot, so nothing needs to bound it.
-const NO_LIMIT: u64 = 1 << 50;
+pub(crate) const NO_LIMIT: u64 = 1 << 50;
 
 /// Which snapshots there are.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ impl Marks {
         Self { folder }
     }
 
-    fn add(&self, id: SnapshotId) -> io::Result<()> {
+    pub(crate) fn add(&self, id: SnapshotId) -> io::Result<()> {
         File::create_new(self.folder.join(id.label())).map(drop)
     }
 
@@ -65,7 +65,7 @@ impl NsDriver {
             .copy_volume(id, paused, volume_of(snapshot), NO_LIMIT)
             .await;
         if let Err(error) = kept {
-            self.remove_files(snapshot).await?;
+            self.remove_kept(snapshot).await?;
             return Err(error);
         }
         let storage = Arc::clone(&self.storage);
@@ -79,13 +79,17 @@ impl NsDriver {
         })
     }
 
-    /// Removes the volume, then the mark.
-    pub(crate) async fn remove_files(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
+    /// Removes volume and memory, then the mark.
+    pub(crate) async fn remove_kept(&self, snapshot: SnapshotId) -> Result<(), DriverError> {
         let (storage, marks) = (Arc::clone(&self.storage), self.marks.clone());
+        let memories = self.memories.clone();
         let removed = tokio::task::spawn_blocking(move || {
             storage
                 .destroy(volume_of(snapshot))
                 .map_err(storage_error("remove the snapshot"))?;
+            memories
+                .remove(snapshot)
+                .map_err(DriverError::step("remove the snapshot's memory"))?;
             marks
                 .remove(snapshot)
                 .map_err(DriverError::step("remove the snapshot's mark"))

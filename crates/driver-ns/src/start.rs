@@ -13,10 +13,11 @@ use skerry_sys::cgroup::{Door, Frozen, Group, Limits};
 use skerry_sys::idmap::Ids;
 use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 
 use crate::driver::{Live, NsDriver, blocking, facts};
 use crate::record::{Agent, State};
+use crate::snapshots::volume_of;
 use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
 
 const MIB: u64 = 1024 * 1024;
@@ -34,6 +35,8 @@ pub(crate) enum Source {
         /// It does not run, or not now: there is nothing to freeze.
         paused: bool,
     },
+    /// Those of a snapshot, and it goes on with the processes that were kept with them.
+    Memory(SnapshotId),
 }
 
 /// What is ready before the spawner is asked.
@@ -84,6 +87,7 @@ impl NsDriver {
         let mut state = State {
             agent: None,
             first_id: ground.first_id,
+            program: self.program_of(source)?,
             paused: false,
             facts: facts(
                 self,
@@ -93,7 +97,10 @@ impl NsDriver {
         };
         let before = Instant::now();
         let (request, fds) = self.request(spec, ground)?;
-        let started = self.spawn(spec.id, &request, Arc::new(fds)).await?;
+        let started = match source {
+            Source::Memory(from) => self.wake(from, request, fds).await?,
+            _ => self.spawn(spec.id, &request, Arc::new(fds)).await?,
+        };
         steps.push(step("spawner", before.elapsed()));
         steps.extend(
             started
@@ -184,12 +191,17 @@ impl NsDriver {
         let state = State {
             agent: None,
             first_id,
+            program: None,
             paused: false,
             facts: facts(self, spec, None),
         };
+        let has_home = self.memory.is_some();
         blocking("make the socket and the control group", move || {
             records.write(id, &state)?;
             let listener = records.listen(id)?;
+            if has_home {
+                records.make_home(id)?;
+            }
             let door = group.map(|group| {
                 group.create(limits)?;
                 group.door()
@@ -203,7 +215,12 @@ impl NsDriver {
         let storage = Arc::clone(&self.storage);
         let (id, limit) = (spec.id, u64::from(spec.resources.disk_mb) * MIB);
         let owner = self.root_on_disk();
-        let Source::Fork { parent, paused } = source else {
+        let (parent, paused) = match source {
+            Source::New => (None, false),
+            Source::Fork { parent, paused } => (Some(parent), paused),
+            Source::Memory(from) => (Some(volume_of(from)), true),
+        };
+        let Some(parent) = parent else {
             let made = tokio::task::spawn_blocking(move || storage.create(id, limit, owner)).await;
             return made
                 .map_err(DriverError::step("make the volume"))?
@@ -278,6 +295,7 @@ impl NsDriver {
             layers: spec.rootfs.layers.clone(),
             volume: ground.volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
+            home: self.memory.as_ref().map(|_| self.records.home(spec.id)),
             files: files(spec, ground.netns.as_ref()),
             shm_bytes: u64::from(spec.resources.memory_mb) * MIB / 2,
             max_processes: self
@@ -293,7 +311,7 @@ impl NsDriver {
         };
         let fds = Fds {
             agent: self.agent.try_clone().map_err(share())?,
-            listener: ground.listener,
+            listener: Some(ground.listener),
             netns: ground.netns.map(|netns| netns.fd),
             net_owner: owner.map(OwnedFd::try_clone).transpose().map_err(share())?,
             door: ground.door,

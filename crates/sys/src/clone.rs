@@ -14,6 +14,8 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 pub struct Namespaces(u64);
 
 impl Namespaces {
+    /// All as they are.
+    pub const NONE: Self = Self(0);
     /// Users, groups and capabilities.
     pub const USER: Self = Self(libc::CLONE_NEWUSER as u64);
     /// Process numbers.
@@ -28,6 +30,19 @@ impl Namespaces {
     pub const IPC: Self = Self(libc::CLONE_NEWIPC as u64);
     /// Offsets of the monotonic clocks. `libc` lacks the number.
     pub const TIME: Self = Self(0x80);
+    /// The roots of the trees of control groups.
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP as u64);
+
+    /// Makes those of a process, given by a handle on it, this process's own; of `PID` and `TIME` those of its children.
+    pub fn join(self, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        // SAFETY: takes numbers only.
+        let done = unsafe { libc::setns(pidfd.as_raw_fd(), self.0 as libc::c_int) };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
 }
 
 impl BitOr for Namespaces {
@@ -109,6 +124,26 @@ pub fn own_cgroup_namespace() -> io::Result<()> {
     Ok(nix::sched::unshare(
         nix::sched::CloneFlags::CLONE_NEWCGROUP,
     )?)
+}
+
+/// Gives the children of this process clocks of their own, which show this much more than its own do.
+pub fn shift_clocks_of_children(monotonic: Shift, boottime: Shift) -> io::Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(
+        Namespaces::TIME.0 as libc::c_int,
+    ))?;
+    let line =
+        |name: &str, shift: Shift| format!("{name} {} {}\n", shift.seconds, shift.nanoseconds);
+    let text = line("monotonic", monotonic) + &line("boottime", boottime);
+    std::fs::write("/proc/self/timens_offsets", text)
+}
+
+/// A difference of time; the nanoseconds go forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shift {
+    /// Whole seconds, possibly backward.
+    pub seconds: i64,
+    /// Less than a second.
+    pub nanoseconds: i64,
 }
 
 /// Leaves the network for a new one, in which there is nothing.

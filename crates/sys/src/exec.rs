@@ -61,6 +61,24 @@ pub fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     }
 }
 
+/// No file that this process, or a program that it becomes, writes gets longer than that: the write fails, and kills nobody.
+pub fn bound_files(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: ignoring is not a handler, and the limit lives for the call.
+    let done = unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit)
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Children that end are forgotten at once: this process never waits for one.
 pub fn forget_children() {
     // SAFETY: ignoring is not a handler.

@@ -99,6 +99,11 @@ pub fn attach(tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     Ok(move_mount(tree, "", CWD, path, flags)?)
 }
 
+/// Takes away what is mounted at `path`; who has it open keeps it.
+pub fn detach(path: &Path) -> io::Result<()> {
+    Ok(unmount(path, UnmountFlags::DETACH)?)
+}
+
 /// Nothing mounted here shows elsewhere from now on, nor the other way round.
 pub fn make_private() -> io::Result<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;

@@ -1,10 +1,13 @@
 //! Processes by handle, and by number together with the moment they started.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 /// A process that was running: its number alone could have been given to another since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +64,25 @@ pub fn kill(pidfd: impl AsFd) -> io::Result<()> {
 
 /// Is it gone, and if it was the first of its namespace, everything in there too?
 pub fn has_exited(pidfd: impl AsFd) -> io::Result<bool> {
+    wait(pidfd, Duration::ZERO)
+}
+
+/// Waits until it is gone; false if it is not by then.
+pub fn wait(pidfd: impl AsFd, patience: Duration) -> io::Result<bool> {
     let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
+    let patience = Timespec {
+        tv_sec: patience.as_secs() as i64,
+        tv_nsec: i64::from(patience.subsec_nanos()),
     };
-    Ok(poll(&mut fds, Some(&now))? == 1)
+    Ok(poll(&mut fds, Some(&patience))? == 1)
+}
+
+/// Lets go of a child that is gone, so that its number is free; one that was let go of already is fine.
+pub fn reap(pidfd: impl AsFd) -> io::Result<()> {
+    match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
+        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

@@ -153,6 +153,11 @@ impl Files {
         }
     }
 
+    /// Are all processes held, and nobody is just changing that?
+    pub(crate) fn is_holding(&self) -> bool {
+        self.hold.try_lock().is_some_and(|hold| hold.stands())
+    }
+
     async fn with_hold(
         &self,
         work: impl FnOnce(&mut Hold) -> Result<(), FileError> + Send + 'static,

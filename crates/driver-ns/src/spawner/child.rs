@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use skerry_driver::Privilege;
@@ -51,16 +51,11 @@ fn become_agent(
         Some(trees) => trees,
         None => Trees::collect(request, None)?,
     };
-    filesystem::build(request, &trees, &mut laps)?;
-    drop(trees);
+    filesystem::build(request, &trees, None, &mut laps)?;
     confine::limit(request).map_err(Failure::at("set resource limits"))?;
-    exec::hand_over(&[
-        spawner.null.as_fd(),
-        spawner.null.as_fd(),
-        spawner.null.as_fd(),
-        fds.listener.as_fd(),
-    ])
-    .map_err(Failure::at("hand over the agent's socket"))?;
+    hand_over(spawner, fds, trees.home.as_ref())
+        .map_err(Failure::at("hand over the agent's socket"))?;
+    drop(trees);
     confine::confine(request, &spawner.filter)?;
     laps.lap("limits, capabilities, seccomp");
     let report = serde_json::to_vec(&Report::Ready(laps.into_laps()))
@@ -70,8 +65,17 @@ fn become_agent(
     start_agent(request, fds).map_err(Failure::at("start the agent"))
 }
 
+/// The agent's standard streams, its socket and, if it has one, its home.
+fn hand_over(spawner: &Spawner, fds: &Fds, home: Option<&OwnedFd>) -> io::Result<()> {
+    let open = |home| rustix::fs::openat(home, ".", OFlags::DIRECTORY, Mode::empty());
+    let home = home.map(open).transpose()?;
+    let streams = [&spawner.null; 3].into_iter();
+    let own = streams.chain(&fds.listener).chain(&home);
+    exec::hand_over(&own.map(AsFd::as_fd).collect::<Vec<_>>())
+}
+
 /// Before all else, so that whatever it does is within the limits.
-fn enter_group(fds: &Fds) -> io::Result<()> {
+pub(crate) fn enter_group(fds: &Fds) -> io::Result<()> {
     if let Some(Door::Tasks(tasks)) = &fds.door {
         for file in tasks {
             rustix::io::write(file, b"0")?;
@@ -95,7 +99,7 @@ fn wait_for_go(request: &Request, parent: &OwnedFd) -> Result<Option<Trees>, Fai
     trees.map(Some).map_err(at())
 }
 
-fn become_root(request: &Request) -> io::Result<()> {
+pub(crate) fn become_root(request: &Request) -> io::Result<()> {
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
     // With a single id the namespace can never set groups, and the host's stay, which are nobody inside.
     if request.first_id.is_some() {
@@ -104,7 +108,7 @@ fn become_root(request: &Request) -> io::Result<()> {
     Ok(set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)?)
 }
 
-fn leave_host(request: &Request) -> Result<(), Failure> {
+pub(crate) fn leave_host(request: &Request) -> Result<(), Failure> {
     rustix::process::setsid().map_err(Failure::at("make a session"))?;
     exec::new_session_keyring().map_err(Failure::at("leave the host's keyring"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -125,5 +129,7 @@ fn start_agent(request: &Request, fds: &Fds) -> io::Result<Infallible> {
     };
     // The name tells people on the host, and the driver's sweep, whose it is.
     let name = CString::new(crate::processes::agent_name(&request.label))?;
-    exec::exec(fds.agent.as_fd(), &[&name, c"--level", level], &[])
+    let mut args = vec![name.as_c_str(), c"--level", level];
+    args.extend(request.home.as_ref().map(|_| c"--home"));
+    exec::exec(fds.agent.as_fd(), &args, &[])
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Fds;
-use super::message::{Failure, Lap, MAX_BYTES, Reply, Request};
+use super::message::{Failure, Lap, MAX_BYTES, Order, Reply, Request};
 
 /// The spawner gives up on a child well before.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -80,7 +80,8 @@ impl Client {
         request: &Request,
         fds: Arc<Fds>,
     ) -> Result<Started, SpawnError> {
-        let message = serde_json::to_vec(request).map_err(|e| SpawnError::Send(e.into()))?;
+        let order = Order::Start(request.clone());
+        let message = serde_json::to_vec(&order).map_err(|e| SpawnError::Send(e.into()))?;
         if message.len() > MAX_BYTES {
             return Err(SpawnError::Send(io::ErrorKind::FileTooLarge.into()));
         }
@@ -117,26 +118,26 @@ impl Owner {
         let Some(running) = self.running.take() else {
             return Err(SpawnError::Send(io::ErrorKind::NotConnected.into()));
         };
-        let (reply, pidfd) = running.hear().await.map_err(SpawnError::Lost)?;
+        let heard = running.hear(REPLY_TIMEOUT).await;
+        let (reply, pidfd) = heard.map_err(SpawnError::Lost)?;
         self.running = Some(running);
         match (reply, pidfd) {
             (Reply::Failed(failure), _) => Err(failure.into()),
             (Reply::Started { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
-            (Reply::Started { .. }, None) => {
-                Err(SpawnError::Lost(io::ErrorKind::InvalidData.into()))
-            }
+            (_, _) => Err(SpawnError::Lost(io::ErrorKind::InvalidData.into())),
         }
     }
 
     /// A message that could not be sent was not carried out, so it may go to the next spawner.
     fn send(&mut self, job: &Job) -> Result<(), SpawnError> {
+        let send = |running: &Running| running.send(&job.message, &job.fds.all());
         if let Some(running) = &self.running
-            && running.send(job).is_ok()
+            && send(running).is_ok()
         {
             return Ok(());
         }
         let running = Running::start(&self.command).map_err(SpawnError::NoSpawner)?;
-        running.send(job).map_err(SpawnError::Send)?;
+        send(&running).map_err(SpawnError::Send)?;
         self.running = Some(running);
         Ok(())
     }
@@ -144,14 +145,14 @@ impl Owner {
 
 /// A spawner that runs. It ends when its socket closes.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     socket: AsyncFd<OwnedFd>,
     /// Held to be reaped; never killed.
     _child: Child,
 }
 
 impl Running {
-    fn start(command: &[OsString]) -> io::Result<Self> {
+    pub(crate) fn start(command: &[OsString]) -> io::Result<Self> {
         let (program, args) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let (ours, theirs) = fdpass::pair()?;
         rustix::io::ioctl_fionbio(&ours, true)?;
@@ -168,12 +169,12 @@ impl Running {
         })
     }
 
-    fn send(&self, job: &Job) -> io::Result<()> {
-        fdpass::send(self.socket.get_ref(), &job.message, &job.fds.all())
+    pub(crate) fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        fdpass::send(self.socket.get_ref(), message, fds)
     }
 
-    async fn hear(&self) -> io::Result<(Reply, Option<OwnedFd>)> {
-        tokio::time::timeout(REPLY_TIMEOUT, self.receive()).await?
+    pub(crate) async fn hear(&self, patience: Duration) -> io::Result<(Reply, Option<OwnedFd>)> {
+        tokio::time::timeout(patience, self.receive()).await?
     }
 
     async fn receive(&self) -> io::Result<(Reply, Option<OwnedFd>)> {

@@ -34,7 +34,7 @@ const ROOT: CapabilitySet = RESTRICTED
     .union(CapabilitySet::SETFCAP);
 
 /// Open files, core dumps and, if asked for, processes.
-pub(super) fn limit(request: &Request) -> io::Result<()> {
+pub(crate) fn limit(request: &Request) -> io::Result<()> {
     let both = |value| Rlimit {
         current: Some(value),
         maximum: Some(value),

@@ -59,21 +59,26 @@ struct Prepared {
     sys: OwnedFd,
 }
 
-/// Builds it and enters it.
-pub(super) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result<(), Failure> {
+/// Builds it and enters it. With a `proc` of the host's, that one is shown until [`renew_proc`].
+pub(crate) fn build(
+    request: &Request,
+    trees: &Trees,
+    proc: Option<&OwnedFd>,
+    laps: &mut Laps,
+) -> Result<(), Failure> {
     mount::make_private().map_err(Failure::at("make mounts private"))?;
     stage(trees).map_err(Failure::at("lay out the layers"))?;
     let is_written = write_ahead(request, trees).map_err(Failure::at("write into the volume"))?;
     laps.lap("layout");
     let root = overlay(request, trees).map_err(Failure::at("mount the overlay"))?;
     laps.lap("overlay");
-    let prepared = prepare(request).map_err(Failure::at("make /dev, /proc and /sys"))?;
+    let prepared = prepare(request, proc).map_err(Failure::at("make /dev, /proc and /sys"))?;
     laps.lap("dev, proc, sys");
     enter(&root).map_err(Failure::at("enter the new root"))?;
     laps.lap("pivot");
     fill_dev(&prepared).map_err(Failure::at("fill /dev"))?;
     laps.lap("fill dev");
-    fill_proc(&prepared).map_err(Failure::at("mask /proc"))?;
+    fill_proc(&prepared, proc.is_none()).map_err(Failure::at("mask /proc"))?;
     laps.lap("mask proc");
     for (bind, tree) in request.binds.iter().zip(&trees.binds) {
         place(tree, &bind.target)
@@ -152,7 +157,7 @@ fn overlay(request: &Request, trees: &Trees) -> io::Result<OwnedFd> {
     mount::new("overlay", &options, restrictions(request.privilege))
 }
 
-fn prepare(request: &Request) -> io::Result<Prepared> {
+fn prepare(request: &Request, proc: Option<&OwnedFd>) -> io::Result<Prepared> {
     let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
     let quiet_files = quiet.and(Attributes::NO_DEV);
     let shm_size = request.shm_bytes.to_string();
@@ -171,7 +176,7 @@ fn prepare(request: &Request) -> io::Result<Prepared> {
             .collect::<io::Result<_>>()?,
         pts: mount::new("devpts", &pts, quiet)?,
         shm: mount::new("tmpfs", &shm, quiet_files)?,
-        proc: mount::new("proc", &[], quiet_files)?,
+        proc: proc.map_or_else(own_proc, OwnedFd::try_clone)?,
         sys: mount::new("tmpfs", &empty, read_only)?,
     })
 }
@@ -196,9 +201,27 @@ fn fill_dev(prepared: &Prepared) -> io::Result<()> {
     place(&prepared.shm, Path::new("/dev/shm"))
 }
 
-fn fill_proc(prepared: &Prepared) -> io::Result<()> {
+/// Shows the processes of the namespace that the caller is in, and no longer those that were shown before.
+pub(crate) fn renew_proc() -> io::Result<()> {
+    // As long as the other one is there: what shows less than one that is there already can always be mounted.
+    let proc = own_proc()?;
+    mount::detach(Path::new("/proc"))?;
+    place(&proc, Path::new("/proc"))?;
+    mask_proc()
+}
+
+fn own_proc() -> io::Result<OwnedFd> {
+    let quiet_files = Attributes::NO_SUID.and(Attributes::NO_EXEC);
+    mount::new("proc", &[], quiet_files.and(Attributes::NO_DEV))
+}
+
+fn fill_proc(prepared: &Prepared, masked: bool) -> io::Result<()> {
     place(&prepared.proc, Path::new("/proc"))?;
     place(&prepared.sys, Path::new("/sys"))?;
+    if masked { mask_proc() } else { Ok(()) }
+}
+
+fn mask_proc() -> io::Result<()> {
     for path in HIDDEN.map(Path::new) {
         let Some(is_dir) = kind(path)? else {
             continue;

@@ -6,10 +6,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skerry_driver::{Bind, Privilege};
 
+use crate::memory::{Keep, Kept, Wake};
+
 /// Bytes of a message, at most.
 pub(crate) const MAX_BYTES: usize = 128 * 1024;
 /// Layers and binds of a sandbox together, at most: each is a descriptor in one message.
 pub(crate) const MAX_TREES: usize = 128;
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    Start(Request),
+    /// Comes with a handle on the agent.
+    Keep(Keep),
+    /// Comes with the descriptors of [`Fds`](super::Fds), but no listener.
+    Wake(Wake),
+}
 
 /// Start a sandbox. Comes with the descriptors of [`Fds`](super::Fds).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +39,8 @@ pub(crate) struct Request {
     /// Holds `upper` and `work`.
     pub(crate) volume: PathBuf,
     pub(crate) binds: Vec<Bind>,
+    /// A folder that the agent alone is given, by descriptor.
+    pub(crate) home: Option<PathBuf>,
     /// Written into the sandbox before anything runs: path and content.
     pub(crate) files: Vec<(String, String)>,
     pub(crate) shm_bytes: u64,
@@ -50,7 +64,16 @@ pub(crate) enum DoorKind {
 /// What came of it. `Started` comes with a pidfd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Started { pid: u32, steps: Vec<Lap> },
+    Started {
+        pid: u32,
+        steps: Vec<Lap>,
+    },
+    Kept {
+        kept: Kept,
+        steps: Vec<Lap>,
+    },
+    /// What it is asked to keep or to wake up cannot be kept or woken up.
+    Refused(String),
     Failed(Failure),
 }
 

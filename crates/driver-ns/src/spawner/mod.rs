@@ -3,13 +3,13 @@
 //! It is started first because forking a large process is slow and forking a threaded one is unsound. One request makes one sandbox; all
 //! that came with it is closed again before the next. It ends when the driver does, and the sandboxes do not notice.
 
-mod child;
+pub(crate) mod child;
 mod client;
-mod confine;
-mod filesystem;
+pub(crate) mod confine;
+pub(crate) mod filesystem;
 mod laps;
 mod message;
-mod spawn;
+pub(crate) mod spawn;
 mod trees;
 
 use std::fmt::Display;
@@ -23,19 +23,22 @@ use skerry_sys::clone::{self, SingleThreaded};
 use skerry_sys::idmap::Ids;
 use skerry_sys::{exec, fdpass};
 
-pub(crate) use client::{Client, SpawnError, Started};
-pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Request};
+pub(crate) use client::{Client, Running, SpawnError, Started};
+pub(crate) use laps::Laps;
+pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Order, Reply, Request};
+pub(crate) use trees::{Trees, tree};
 
+use crate::memory;
 use crate::seccomp::Filter;
-use message::{MAX_BYTES, Reply};
+use message::MAX_BYTES;
 
 /// The descriptors that come with a request, in this order.
 #[derive(Debug)]
 pub(crate) struct Fds {
     /// The agent's program, sealed.
     pub(crate) agent: OwnedFd,
-    /// The socket that the agent listens on.
-    pub(crate) listener: OwnedFd,
+    /// The socket that the agent listens on, if it is started.
+    pub(crate) listener: Option<OwnedFd>,
     /// The sandbox's network, if the request says so.
     pub(crate) netns: Option<OwnedFd>,
     /// The user namespace that owns that network, if the request says so.
@@ -47,22 +50,25 @@ pub(crate) struct Fds {
 impl Fds {
     /// As they are sent.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
-        let first = [self.agent.as_fd(), self.listener.as_fd()];
+        let first = [&self.agent].into_iter().chain(&self.listener);
         let door: &[OwnedFd] = match &self.door {
             Some(Door::Tasks(tasks)) => tasks,
             Some(Door::Folder(folder)) => std::slice::from_ref(folder),
             None => &[],
         };
         let net = self.netns.iter().chain(&self.net_owner);
-        let rest = net.chain(door).map(AsFd::as_fd);
-        first.into_iter().chain(rest).collect()
+        first.chain(net).chain(door).map(AsFd::as_fd).collect()
     }
 
-    fn sort(fds: Vec<OwnedFd>, request: &Request) -> Option<Self> {
+    fn sort(fds: Vec<OwnedFd>, request: &Request, has_listener: bool) -> Option<Self> {
         let mut fds = fds.into_iter();
         Some(Self {
             agent: fds.next()?,
-            listener: fds.next()?,
+            listener: if has_listener {
+                Some(fds.next()?)
+            } else {
+                None
+            },
             netns: if request.has_netns {
                 Some(fds.next()?)
             } else {
@@ -84,11 +90,11 @@ impl Fds {
 
 /// What stays the same from request to request.
 #[derive(Debug)]
-struct Spawner {
-    single: SingleThreaded,
+pub(crate) struct Spawner {
+    pub(crate) single: SingleThreaded,
     filter: Filter,
     /// Opened in advance: also the standard streams of every agent.
-    null: OwnedFd,
+    pub(crate) null: OwnedFd,
     /// This process's own network, to come back to.
     home_net: OwnedFd,
 }
@@ -139,24 +145,34 @@ impl Spawner {
     }
 
     fn answer(&mut self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
-        match self.start(message, fds) {
-            Ok((pid, pidfd, steps)) => (Reply::Started { pid, steps }, Some(pidfd)),
-            Err(failure) => (Reply::Failed(failure), None),
-        }
+        let done = self.carry_out(message, fds);
+        done.unwrap_or_else(|failure| (Reply::Failed(failure), None))
     }
 
-    fn start(
+    fn carry_out(
         &mut self,
         message: &[u8],
         fds: Vec<OwnedFd>,
-    ) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
-        let request: Request = serde_json::from_slice(message)
+    ) -> Result<(Reply, Option<OwnedFd>), Failure> {
+        let order: Order = serde_json::from_slice(message)
             .map_err(io::Error::from)
             .map_err(Failure::at("understand the request"))?;
-        let fds = Fds::sort(fds, &request)
-            .ok_or(io::ErrorKind::InvalidInput)
-            .map_err(Failure::at("find the request's descriptors"))?;
-        spawn::spawn(self, &request, &fds)
+        let missing = || Failure::at("find the request's descriptors")(io::ErrorKind::InvalidInput);
+        match order {
+            Order::Start(request) => {
+                let fds = Fds::sort(fds, &request, true).ok_or_else(missing)?;
+                let (pid, pidfd, steps) = spawn::spawn(self, &request, &fds)?;
+                Ok((Reply::Started { pid, steps }, Some(pidfd)))
+            }
+            Order::Keep(order) => {
+                let agent = fds.into_iter().next().ok_or_else(missing)?;
+                Ok((memory::keep(self, &order, &agent)?, None))
+            }
+            Order::Wake(order) => {
+                let fds = Fds::sort(fds, &order.request, false).ok_or_else(missing)?;
+                memory::wake(self, &order, &fds)
+            }
+        }
     }
 }
 

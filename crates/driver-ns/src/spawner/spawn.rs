@@ -37,7 +37,13 @@ pub(super) fn spawn(
     let mut laps = Laps::start();
     let (ours, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
     join_net_owner(spawner, fds)?;
-    let forked = fork(spawner, fds)?;
+    let namespaces = Namespaces::USER
+        | Namespaces::PID
+        | Namespaces::MOUNT
+        | Namespaces::UTS
+        | Namespaces::IPC
+        | Namespaces::TIME;
+    let forked = fork(spawner, fds, namespaces)?;
     let Forked::Parent { pid, pidfd } = forked else {
         drop(ours);
         child::run(spawner, request, fds, &childs);
@@ -59,13 +65,12 @@ pub(super) fn spawn(
     }
 }
 
-fn fork(spawner: &Spawner, fds: &Fds) -> Result<Forked, Failure> {
-    let namespaces = Namespaces::USER
-        | Namespaces::PID
-        | Namespaces::MOUNT
-        | Namespaces::UTS
-        | Namespaces::IPC
-        | Namespaces::TIME;
+/// Forks a child into these namespaces, its control group and its network.
+pub(crate) fn fork(
+    spawner: &Spawner,
+    fds: &Fds,
+    namespaces: Namespaces,
+) -> Result<Forked, Failure> {
     let at_fork = || Failure::at("make the namespaces");
     let group = match &fds.door {
         Some(Door::Folder(folder)) => Some(folder.as_fd()),
@@ -119,9 +124,7 @@ fn bring_up(
     laps.lap("id maps");
     let trees = match request.first_id {
         Some(_) => {
-            let open = || std::fs::File::open(format!("/proc/{pid}/ns/user"));
-            let users = request.shows_ids.then(open).transpose();
-            let users = users.map_err(Failure::at("open the user namespace"))?;
+            let users = request.shows_ids.then(|| users_of(pid)).transpose()?;
             Trees::collect(request, users.as_ref().map(AsFd::as_fd))?.into_fds()
         }
         // Without privilege only the child, in its own mount namespace, may copy mounts.
@@ -135,7 +138,14 @@ fn bring_up(
     Ok(inside)
 }
 
-fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
+/// The user namespace of a process.
+pub(crate) fn users_of(pid: u32) -> Result<OwnedFd, Failure> {
+    let opened = std::fs::File::open(format!("/proc/{pid}/ns/user"));
+    let users = opened.map_err(Failure::at("open the user namespace"))?;
+    Ok(users.into())
+}
+
+pub(crate) fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
     let range = |inside, outside, count| IdRange {
         inside,
         outside,

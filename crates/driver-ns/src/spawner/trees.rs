@@ -11,16 +11,17 @@ use super::message::{Failure, Request};
 
 /// Detached mounts, in the order of the request.
 #[derive(Debug)]
-pub(super) struct Trees {
+pub(crate) struct Trees {
     /// Lowest first.
     pub(super) layers: Vec<OwnedFd>,
     pub(super) volume: OwnedFd,
     pub(super) binds: Vec<OwnedFd>,
+    pub(crate) home: Option<OwnedFd>,
 }
 
 impl Trees {
     /// Copies the mounts, with the ids of a user namespace if there is one.
-    pub(super) fn collect(
+    pub(crate) fn collect(
         request: &Request,
         users: Option<BorrowedFd<'_>>,
     ) -> Result<Self, Failure> {
@@ -34,25 +35,34 @@ impl Trees {
             binds: (request.binds.iter())
                 .map(|bind| bind_tree(&bind.source, read_only, users))
                 .collect::<Result<_, _>>()?,
+            home: (request.home.as_ref())
+                .map(|home| tree(home, writable.and(Attributes::NO_EXEC), users))
+                .transpose()?,
         })
     }
 
     /// All of them, to be sent.
-    pub(super) fn into_fds(self) -> Vec<OwnedFd> {
+    pub(crate) fn into_fds(self) -> Vec<OwnedFd> {
         let last = [self.volume].into_iter().chain(self.binds);
-        self.layers.into_iter().chain(last).collect()
+        self.layers
+            .into_iter()
+            .chain(last)
+            .chain(self.home)
+            .collect()
     }
 
     /// The other end of [`Trees::into_fds`].
-    pub(super) fn sort(request: &Request, fds: Vec<OwnedFd>) -> Option<Self> {
-        if fds.len() != request.layers.len() + 1 + request.binds.len() {
+    pub(crate) fn sort(request: &Request, fds: Vec<OwnedFd>) -> Option<Self> {
+        let (layers, binds) = (request.layers.len(), request.binds.len());
+        if fds.len() != layers + 1 + binds + usize::from(request.home.is_some()) {
             return None;
         }
         let mut fds = fds.into_iter();
         Some(Self {
-            layers: fds.by_ref().take(request.layers.len()).collect(),
+            layers: fds.by_ref().take(layers).collect(),
             volume: fds.next()?,
-            binds: fds.collect(),
+            binds: fds.by_ref().take(binds).collect(),
+            home: fds.next(),
         })
     }
 }
@@ -65,7 +75,7 @@ pub(super) fn restrictions(privilege: Privilege) -> Attributes {
     }
 }
 
-fn tree(
+pub(crate) fn tree(
     path: &Path,
     attributes: Attributes,
     users: Option<BorrowedFd<'_>>,

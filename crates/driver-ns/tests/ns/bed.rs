@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use skerry_driver::{Bind, Driver, Instance, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver_ns::memory::Tool;
 use skerry_driver_ns::{NsDriver, Options};
 use skerry_net::Network;
 use skerry_storage::Storage;
@@ -90,6 +91,7 @@ impl Bed {
             agent: skerry_agent_bin::AGENT,
             // The folder means nothing to the spawner; it tells whose it is.
             spawner_command: vec![OsString::from(spawner), self.data().into()],
+            criu: Tool::find().await.ok(),
             storage: Arc::clone(&self.storage),
             network,
             cgroup_parent: self.cgroup_parent.clone(),
