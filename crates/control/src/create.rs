@@ -1,6 +1,7 @@
 //! Creating: checked, put on record within the quota, given a place or a place in the queue.
 
 use skerry_proto::node::Map;
+use skerry_recipe::ready_made;
 use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Snapshot, Tenant, Wanted};
 use skerry_types::{
     Error, ErrorCode, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits,
@@ -9,7 +10,7 @@ use skerry_types::{
 use crate::live::Making;
 use crate::make::Recipe;
 use crate::nodes::{Wish, join};
-use crate::snapshots::of_snapshot;
+use crate::snapshots::{RESERVED, of_snapshot};
 use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 
@@ -99,8 +100,11 @@ impl Control {
         Ok((request, Source::Image(image)))
     }
 
-    /// The snapshot that this is, by name, by id, or as a template.
+    /// The snapshot that this is, by name, by id, or as a template. None has a reserved name, so none is looked for.
     async fn find_source(&self, tenant: &Tenant, asked: &str) -> Result<Option<Snapshot>> {
+        if RESERVED.contains(&asked) {
+            return Ok(None);
+        }
         match self.find_snapshot(tenant, asked).await? {
             Some(snapshot) => Ok(Some(snapshot)),
             None => self.find_template(tenant, asked).await,
@@ -124,8 +128,11 @@ impl Control {
             join(there.iter().map(String::as_str))
         ))
         .with_hint(match reference {
-            "base" => "`skerry image build base` makes it on its node",
-            _ => "`skerry image pull` gets one from a registry",
+            "base" => "`skerry image build base` makes it on its node".to_owned(),
+            name if ready_made(name).is_some() => {
+                format!("`skerry template build --ready-made {name}` makes it")
+            }
+            _ => "`skerry image pull` gets one from a registry".to_owned(),
         }))
     }
 

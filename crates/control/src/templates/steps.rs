@@ -285,13 +285,14 @@ impl Bench<'_> {
         let user = self.state.user.clone();
         let program = self.begin(Script::Shell(start.to_owned()), &user, Map::new());
         let program = program.await?.id;
-        let ready = self.until_ready(program);
-        let ready = tokio::time::timeout(READY_TIMEOUT, ready).await;
-        ready.unwrap_or_else(|_| {
+        let ready = tokio::time::timeout(READY_TIMEOUT, self.until_ready(program)).await;
+        let ready = ready.unwrap_or_else(|_| {
             let seconds = READY_TIMEOUT.as_secs();
-            let text = format!("{shown}: it was not ready after {seconds} s");
-            Err(Error::conflict(text))
-        })?;
+            Err(Error::conflict(format!(
+                "it was not ready after {seconds} s"
+            )))
+        });
+        ready.map_err(|error| error_at(&shown, error))?;
         self.log.info("it is ready").await;
         self.keep(key, MemoryWish::Required).await
     }
@@ -311,7 +312,7 @@ impl Bench<'_> {
                     .info("it ended before it was ready; this is what it wrote")
                     .await;
                 self.follow(program).await?;
-                return Err(Error::conflict("start: it ended before it was ready"));
+                return Err(Error::conflict("it ended with 0 before it was ready"));
             }
             tokio::time::sleep(READY_EVERY).await;
         }

@@ -341,3 +341,65 @@ async fn names_that_mean_something_else_are_refused() {
         "it names those there are: {unknown}"
     );
 }
+
+#[tokio::test]
+async fn what_is_started_is_kept_once_it_is_ready() {
+    let world = World::new(9).await;
+    let started = |start: &str, ready: &str| Recipe {
+        start: Some(start.to_owned()),
+        ready: Some(ready.to_owned()),
+        ..recipe("FROM base\nRUN one")
+    };
+    let ended = async |recipe| {
+        let begun = world
+            .control
+            .start_build(&world.caller, request("app", recipe));
+        let id = begun.await.unwrap().id;
+        world.log("app", id).await;
+        world.looked_at("app", id).await
+    };
+    let whole = ended(started("hang and serve", "true")).await;
+    let done = world.node.done();
+    assert!(
+        done[1].starts_with("run hang and serve") && done[2].starts_with("run true"),
+        "{done:?}"
+    );
+    let id = whole.snapshot_id.unwrap().to_string();
+    let snapshot = world.control.snapshot(&world.caller, &id);
+    assert!(snapshot.await.unwrap().memory);
+    let failed = ended(started("exit 4", "exit 1")).await;
+    let reason = failed.reason.unwrap();
+    assert!(
+        reason.starts_with("start exit 4: it ended with 4"),
+        "{reason}"
+    );
+    let half = Recipe {
+        start: Some("x".to_owned()),
+        ..recipe("FROM base")
+    };
+    let refused = world
+        .control
+        .start_build(&world.caller, request("app", half));
+    assert_eq!(code(refused.await), ErrorCode::ValidationError);
+    world.assert_clean();
+}
+
+#[tokio::test]
+async fn a_create_outlives_its_template() {
+    let world = World::new(9).await;
+    let build = world.build("app", "FROM base\nRUN one").await;
+    world.node.breaks(Fault::CreateHangs);
+    let made = world.create_with(from("app")).await.id;
+    let deleted = world.control.delete_template(&world.caller, "app");
+    deleted.await.unwrap();
+    world.node.heals(Fault::CreateHangs);
+    world.becomes(made, SandboxState::Running).await;
+    assert_eq!(world.node.order(made).unwrap().snapshot, build.snapshot_id);
+    assert_eq!(world.node.snapshot_ids(), [build.snapshot_id.unwrap()]);
+    // Nobody uses it any more, so one of the next cleanings takes it.
+    eventually("it is gone", || {
+        world.pass(3600);
+        world.node.snapshot_ids().is_empty()
+    })
+    .await;
+}

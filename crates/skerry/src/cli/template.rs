@@ -1,11 +1,12 @@
 //! `template`: named images with defaults, built from a Dockerfile or a TOML recipe.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use skerry_api::recipe::{Action, ParseError, Recipe, dockerfile, document};
+use skerry_api::recipe::{Action, ParseError, Recipe, dockerfile, document, ready_made};
 use skerry_api::{Build, BuildLogLine, BuildStatus, StartBuild, Template};
 
 use super::context::BuildContext;
@@ -59,14 +60,23 @@ calls the build off.
 
 Examples:
   skerry template build -t app:v2 --build-arg VERSION=2 .
+  skerry template build --ready-made python
   skerry template build -t web --start './serve' --ready 'curl -sf localhost:80' .")]
 struct BuildArgs {
     /// The folder to copy from
-    #[arg(value_name = "CONTEXT")]
-    context: PathBuf,
+    #[arg(value_name = "CONTEXT", required_unless_present = "ready_made")]
+    context: Option<PathBuf>,
     /// Its name, and a tag if it shall not be `latest`
-    #[arg(short, long, value_name = "NAME[:TAG]")]
-    tag: String,
+    #[arg(
+        short,
+        long,
+        value_name = "NAME[:TAG]",
+        required_unless_present = "ready_made"
+    )]
+    tag: Option<String>,
+    /// One that comes with the program, from Debian's packages: node or python
+    #[arg(long, value_name = "NAME", value_parser = ["node", "python"], conflicts_with_all = ["context", "file", "build_arg"])]
+    ready_made: Option<String>,
     /// A Dockerfile, or a recipe whose name ends with .toml; Dockerfile or skerry.toml of the context unless given
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -122,15 +132,12 @@ pub(super) async fn template(ctx: &Context, args: TemplateArgs) -> Outcome {
 }
 
 async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
-    let file = match &args.file {
-        Some(file) => file.clone(),
-        None => find_file(&args.context)?,
-    };
-    let mut recipe = read(&file, &args)?;
-    let at = |error: anyhow::Error| error.context(file.display().to_string());
-    send_files(ctx, &args.context, &mut recipe)
-        .await
-        .map_err(at)?;
+    let (file, mut recipe) = recipe(&args)?;
+    if let Some(context) = &args.context {
+        let sent = send_files(ctx, context, &mut recipe).await;
+        sent.with_context(|| file.clone())?;
+    }
+    let tag = args.tag.or(args.ready_made).unwrap_or_default();
     let request = StartBuild {
         recipe,
         no_cache: args.no_cache,
@@ -142,8 +149,8 @@ async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
         privilege: args.privilege,
         driver: args.driver,
     };
-    let begun = ctx.client.start_build(&args.tag, &request).await?;
-    let name = args.tag.split(':').next().unwrap_or_default();
+    let begun = ctx.client.start_build(&tag, &request).await?;
+    let name = tag.split(':').next().unwrap_or_default();
     let ended = tokio::select! {
         ended = follow(ctx, name, &begun) => ended?,
         _ = tokio::signal::ctrl_c() => {
@@ -153,40 +160,40 @@ async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
     };
     if ended.status != BuildStatus::Ready {
         let why = ended.reason.as_deref().unwrap_or("nobody knows why");
-        return Err(Failure::failed(format!("{}: {why}", file.display())).into());
+        return Err(Failure::failed(format!("{file}: {why}")).into());
     }
     if ctx.out.json {
         output::json_line(&ended)?;
     } else {
-        output::line(&args.tag)?;
+        output::line(&tag)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn find_file(context: &Path) -> Result<PathBuf, Failure> {
-    let names = ["Dockerfile", "skerry.toml"].map(|name| context.join(name));
-    names
-        .into_iter()
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            let text = format!(
-                "{} has neither Dockerfile nor skerry.toml",
-                context.display()
-            );
-            Failure::usage(text).hint("--file names another")
-        })
-}
-
-fn read(file: &Path, args: &BuildArgs) -> anyhow::Result<Recipe> {
-    let shown = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
-    let read = if file.extension().is_some_and(|end| end == "toml") {
+/// What its errors call it, and the recipe.
+fn recipe(args: &BuildArgs) -> anyhow::Result<(String, Recipe)> {
+    let (name, text) = if let Some(name) = &args.ready_made {
+        let text = ready_made(name).unwrap_or_default();
+        (name.clone(), text.to_owned())
+    } else {
+        let file = match (&args.file, &args.context) {
+            (None, Some(context)) => find_file(context)?,
+            (file, _) => file.clone().unwrap_or_default(),
+        };
+        let name = file.display().to_string();
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
+        (name, text)
+    };
+    let is_toml = Path::new(&name)
+        .extension()
+        .is_some_and(|end| end == "toml");
+    let read = if is_toml {
         document(&text)
     } else {
         dockerfile(&text, &parse::map(&args.build_arg))
     };
     let mut recipe = read.map_err(|error: ParseError| {
-        let failure = Failure::failed(format!("{shown}: {error}"));
+        let failure = Failure::failed(format!("{name}: {error}"));
         match error.hint {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -195,7 +202,19 @@ fn read(file: &Path, args: &BuildArgs) -> anyhow::Result<Recipe> {
     if args.start.is_some() {
         (recipe.start, recipe.ready) = (args.start.clone(), args.ready.clone());
     }
-    Ok(recipe)
+    Ok((name, recipe))
+}
+
+fn find_file(context: &Path) -> Result<PathBuf, Failure> {
+    let names = ["Dockerfile", "skerry.toml"].map(|name| context.join(name));
+    let found = names.into_iter().find(|file| file.is_file());
+    found.ok_or_else(|| {
+        let text = format!(
+            "{} has neither Dockerfile nor skerry.toml",
+            context.display()
+        );
+        Failure::usage(text).hint("--file names another")
+    })
 }
 
 /// Uploads what the steps copy, unless it is there, and says in the recipe under which name.

@@ -15,7 +15,7 @@ ARG WHO=nobody
 ENV GREETING=\"hello $WHO\" PATH=/opt/tool/bin:$PATH
 WORKDIR /opt/tool
 COPY tool bin/
-COPY --chmod=640 data/*.txt ./data/
+COPY --chmod=604 data/*.txt ./data/
 RUN tool > made && echo \"$WHO\" >> made
 EXPOSE 8080
 CMD [\"tool\"]
@@ -55,7 +55,7 @@ fn a_dockerfile_becomes_a_template_and_is_done_once() {
         "hello world from /opt/tool",
         "variables, folder and path are its own"
     );
-    assert_eq!(inside("stat -c '%a %U' data/*"), "640 root");
+    assert_eq!(inside("stat -c '%a %U' data/*"), "604 root");
     let shown = bed.json(&["template", "inspect", "app"]);
     let defaults = &shown["builds"][0]["defaults"];
     assert_eq!(defaults["ports"], serde_json::json!([8080]));
