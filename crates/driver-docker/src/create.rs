@@ -28,6 +28,7 @@ const SOFT_FILES: i64 = 1024;
 const MOST_FILES: i64 = 1_048_576;
 /// Processes that any machine has room for.
 const FEWEST_NUMBERS: i64 = 32_768;
+const NO_NAT: &str = "driver docker has no network `nat`, since an engine's bridge leads to the host and to neighbours: ask for network `none`";
 /// Where the container sees the agent's program and its socket.
 const AGENT_FOLDER: &str = "/.skerry";
 
@@ -49,7 +50,7 @@ impl DockerDriver {
     /// Makes a sandbox from `image` with its agent started; takes everything away again if that fails.
     pub(crate) async fn start(&self, spec: &Spec, image: Source) -> Result<Instance, DriverError> {
         if spec.network == NetworkMode::Nat {
-            return Err(self.capabilities.unsupported("give network nat"));
+            return Err(DriverError::Unsupported(NO_NAT.to_owned()));
         }
         let state = State {
             facts: self.facts(spec),
