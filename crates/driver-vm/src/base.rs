@@ -57,6 +57,7 @@ impl Base {
         let (new, stage) = (disk.with_extension("new"), disk.with_extension("stage"));
         layout::make(&stage)?;
         fs::File::create(&new)?;
+        layout.remove_templates(&self.key)?;
         let kib = self.kib().await?;
         let trees = self.sources.iter().map(PathBuf::as_path).zip(self.layers());
         let made = run(launcher, launcher::base_command(&stage, &new, kib, trees)).await;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::accelerator::Accelerator;
 use crate::kernel::Kernel;
+use crate::machine;
 use crate::options::{Programs, Tools};
 
 /// The oldest QEMU that maps memory files as this needs it.
@@ -88,7 +89,10 @@ impl Engine {
 
     /// What a kept machine can only be restored with.
     pub(crate) fn key(&self, accelerator: Accelerator) -> String {
-        digest(&[self.programs.as_bytes(), accelerator.as_str().as_bytes()])
+        digest(&[
+            self.programs.as_bytes(),
+            machine::kind(accelerator).as_bytes(),
+        ])
     }
 
     pub(crate) fn program(&self) -> PathBuf {

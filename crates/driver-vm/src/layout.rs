@@ -58,9 +58,24 @@ impl Layout {
         self.root.join("kvm.json")
     }
 
-    /// A machine that has booted and nothing more.
-    pub(crate) fn template(&self, key: &str) -> PathBuf {
-        self.root.join("template").join(key)
+    /// A machine that has booted with this base disk, or a model made of it.
+    pub(crate) fn template(&self, base: &str, key: &str) -> PathBuf {
+        self.templates().join(format!("{base}-{key}"))
+    }
+
+    /// Removes those with this base disk, which is to be made anew: they know the one before.
+    pub(crate) fn remove_templates(&self, base: &str) -> io::Result<()> {
+        for entry in fs::read_dir(self.templates())? {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(base.as_bytes())
+            {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Every template.

@@ -98,6 +98,20 @@ pub(crate) fn arguments(shape: &Shape, accelerator: Accelerator, begin: Begin) -
     args.0
 }
 
+/// What all machines on this accelerator have in common.
+pub(crate) fn kind(accelerator: Accelerator) -> String {
+    let any = Shape {
+        engine: String::new(),
+        base: String::new(),
+        vcpus: 1,
+        memory_mb: 1,
+        network: true,
+    };
+    let [boot, restore] =
+        [Begin::Boot, Begin::Restore].map(|begin| arguments(&any, accelerator, begin).join(" "));
+    boot + &restore
+}
+
 fn ports(args: &mut Args) {
     args.add("-device", "virtio-serial-pci,max_ports=3,addr=2");
     for (number, name, fd) in [(1, "control", 3), (2, "agent", 4)] {

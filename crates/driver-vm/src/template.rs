@@ -101,7 +101,7 @@ impl VmDriver {
     /// The folder of a machine of this shape, booted if there is none.
     pub(crate) async fn template(&self, shape: &Shape) -> Result<PathBuf, DriverError> {
         let text = serde_json::to_vec(shape).map_err(DriverError::step("name the template"))?;
-        let folder = self.layout.template(&digest(&[&text]));
+        let folder = self.layout.template(&shape.base, &digest(&[&text]));
         if folder.is_dir() {
             return Ok(folder);
         }
@@ -158,7 +158,7 @@ impl VmDriver {
     pub(crate) async fn model(&self, spec: &Spec, shape: &Shape) -> Result<PathBuf, DriverError> {
         let kind = serde_json::to_vec(&(shape, spec.resources, spec.privilege));
         let kind = kind.map_err(DriverError::step("name the model"))?;
-        let folder = self.layout.template(&digest(&[&kind]));
+        let folder = self.layout.template(&shape.base, &digest(&[&kind]));
         if folder.is_dir() {
             return Ok(folder);
         }

@@ -120,7 +120,7 @@ fn machine(bed: &Bed, name: &str) -> Option<u32> {
 #[test]
 fn a_machine_does_what_any_sandbox_does() {
     let Some(mut bed) = bed() else { return };
-    let refused = bed.run(&["create", "--driver", "vm", "--image", "host"]);
+    let refused = bed.run(&["create", "--isolation", "vm", "--image", "host"]);
     assert_eq!(refused.code, 1);
     assert!(
         refused.stderr.contains("skerry image build base"),
