@@ -101,6 +101,7 @@ impl Exchange {
             // It does not block, and nobody new finds it.
             let listener = listener.into_std()?;
             while let Ok((stream, _)) = listener.accept() {
+                stream.set_nonblocking(true)?;
                 links.push(stream);
             }
         }

@@ -65,6 +65,7 @@ fn nothing_is_left_after_a_daemon_was_killed_at_any_moment() {
         }
         // Spread over the whole cycle; whatever moment it hits, the outcome must be the same.
         std::thread::sleep(Duration::from_millis(round * 1200 / rounds));
+        assert_eq!(victim.try_wait().unwrap(), None, "it died by itself");
         victim.kill().unwrap();
         victim.wait().unwrap();
         goes = test_in(folder.path(), async |bed: Arc<Bed>| {
@@ -125,6 +126,25 @@ fn a_paused_sandbox_outlives_the_machine() {
         assert!(driver.adopt(spec.id).await.unwrap().is_some());
         driver.resume(spec.id).await.unwrap();
         driver.connect(spec.id).await.unwrap();
+        driver.destroy(spec.id).await.unwrap();
+        bed.assert_clean().await;
+    });
+}
+
+#[test]
+fn memory_is_kept_again_when_nobody_took_up_the_link() {
+    test(async |bed| {
+        let driver = bed.driver().await;
+        let (spec, copy) = (bed.spec(), bed.spec());
+        driver.create(&spec).await.unwrap();
+        for snapshot in [SnapshotId::new(), SnapshotId::new()] {
+            let memory = Extent::Memory;
+            driver.snapshot(spec.id, snapshot, memory).await.unwrap();
+            // By then the agent has dialled.
+            driver.restore(snapshot, &copy).await.unwrap();
+            driver.destroy(copy.id).await.unwrap();
+            driver.remove_snapshot(snapshot).await.unwrap();
+        }
         driver.destroy(spec.id).await.unwrap();
         bed.assert_clean().await;
     });
