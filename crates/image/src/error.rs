@@ -201,7 +201,9 @@ impl ImageError {
                 "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
                     .to_owned(),
             ),
-            Self::InUse { .. } => Some("delete the sandboxes and snapshots that use it first".to_owned()),
+            Self::InUse { .. } => {
+                Some("delete the sandboxes and snapshots that use it first".to_owned())
+            }
             Self::Base(error) => error.hint(),
             _ => None,
         }

@@ -82,7 +82,10 @@ async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
     assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
     assert_eq!(full.exec(exec).await.end, None, "held up, not ended");
     let health = node.health().await.unwrap();
-    assert!(health.records.is_some() && health.storage.is_none(), "{health:?}");
+    assert!(
+        health.records.is_some() && health.storage.is_none(),
+        "{health:?}"
+    );
     // Whatever it said until then is there, and the sandbox can be deleted, which makes room.
     node.exec_signal(full.id, exec, 9).await.unwrap();
     node.delete(full.id).await.unwrap();

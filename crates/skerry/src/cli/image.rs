@@ -16,12 +16,15 @@ use super::{Context, Outcome};
 
 /// Get, list and remove images, which sandboxes start from
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = "\
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   skerry image ls
   skerry image pull docker.io/library/alpine:3
   skerry image build base
-  docker save app | skerry image import - app")]
+  docker save app | skerry image import - app"
+)]
 pub(crate) struct ImageArgs {
     #[command(subcommand)]
     what: ImageCommand,

@@ -14,12 +14,15 @@ use super::{Context, Outcome, parse};
 
 /// Use shells that keep their state between commands
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = "\
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   id=$(skerry session open build)
   skerry session exec build $id 'cd /src && export CI=1'
   skerry session exec build $id 'pwd; echo $CI'
-  skerry session rm build $id")]
+  skerry session rm build $id"
+)]
 pub(crate) struct SessionArgs {
     #[command(subcommand)]
     what: SessionCommand,

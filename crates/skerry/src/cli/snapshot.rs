@@ -10,11 +10,14 @@ use super::{Context, Outcome};
 
 /// Take, list and remove snapshots; `skerry create --image NAME` makes a sandbox from one
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, after_help = "\
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   skerry snapshot create build --name ready
   skerry create --image ready
-  skerry rollback build ready")]
+  skerry rollback build ready"
+)]
 pub(crate) struct SnapshotArgs {
     #[command(subcommand)]
     what: SnapshotCommand,
@@ -30,7 +33,7 @@ enum SnapshotCommand {
         /// A name to make sandboxes by
         #[arg(long)]
         name: Option<String>,
-        /// Memory and processes too: where the driver can, or nothing is done, or files only
+        /// Memory and processes too: where the driver does it anyway (all but ns), or nothing is done, or files only
         #[arg(long, value_enum, default_value_t = Memory::Auto)]
         memory: Memory,
         /// Take the name over from the snapshot that has it, and remove that one

@@ -103,7 +103,7 @@ fn has(folder: &Path, texts: &[&str]) -> bool {
             kind if kind.is_file() && !is_pool => {
                 let text = fs::read(&path).unwrap_or_default();
                 let found = |word: &&str| text.windows(word.len()).any(|w| w == word.as_bytes());
-                texts.iter().any(|word| found(&word))
+                texts.iter().any(|word| found(word))
             }
             _ => false,
         }
@@ -147,7 +147,8 @@ fn a_login_gets_what_is_private_and_is_kept_nowhere() {
     let docker = bed.home.path().join(".docker");
     fs::create_dir(&docker).unwrap();
     let keep = |name: &str| {
-        let auths = json!({"auths": {"other.example": {"auth": "b3RoZXI6cA=="}, name: {"auth": CODED}}});
+        let auths =
+            json!({"auths": {"other.example": {"auth": "b3RoZXI6cA=="}, name: {"auth": CODED}}});
         fs::write(docker.join("config.json"), auths.to_string()).unwrap();
     };
     keep("127.0.0.1:1");

@@ -170,3 +170,22 @@ fn a_server_in_the_background_is_there_until_it_shall_not() {
     fs::write(data.join("pid"), std::process::id().to_string()).unwrap();
     assert_eq!(run(&["down"]).code, 4);
 }
+
+#[test]
+fn doctor_asks_the_server_how_it_is() {
+    let mut bed = Bed::new();
+    let said = |bed: &Bed, what: &str| {
+        let all = bed.json(&["doctor"]);
+        let of = |finding: &&Value| finding["what"] == what;
+        all.as_array().unwrap().iter().find(of).unwrap().clone()
+    };
+    let server = said(&bed, "server");
+    let state = server["state"].as_str().unwrap();
+    assert!(state.contains(bed.server.url()), "{state}");
+    assert_eq!(server["level"], "good");
+    assert_eq!(said(&bed, "records")["level"], "good");
+    // What it left says that it listens.
+    bed.server.kill().unwrap();
+    assert!(bed.server.path("url").exists());
+    assert_eq!(said(&bed, "server")["level"], "less");
+}

@@ -10,10 +10,12 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_control::{Clock, ManualClock};
 use skerry_proto::node::{
-    CreateSandbox, Defaults, Events, ExecRecord, ForkSandbox, Health, JournalEvent, Map, NodeHealth,
-    SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
+    CreateSandbox, Defaults, Events, ExecRecord, ForkSandbox, Health, JournalEvent, Map,
+    NodeHealth, SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
 };
-use skerry_types::{Error, ErrorCode, ExecId, FailureReason, Result, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{
+    Error, ErrorCode, ExecId, FailureReason, Result, SandboxId, SandboxState, SnapshotId,
+};
 use tokio::sync::{broadcast, watch};
 
 mod data;
