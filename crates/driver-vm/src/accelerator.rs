@@ -41,6 +41,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What the guest's first process says on the console of a machine that has no disk.
 const ALIVE: &str = "skerry-guest:";
+/// A machine with a console, and nothing else that a guest could use.
+const MACHINE: &str = "-M q35,vmport=off,hpet=off -m 256M -nodefaults -no-user-config -no-reboot -display none -serial stdio";
 /// More than a guest that works says.
 const MAX_SAID: u64 = 64 * 1024;
 
@@ -89,40 +91,24 @@ pub(crate) async fn choose(engine: &Engine, layout: &Layout) -> Accelerator {
     })
 }
 
-/// Lets a guest boot until its first process speaks. Why it did not, if it did not.
+/// Whether a guest runs on KVM. Why it does not, if it does not.
 pub(crate) async fn try_kvm(engine: &Engine) -> Result<(), String> {
     if let Err(error) = File::options().read(true).write(true).open(KVM) {
         return Err(format!("cannot open {KVM}: {error}"));
     }
+    let runs = runs(engine, "-accel kvm -cpu host", PATIENCE).await;
+    runs.map_err(|why| format!("{KVM} is there, but {why}"))
+}
+
+/// Lets a guest boot until its first process speaks.
+async fn runs(engine: &Engine, on: &str, patience: Duration) -> Result<(), String> {
     let mut qemu = Command::new(engine.program());
     for folder in engine.firmware() {
         qemu.arg("-L").arg(folder);
     }
     qemu.env_clear()
-        .args([
-            "-M",
-            "q35,vmport=off,hpet=off",
-            "-accel",
-            "kvm",
-            "-cpu",
-            "host",
-            "-m",
-            "256M",
-        ])
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-no-reboot",
-            "-display",
-            "none",
-        ])
-        .args([
-            "-serial",
-            "stdio",
-            "-append",
-            "console=ttyS0 quiet panic=-1",
-        ])
-        .arg("-kernel")
+        .args(MACHINE.split(' ').chain(on.split(' ')))
+        .args(["-append", "console=ttyS0 quiet panic=-1", "-kernel"])
         .arg(&engine.kernel)
         .arg("-initrd")
         .arg(&engine.initial_files)
@@ -130,9 +116,8 @@ pub(crate) async fn try_kvm(engine: &Engine) -> Result<(), String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    let mut qemu = qemu
-        .spawn()
-        .map_err(|error| format!("cannot run QEMU: {error}"))?;
+    let qemu = qemu.spawn();
+    let mut qemu = qemu.map_err(|error| format!("QEMU cannot be started: {error}"))?;
     let Some(console) = qemu.stdout.take() else {
         return Err("QEMU has no output".to_owned());
     };
@@ -145,11 +130,42 @@ pub(crate) async fn try_kvm(engine: &Engine) -> Result<(), String> {
         }
         false
     };
-    match timeout(PATIENCE, spoke).await {
+    match timeout(patience, spoke).await {
         Ok(true) => Ok(()),
-        Ok(false) => Err(format!(
-            "{KVM} is there, but QEMU ends on it before a guest runs"
-        )),
-        Err(_) => Err(format!("{KVM} is there, but a guest hangs on it")),
+        Ok(false) => Err("QEMU ends on it before a guest runs".to_owned()),
+        Err(_) => Err("a guest hangs on it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skerry_agent_bin::{AGENT, GUEST};
+
+    use super::*;
+    use crate::options::{Programs, Tools};
+
+    #[tokio::test]
+    async fn a_guest_that_runs_is_told_from_one_that_does_not() {
+        let (folder, tools) = (tempfile::tempdir().unwrap(), Tools::find());
+        let programs = Programs {
+            agent: AGENT,
+            guest: GUEST,
+        };
+        let Ok(mut engine) = Engine::open(&tools, programs, folder.path()) else {
+            // Left out where there is no QEMU.
+            return;
+        };
+        let patience = Duration::from_mins(1);
+        runs(&engine, "-accel tcg -cpu max", patience)
+            .await
+            .unwrap();
+        // A kernel that finds no first process.
+        engine.initial_files = folder.path().join("empty");
+        fs::write(&engine.initial_files, "").unwrap();
+        assert!(
+            runs(&engine, "-accel tcg -cpu max", patience)
+                .await
+                .is_err()
+        );
     }
 }
