@@ -98,7 +98,7 @@ impl Actor {
             Command::StartExec(request, reply) => {
                 let answer = self.start_exec(*request);
                 drop(reply.send(answer));
-                self.note_oom_baseline().await;
+                self.look_at_oom_kills();
             }
             Command::Stdin {
                 exec,

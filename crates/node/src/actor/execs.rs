@@ -1,8 +1,11 @@
 //! Execs: from the request to the one explicit end.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use skerry_driver::{DriverError, Stats};
 use skerry_proto::agent::{self, Ended, ExecSignal, STDIN_WINDOW_BYTES, to_agent::Body as To};
 use skerry_proto::node::{Command as ExecCommand, ExecRecord, Map, StartExec, TtySize};
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RUNNING_EXECS};
@@ -453,11 +456,17 @@ impl Actor {
         fresh
     }
 
-    /// Before the first of several execs runs, earlier kills are nobody's any more. Off the way of the command: it is on its way already.
-    pub(super) async fn note_oom_baseline(&mut self) {
-        if self.live.len() == 1
-            && let Ok(stats) = self.driver.stats(self.place()).await
-        {
+    /// Before the first of several execs runs, earlier kills are nobody's any more. Counted while the command is on its way.
+    pub(super) fn look_at_oom_kills(&mut self) {
+        if self.live.len() == 1 {
+            let (driver, place) = (Arc::clone(&self.driver), self.place());
+            self.oom_kills = async move { driver.stats(place).await }.boxed();
+        }
+    }
+
+    pub(super) fn note_oom_kills(&mut self, stats: Result<Stats, DriverError>) {
+        self.oom_kills = futures::future::pending().boxed();
+        if let Ok(stats) = stats {
             self.oom_seen = stats.oom_kills;
         }
     }
