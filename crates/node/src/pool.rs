@@ -25,6 +25,8 @@ use crate::wake::warm_up;
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
 /// Whoever was just given one needs the processor first.
 const AFTER_ASKING: Duration = Duration::from_millis(20);
+/// Who asks more often than that has what should stand ready made beside it, once it was put off so often.
+const MOST_PUT_OFF: u32 = 2;
 /// After one could not be made.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -215,6 +217,7 @@ impl Pool {
 
 /// Does one thing after another until what stands ready is what should.
 async fn keep(pool: Weak<Pool>) {
+    let mut put_off = 0;
     while let Some(pool) = pool.upgrade() {
         if pool.closed.load(Ordering::Relaxed) {
             return;
@@ -222,7 +225,10 @@ async fn keep(pool: Weak<Pool>) {
         let step = pool.shelves.lock().step(Instant::now());
         match step {
             Step::Make(kind) => {
-                if timeout(AFTER_ASKING, pool.changed.notified()).await.is_ok() {
+                if put_off < MOST_PUT_OFF
+                    && timeout(AFTER_ASKING, pool.changed.notified()).await.is_ok()
+                {
+                    put_off += 1;
                     continue;
                 }
                 if let Err(error) = pool.make(kind).await {
@@ -232,6 +238,7 @@ async fn keep(pool: Weak<Pool>) {
             }
             Step::Remove(ready) => remove(ready).await,
             Step::Nothing => {
+                put_off = 0;
                 tokio::select! {
                     () = pool.changed.notified() => {}
                     () = sleep(LOOK_AGAIN) => {}

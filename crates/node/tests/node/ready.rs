@@ -74,6 +74,23 @@ async fn one_that_stands_ready_becomes_the_next_sandbox_and_nobody_elses() {
 }
 
 #[tokio::test]
+async fn who_asks_without_a_rest_is_given_some_that_stood_ready() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let mut asked = 0;
+    loop {
+        let id = create(&node).await;
+        if !bed.world.sandboxes().contains(&id) {
+            break;
+        }
+        asked += 1;
+        assert!(asked < 1000, "each was made when it was asked for");
+        node.delete(id).await.unwrap();
+    }
+    node.close().await;
+}
+
+#[tokio::test]
 async fn a_sandbox_of_another_kind_or_with_a_name_is_made() {
     let bed = Bed::new().await;
     let node = node(&bed).await;
