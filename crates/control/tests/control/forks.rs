@@ -1,7 +1,7 @@
 //! Forks: their limits, their counts, their tree.
 
 use skerry_control::{Attempt, CreateRequest, ForkRequest, Forks, TreeMember};
-use skerry_store::LOCAL_NODE;
+use skerry_store::{LOCAL_NODE, Quotas};
 use skerry_types::{ErrorCode, FailureReason, SandboxId, SandboxState};
 
 use crate::fake::Fault;
@@ -63,6 +63,12 @@ async fn a_child_has_its_own_environment_time_and_name() {
 #[tokio::test]
 async fn chains_and_broods_have_limits() {
     let world = World::new(30).await;
+    let (store, org) = (&world.store, world.caller.tenant.org());
+    let quotas = Quotas {
+        max_forks_per_sandbox: 10,
+        ..Quotas::LOCAL
+    };
+    store.set_quotas(&SYSTEM, org, quotas).await.unwrap();
     let root = world.running().await;
     let mut tip = root;
     for _ in 0..5 {

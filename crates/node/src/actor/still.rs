@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Actor, Incoming};
 use crate::event::Event;
 use crate::history::History;
+use crate::meta::Meta;
 use crate::transfer::unwrap;
 
 /// For the agent to stop everybody, or to let them go on.
@@ -25,6 +26,8 @@ pub(crate) struct Taken {
     pub(crate) at_seq: u64,
     /// Execs and sessions that go on in whatever is made from it.
     pub(crate) open: Vec<Event>,
+    /// What the sandbox was then.
+    pub(crate) meta: Meta,
 }
 
 impl Actor {
@@ -67,6 +70,7 @@ impl Actor {
             snapshot,
             at_seq,
             open,
+            meta: self.meta.clone(),
         })
     }
 

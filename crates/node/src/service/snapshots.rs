@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skerry_driver::{Capabilities, Driver, Extent};
+use skerry_driver::{Capabilities, Driver, Extent, Isolation};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, MemoryWish, SandboxReport, SnapshotReport, Snapshots, TakeSnapshot,
 };
@@ -25,17 +25,13 @@ impl Snapshots for Node {
         let handle = self.running(request.sandbox)?;
         let extent = extent(request.memory, handle.driver.capabilities())?;
         let taken = take(&handle, request.id, extent).await?;
-        let kept = self.kept(&request, extent, taken);
-        let kept = match kept
-            .and_then(|kept| self.archive.keep(kept.clone(), &self.images).map(|()| kept))
-        {
-            Ok(kept) => kept,
-            Err(error) => {
-                discard(handle.driver.as_ref(), request.id).await;
-                return Err(error);
-            }
-        };
-        Ok(kept.report)
+        let kept = kept(&request, extent, taken);
+        let report = kept.report.clone();
+        if let Err(error) = self.archive.keep(kept, &self.images) {
+            discard(handle.driver.as_ref(), request.id).await;
+            return Err(error);
+        }
+        Ok(report)
     }
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotReport>> {
@@ -82,31 +78,6 @@ impl Node {
         }
     }
 
-    fn kept(&self, request: &TakeSnapshot, extent: Extent, taken: Taken) -> Result<Kept> {
-        let mut meta = self.meta_of(request.sandbox)?;
-        if let Some(defaults) = &request.defaults {
-            meta.env.clone_from(&defaults.env);
-            meta.user.clone_from(&defaults.user);
-            meta.image.config.workdir.clone_from(&defaults.workdir);
-        }
-        Ok(Kept {
-            report: SnapshotReport {
-                id: request.id,
-                sandbox: request.sandbox,
-                image: meta.image.reference.clone(),
-                driver: meta.driver.clone(),
-                resources: meta.spec.resources,
-                memory: extent == Extent::Memory,
-                bytes: taken.snapshot.bytes,
-                held_us: taken.snapshot.held.as_micros() as u64,
-                created_at: Timestamp::now(),
-            },
-            meta,
-            open: taken.open,
-            at_seq: taken.at_seq,
-        })
-    }
-
     pub(super) fn meta_of(&self, id: SandboxId) -> Result<Meta> {
         Meta::load(&self.layout.meta(id))
             .map_err(|e| Error::internal(format!("cannot read meta.json: {e}")))
@@ -132,50 +103,42 @@ impl Node {
         meta.env.extend(request.env.clone());
         meta.forked_from = None;
         meta.auto_resume = request.auto_resume;
-        let plan = Plan {
-            id: request.id,
-            driver: Arc::clone(&driver),
-            image: self.images.hold(&meta.image)?,
-            origin: Origin {
-                snapshot: Some(from),
-                memory,
-                open: kept.open.clone(),
-                ..Origin::default()
-            },
-            meta,
+        let origin = Origin {
+            snapshot: Some(from),
+            ..Origin::default()
         };
-        let spec = plan.meta.spec.clone();
-        let work = async move {
-            let made = restore(driver.as_ref(), from, &spec, memory).await;
-            drop(kept);
-            made
-        };
-        self.bring_up(plan, work).await
+        self.make_of(kept, meta, origin).await
     }
 
     /// Forks a snapshot of the parent.
     async fn fork_from(&self, base: SnapshotId, request: &ForkSandbox) -> Result<SandboxReport> {
         let kept = self.own_snapshot(request.parent, base)?;
+        let meta = of_fork(kept.meta.clone(), request, kept.report.memory);
+        let origin = Origin {
+            forked_at_seq: Some(kept.at_seq),
+            ..Origin::default()
+        };
+        self.make_of(kept, meta, origin).await
+    }
+
+    /// Makes a sandbox of a snapshot, which stays there until that is done.
+    async fn make_of(&self, kept: InUse, meta: Meta, origin: Origin) -> Result<SandboxReport> {
         let driver = self.driver(Some(&kept.meta.driver))?;
-        let memory = kept.report.memory;
-        let meta = of_fork(kept.meta.clone(), request, memory);
         let plan = Plan {
-            id: request.id,
+            id: meta.spec.id,
             driver: Arc::clone(&driver),
             image: self.images.hold(&meta.image)?,
             origin: Origin {
-                forked_at_seq: Some(kept.at_seq),
-                memory,
+                memory: kept.report.memory,
                 open: kept.open.clone(),
-                ..Origin::default()
+                ..origin
             },
             meta,
         };
         let spec = plan.meta.spec.clone();
         let work = async move {
-            let made = restore(driver.as_ref(), base, &spec, memory).await;
-            drop(kept);
-            made
+            let (from, memory) = (kept.report.id, kept.report.memory);
+            restore(driver.as_ref(), from, &spec, memory).await
         };
         self.bring_up(plan, work).await
     }
@@ -191,10 +154,11 @@ impl Node {
         if !capabilities.file_fork {
             return Err(capabilities.unsupported("fork").into());
         }
-        let extent = extent(request.memory, capabilities)?;
-        let memory = extent == Extent::Memory;
-        let meta = of_fork(self.meta_of(request.parent)?, request, memory);
-        let mut plan = Plan {
+        if extent(request.memory, capabilities)? == Extent::Memory {
+            return self.fork_memory(&parent, request).await;
+        }
+        let meta = of_fork(self.meta_of(request.parent)?, request, false);
+        let plan = Plan {
             id: request.id,
             driver: Arc::clone(&driver),
             image: self.images.hold(&meta.image)?,
@@ -205,21 +169,35 @@ impl Node {
             meta,
         };
         let spec = plan.meta.spec.clone();
-        if !memory {
-            let work = async move { driver.fork(parent.shared.place(), &spec).await };
-            return self.bring_up(plan, work).await;
-        }
+        let work = async move { driver.fork(parent.shared.place(), &spec).await };
+        self.bring_up(plan, work).await
+    }
+
+    async fn fork_memory(
+        &self,
+        parent: &actor::Handle,
+        request: &ForkSandbox,
+    ) -> Result<SandboxReport> {
+        let driver = Arc::clone(&parent.driver);
         let carrier = Carrier {
             id: SnapshotId::new(),
             driver: Arc::clone(&driver),
         };
-        let taken = take(&parent, carrier.id, extent).await?;
-        plan.origin = Origin {
-            forked_at_seq: Some(taken.at_seq),
-            memory: true,
-            open: taken.open,
-            ..Origin::default()
+        let taken = take(parent, carrier.id, Extent::Memory).await?;
+        let meta = of_fork(taken.meta, request, true);
+        let plan = Plan {
+            id: request.id,
+            driver: Arc::clone(&driver),
+            image: self.images.hold(&meta.image)?,
+            origin: Origin {
+                forked_at_seq: Some(taken.at_seq),
+                memory: true,
+                open: taken.open,
+                ..Origin::default()
+            },
+            meta,
         };
+        let spec = plan.meta.spec.clone();
         let work = async move { restore(driver.as_ref(), carrier.id, &spec, true).await };
         self.bring_up(plan, work).await
     }
@@ -241,6 +219,31 @@ impl Drop for Carrier {
     }
 }
 
+fn kept(request: &TakeSnapshot, extent: Extent, taken: Taken) -> Kept {
+    let mut meta = taken.meta;
+    if let Some(defaults) = &request.defaults {
+        meta.env.clone_from(&defaults.env);
+        meta.user.clone_from(&defaults.user);
+        meta.image.config.workdir.clone_from(&defaults.workdir);
+    }
+    Kept {
+        report: SnapshotReport {
+            id: request.id,
+            sandbox: request.sandbox,
+            image: meta.image.reference.clone(),
+            driver: meta.driver.clone(),
+            resources: meta.spec.resources,
+            memory: extent == Extent::Memory,
+            bytes: taken.snapshot.bytes,
+            held_us: taken.snapshot.held.as_micros() as u64,
+            created_at: Timestamp::now(),
+        },
+        meta,
+        open: taken.open,
+        at_seq: taken.at_seq,
+    }
+}
+
 /// What a fork is, from what its parent was.
 fn of_fork(parent: Meta, request: &ForkSandbox, memory: bool) -> Meta {
     let mut meta = parent.copy(request.id, request.name.as_deref(), memory);
@@ -253,6 +256,8 @@ fn of_fork(parent: Meta, request: &ForkSandbox, memory: bool) -> Meta {
 fn extent(wish: MemoryWish, capabilities: &Capabilities) -> Result<Extent> {
     match wish {
         MemoryWish::None => Ok(Extent::Files),
+        // Files of a sandbox on the host's kernel fork in a hundredth of the time, and CRIU does not keep everything.
+        MemoryWish::Auto if capabilities.isolation == Isolation::Namespace => Ok(Extent::Files),
         _ if capabilities.memory_snapshot => Ok(Extent::Memory),
         MemoryWish::Auto => Ok(Extent::Files),
         MemoryWish::Required => Err(capabilities.unsupported("copy memory and processes").into()),
