@@ -14,13 +14,26 @@ use crate::node::Node;
 /// Between one try and the next.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    why: String,
+    /// What its driver calls it, if that can be read.
+    pub(crate) place: Option<SandboxId>,
+}
+
 impl Node {
     /// Takes up what has a folder; what resists is put aside.
     pub(crate) async fn take_up(&self, ids: Vec<SandboxId>) {
         for id in ids {
             if let Err(error) = self.take_up_one(id).await {
                 tracing::error!(sandbox = %id, %error, "cannot take up a sandbox; it is left alone for now");
-                self.aside.lock().insert(id, error.message);
+                let meta = Meta::load(&self.layout.meta(id));
+                let aside = Aside {
+                    why: error.message,
+                    place: meta.ok().map(|meta| meta.spec.id),
+                };
+                self.aside.lock().insert(id, aside);
             }
         }
     }
@@ -39,7 +52,7 @@ impl Node {
 
     /// What is said of one that is aside.
     pub(crate) async fn report_aside(&self, id: SandboxId) -> Option<SandboxReport> {
-        let why = self.aside.lock().get(&id).cloned()?;
+        let why = self.aside.lock().get(&id)?.why.clone();
         let mut report = self.shared(id).await.ok()?.report();
         report.state = SandboxState::Missing;
         report.message = Some(format!("its node could not take it up again: {why}"));
@@ -60,9 +73,9 @@ impl Node {
     pub(crate) fn must_not_be_aside(&self, id: SandboxId) -> Result<()> {
         match self.aside.lock().get(&id) {
             None => Ok(()),
-            Some(why) => Err(Error::new(
+            Some(aside) => Err(Error::new(
                 ErrorCode::ServiceUnavailable,
-                format!("sandbox {id} could not be taken up again: {why}"),
+                format!("sandbox {id} could not be taken up again: {}", aside.why),
             )
             .with_hint("it is tried again every few seconds; see the server's log")),
         }

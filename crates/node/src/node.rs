@@ -17,7 +17,7 @@ use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxS
 use tokio::sync::{Notify, mpsc};
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
-use crate::aside::keep_trying;
+use crate::aside::{Aside, keep_trying};
 use crate::budget::{Budget, default_budget};
 use crate::event::Event;
 use crate::layout::Layout;
@@ -80,7 +80,7 @@ pub struct Node {
     making: Mutex<HashMap<SandboxId, Option<Arc<Shared>>>>,
     made: Notify,
     /// Sandboxes that could not be taken up, and why.
-    pub(crate) aside: Mutex<HashMap<SandboxId, String>>,
+    pub(crate) aside: Mutex<HashMap<SandboxId, Aside>>,
     myself: Weak<Self>,
 }
 
@@ -194,13 +194,16 @@ impl Node {
 
     /// Removes from the host what no sandbox of ours owns.
     async fn sweep(&self) -> Result<(), NodeError> {
-        let aside = self.aside.lock().len();
-        if aside > 0 {
-            // Whatever is there may be theirs.
-            tracing::warn!(aside, "nothing is swept away this time");
-            return Ok(());
+        let mut known: HashSet<SandboxId> =
+            self.handles().iter().map(|h| h.shared.place()).collect();
+        for (sandbox, aside) in &*self.aside.lock() {
+            let Some(place) = aside.place else {
+                // Whatever is there may be its own.
+                tracing::warn!(%sandbox, "nothing is swept away, since nobody can say where this is");
+                return Ok(());
+            };
+            known.insert(place);
         }
-        let known: HashSet<SandboxId> = self.handles().iter().map(|h| h.shared.place()).collect();
         for driver in &self.drivers {
             for place in driver.list().await.map_err(NodeError::List)? {
                 if !known.contains(&place)
