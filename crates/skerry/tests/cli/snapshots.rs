@@ -38,7 +38,7 @@ fn a_snapshot_is_a_source_and_a_way_back() {
     assert_ne!(newer, id);
     assert_eq!(
         bed.run(&["create", "--image", &id]).code,
-        1,
+        2,
         "it was overwritten"
     );
     bed.ok(&["rm", "b"]);
