@@ -28,8 +28,8 @@ use crate::record::Process;
 
 /// What QEMU itself needs: translated code, its own data, and the machine's tables of pages.
 const OWN_BYTES: u64 = 320 << 20;
-/// Its threads beside one for each processor.
-const THREADS: u64 = 64;
+/// Its threads beside one for each processor: 64 that write to disks, and its own. It ends where it cannot have one.
+const THREADS: u64 = 128;
 /// The most it may say.
 const LOG_BYTES: u64 = 16 * 1024;
 /// A launcher that has not answered by then is stuck.
