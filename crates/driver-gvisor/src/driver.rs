@@ -29,9 +29,10 @@ use crate::snapshots::Snapshots;
 use crate::start::{Source, storage_error};
 use crate::tool::Tool;
 
-const NOTES: [&str; 3] = [
+const NOTES: [&str; 4] = [
     "limits bind a sandbox as a whole, its own kernel included: what needs more memory, or several times more processes, than its limit ends all of it",
     "figures are those of the sandbox with its own kernel; as processes count the host's threads that they take",
+    "memory cannot be kept, nor a sandbox paused, while a program has a TCP connection to the outside",
     "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
 ];
 /// The state of `runsc` has a socket in it, whose address has room for so much.
