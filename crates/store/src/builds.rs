@@ -203,20 +203,45 @@ impl Store {
         row.as_ref().map(Build::read).transpose()
     }
 
-    /// The step that it is at, and the sandbox that this is done in.
+    /// The step that it is at, if that is another one, and the sandbox that this is done in.
     pub async fn note_build(
         &self,
         tenant: &Tenant,
         id: BuildId,
-        step: &str,
+        step: Option<&str>,
         sandbox: Option<SandboxId>,
     ) -> Result<()> {
         let update = sql(
-            "UPDATE builds SET step = $3, sandbox_id = $4 WHERE org_id = $1 AND id = $2 AND ended_at IS NULL",
+            "UPDATE builds SET step = COALESCE($3, step), sandbox_id = $4 \
+             WHERE org_id = $1 AND id = $2 AND ended_at IS NULL",
         );
         let update = update.bind(tenant.org()).bind(id).bind(step);
         self.db.run(update.bind(sandbox)).await?;
         Ok(())
+    }
+
+    /// Forgets builds that have ended, with their logs, but not the newest `keep` nor those that a tag stands for.
+    pub async fn trim_builds(
+        &self,
+        tenant: &Tenant,
+        template: TemplateId,
+        keep: u32,
+    ) -> Result<()> {
+        const OLD: &str = "org_id = $1 AND template_id = $2 AND ended_at IS NOT NULL \
+             AND id NOT IN (SELECT id FROM builds WHERE template_id = $2 ORDER BY id DESC LIMIT $3) \
+             AND id NOT IN (SELECT build_id FROM template_tags WHERE template_id = $2)";
+        let mut tx = self.db.begin().await?;
+        let log = sql(
+            "DELETE FROM build_log WHERE org_id = $1 AND build_id IN (SELECT id FROM builds WHERE ",
+        );
+        for what in [
+            log.push(OLD).push(")"),
+            sql("DELETE FROM builds WHERE ").push(OLD),
+        ] {
+            tx.run(what.bind(tenant.org()).bind(template).bind(keep))
+                .await?;
+        }
+        tx.commit().await
     }
 
     /// Ends it, once; whether this was its end. What it made is found under its tags from then on, in place of what was before.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the archive is a tenant's. It is only read, its size is bounded, and where its names lead the agent decides below the target.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 
@@ -123,7 +124,7 @@ fn rewrite(archive: &File, ways: &Ways, mode: Option<u32>, out: impl Write) -> i
         let Some(path) = tidy(&entry.path_bytes()) else {
             continue;
         };
-        let link = entry.link_name_bytes().map(|bytes| bytes.into_owned());
+        let link = entry.link_name_bytes().map(Cow::into_owned);
         let kind = entry.header().entry_type();
         for to in ways.iter().filter_map(|way| follow(way, &path)) {
             let mut header = tar::Header::new_gnu();
@@ -132,7 +133,7 @@ fn rewrite(archive: &File, ways: &Ways, mode: Option<u32>, out: impl Write) -> i
             header.set_mode(mode.unwrap_or(entry.header().mode()?));
             header.set_size(entry.header().entry_size()?);
             match (kind, &link) {
-                (EntryType::Directory, _) if to.is_empty() => continue,
+                (EntryType::Directory, _) if to.is_empty() => {}
                 (EntryType::Symlink, Some(target)) => {
                     out.append_link(&mut header, &to, String::from_utf8_lossy(target).as_ref())?;
                 }
@@ -157,10 +158,7 @@ fn rewrite(archive: &File, ways: &Ways, mode: Option<u32>, out: impl Write) -> i
 
 /// Where a path goes, if it is this way.
 fn follow((source, to): &(String, String), path: &str) -> Option<String> {
-    let rest = match source.is_empty() {
-        true => path,
-        false => path.strip_prefix(&**source)?,
-    };
+    let rest = path.strip_prefix(&**source)?;
     let rest = match rest.strip_prefix('/') {
         Some(rest) => rest,
         None if rest.is_empty() || source.is_empty() => rest,
@@ -241,6 +239,7 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(EntryType::Symlink);
         header.set_size(0);
+        header.set_mode(0o777);
         builder
             .append_link(&mut header, "a/link", "deep/y")
             .unwrap();

@@ -13,6 +13,10 @@ use crate::service::SYSTEM;
 use crate::validate;
 use crate::{Caller, Control, CreateRequest};
 
+/// Tags of one template.
+const MAX_TAGS: usize = 64;
+/// Builds of one template whose records stay, beside those that a tag stands for.
+const KEPT_BUILDS: u32 = 50;
 /// Lines of a log that are read at once.
 const LOG_PAGE: u32 = 500;
 
@@ -48,6 +52,13 @@ impl Control {
         let tags = [reference.tag.to_owned()];
         let (store, tenant, now) = (&self.0.store, &caller.tenant, self.now());
         let template = store.put_template(tenant, reference.name, now).await?;
+        let known = store.tags(tenant, Some(template.id)).await?;
+        if known.len() >= MAX_TAGS && !known.iter().any(|known| known.tag == reference.tag) {
+            let text = format!("a template has at most {MAX_TAGS} tags");
+            return Err(Error::new(ErrorCode::QuotaExceeded, text)
+                .with_hint("use one of them again, or another template"));
+        }
+        store.trim_builds(tenant, template.id, KEPT_BUILDS).await?;
         let id = request.id.unwrap_or_else(BuildId::new);
         let owner = &self.0.settings.replica;
         let begun = store.begin_build(tenant, id, template.id, &tags, owner, now);

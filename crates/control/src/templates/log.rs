@@ -106,13 +106,13 @@ impl Log {
     }
 
     fn push(&mut self, level: &str, message: &str) {
-        let is_said = level == "output" && self.seq + 1 >= MAX_LINES;
-        if is_said && self.seq >= MAX_LINES {
+        let is_output = level == "output";
+        if is_output && self.seq >= MAX_LINES {
             return;
         }
         self.seq += 1;
         let message = match message.char_indices().nth(MAX_LINE) {
-            _ if is_said => "the rest of the output is left out",
+            _ if is_output && self.seq == MAX_LINES => "the rest of the output is left out",
             Some((end, _)) => &message[..end],
             None => message,
         };

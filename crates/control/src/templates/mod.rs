@@ -104,12 +104,11 @@ impl Control {
     /// One, by id or name; a tag behind the name does not matter.
     pub async fn template(&self, caller: &Caller, reference: &str) -> Result<TemplateView> {
         let store = &self.0.store;
-        let found = match reference.parse::<TemplateId>() {
-            Ok(id) => store.template(&caller.tenant, id).await?,
-            Err(_) => {
-                let name = Reference::of(reference).name;
-                store.template_named(&caller.tenant, name).await?
-            }
+        let found = if let Ok(id) = reference.parse() {
+            store.template(&caller.tenant, id).await?
+        } else {
+            let name = Reference::of(reference).name;
+            store.template_named(&caller.tenant, name).await?
         };
         let template = found.ok_or_else(|| {
             Error::not_found(format!("template {}", validate::shown(reference)))

@@ -85,11 +85,10 @@ impl Control {
     ) -> Result<Bench<'a>> {
         let caller = &job.caller;
         // On record before it is made, so that whoever comes after a crash removes it.
-        let noted = self
-            .0
-            .store
-            .note_build(&caller.tenant, job.build.id, "", Some(sandbox));
-        noted.await?;
+        let (store, build) = (&self.0.store, job.build.id);
+        store
+            .note_build(&caller.tenant, build, None, Some(sandbox))
+            .await?;
         let most = self.quotas(caller).await?.max_ttl_seconds;
         let request = CreateRequest {
             id: Some(sandbox),
@@ -100,7 +99,13 @@ impl Control {
             metadata: [("skerry.build".to_owned(), job.build.id.to_string())].into(),
             ..job.request.setup.clone()
         };
-        self.create(caller, request).await?;
+        let making = job.live.making().await;
+        let (control, own) = (self.clone(), caller.clone());
+        let create = async move {
+            let _until_it_is_on_record = making;
+            control.create(&own, request).await
+        };
+        self.detached(create).await?;
         let waited = self.wait_until(caller, sandbox, Until::Ready, STEP_TIMEOUT);
         let made = waited.await?;
         if made.status != SandboxState::Running {
@@ -154,10 +159,10 @@ impl Bench<'_> {
             };
             let taken = self.step(&step.action).await;
             taken.map_err(|error| error_at(&place, error))?;
-            last = match step.action.makes_layer() {
-                true => Some(self.keep(keys[index], MemoryWish::None).await?),
-                false => None,
-            };
+            last = None;
+            if step.action.makes_layer() {
+                last = Some(self.keep(keys[index], MemoryWish::None).await?);
+            }
         }
         let end = keys[recipe.steps.len()];
         match (&recipe.start, last) {
@@ -333,9 +338,8 @@ impl Bench<'_> {
     async fn note(&self, step: &str) -> Result<()> {
         let (tenant, id) = (&self.job.caller.tenant, self.job.build.id);
         let store = &self.control.0.store;
-        Ok(store
-            .note_build(tenant, id, step, Some(self.sandbox))
-            .await?)
+        let noted = store.note_build(tenant, id, Some(step), Some(self.sandbox));
+        Ok(noted.await?)
     }
 }
 

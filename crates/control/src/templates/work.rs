@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skerry_store::{Build, BuildEnd};
 use skerry_types::{BuildId, Error, ErrorCode, FailureReason, OrgId, Result, SandboxId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::BuildRequest;
@@ -36,6 +36,8 @@ pub(crate) struct Live {
     why: Mutex<Option<&'static str>>,
     /// How many lines its log has. Closed at its end.
     lines: watch::Sender<u64>,
+    /// Held while its sandbox is being put on record.
+    making: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One org's room for a build, given back when this is dropped.
@@ -87,6 +89,7 @@ impl Builds {
             cancel: CancellationToken::new(),
             why: Mutex::default(),
             lines: watch::Sender::new(0),
+            making: Arc::default(),
         });
         self.live.lock().insert(id, Arc::clone(&live));
         live
@@ -108,6 +111,11 @@ impl Live {
     pub(super) fn cancel(&self, why: &'static str) {
         self.why.lock().get_or_insert(why);
         self.cancel.cancel();
+    }
+
+    /// To be held until the sandbox is on record, so that whoever calls the build off finds it.
+    pub(super) async fn making(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.making).lock_owned().await
     }
 
     /// Changes with each line, and a last time at the end.
@@ -152,7 +160,6 @@ impl Control {
                 Err(Error::conflict(why))
             }
         };
-        // Also when it came no further than the wish: a create may be on its way.
         self.clear_away_after(&job, sandbox).await;
         let (end, how) = match outcome {
             Ok(end) => (end, "ready"),
@@ -191,6 +198,7 @@ impl Control {
     }
 
     async fn clear_away_after(&self, job: &Job, sandbox: SandboxId) {
+        let _made = job.live.making().await;
         let tenant = &job.caller.tenant;
         let removed = self.remove(tenant, sandbox, FailureReason::SandboxDeleted);
         match removed.await {

@@ -12,6 +12,7 @@ use crate::snapshots::running;
 on_both_engines! {
     a_tag_stands_for_the_last_build_that_was_ready,
     a_build_ends_once,
+    old_builds_are_forgotten,
     a_log_is_read_on_from_anywhere,
     layers_go_when_nobody_needs_them,
     templates_of_another_org_do_not_exist,
@@ -107,6 +108,44 @@ async fn a_tag_stands_for_the_last_build_that_was_ready(bed: &Bed) {
     assert_eq!(late.await.unwrap(), None);
 }
 
+async fn old_builds_are_forgotten(bed: &Bed) {
+    let tagged = begin(bed, &LOCAL, "app", "v1").await;
+    assert!(end(bed, &LOCAL, &tagged, ready()).await);
+    let mut kept = vec![tagged.id];
+    for number in 0..4 {
+        let build = begin(bed, &LOCAL, "app", "v2").await;
+        let line = LogLine {
+            seq: 1,
+            ts: at(1),
+            level: "info".into(),
+            step: None,
+            message: "x".into(),
+        };
+        bed.store
+            .append_log(&LOCAL, build.id, &[line])
+            .await
+            .unwrap();
+        if number > 0 {
+            assert!(end(bed, &LOCAL, &build, BuildEnd::Error("no".into())).await);
+        }
+        // The first goes on, and the newest two are kept.
+        if number != 1 {
+            kept.push(build.id);
+        }
+        bed.store
+            .trim_builds(&LOCAL, tagged.template_id, 2)
+            .await
+            .unwrap();
+    }
+    let template = tagged.template_id;
+    let left = bed.store.builds(&LOCAL, template, 10).await.unwrap();
+    let mut left: Vec<_> = left.iter().map(|build| build.id).collect();
+    left.reverse();
+    assert_eq!(left, kept);
+    let log = bed.store.build_log(&LOCAL, kept[1], 0, 10).await.unwrap();
+    assert_eq!(log.len(), 1);
+}
+
 async fn a_build_ends_once(bed: &Bed) {
     let build = begin(bed, &LOCAL, "app", "v1").await;
     let open = async || bed.store.open_builds(&SYSTEM, "me").await.unwrap().len();
@@ -122,7 +161,7 @@ async fn a_build_ends_once(bed: &Bed) {
         (BuildStatus::Building, Some(at(2)))
     );
     bed.store
-        .note_build(&LOCAL, build.id, "RUN x", None)
+        .note_build(&LOCAL, build.id, Some("RUN x"), None)
         .await
         .unwrap();
     assert!(end(bed, &LOCAL, &build, BuildEnd::Error("cancelled".into())).await);
@@ -135,7 +174,7 @@ async fn a_build_ends_once(bed: &Bed) {
         None
     );
     bed.store
-        .note_build(&LOCAL, build.id, "RUN y", None)
+        .note_build(&LOCAL, build.id, Some("RUN y"), None)
         .await
         .unwrap();
     let ended = bed.store.build(&LOCAL, build.id).await.unwrap().unwrap();
