@@ -35,7 +35,7 @@ pub(crate) struct ForkArgs {
     /// A note on it, to find it by
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::pair)]
     label: Vec<(String, String)>,
-    /// The parent's memory and processes too: where the driver can, or nothing is done, or files only
+    /// The parent's memory and processes too: where the driver does it anyway (all but ns), or nothing is done, or files only
     #[arg(long, value_enum, default_value_t = Memory::Auto)]
     memory: Memory,
 }
