@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::pending;
 use skerry_driver::Driver;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ExecEnd, SandboxId, SandboxState};
@@ -45,6 +47,7 @@ impl Actor {
         // What the agent that was left said last, and what was counted there, is nothing to the new one.
         self.backlog.clear();
         self.oom_seen = 0;
+        self.oom_kills = pending().boxed();
         self.is_holding = false;
         self.finish_roll_back();
         self.take_up_open_execs();

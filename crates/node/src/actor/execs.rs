@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use skerry_driver::{DriverError, Stats};
 use skerry_proto::agent::{self, Ended, ExecSignal, STDIN_WINDOW_BYTES, to_agent::Body as To};
 use skerry_proto::node::{Command as ExecCommand, ExecRecord, Map, StartExec, TtySize};
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RUNNING_EXECS};
@@ -460,14 +459,13 @@ impl Actor {
     pub(super) fn look_at_oom_kills(&mut self) {
         if self.live.len() == 1 {
             let (driver, place) = (Arc::clone(&self.driver), self.place());
-            self.oom_kills = async move { driver.stats(place).await }.boxed();
+            let kills = async move { Some(driver.stats(place).await.ok()?.oom_kills) };
+            self.oom_kills = kills.boxed();
         }
     }
 
-    pub(super) fn note_oom_kills(&mut self, stats: Result<Stats, DriverError>) {
+    pub(super) fn note_oom_kills(&mut self, kills: Option<u64>) {
         self.oom_kills = futures::future::pending().boxed();
-        if let Ok(stats) = stats {
-            self.oom_seen = stats.oom_kills;
-        }
+        self.oom_seen = kills.unwrap_or(self.oom_seen);
     }
 }

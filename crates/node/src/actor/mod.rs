@@ -18,7 +18,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use parking_lot::RwLock;
-use skerry_driver::{Driver, DriverError, Stats};
+use skerry_driver::{Driver, DriverError};
 use skerry_image::Hold;
 use skerry_journal::{Journal, JournalError, Meter};
 use skerry_proto::agent::FromAgent;
@@ -186,7 +186,7 @@ struct Actor {
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
     oom_seen: u64,
     /// The kills before the exec that was just started, while they are counted; else never ready.
-    oom_kills: BoxFuture<'static, Result<Stats, DriverError>>,
+    oom_kills: BoxFuture<'static, Option<u64>>,
     /// Its processes stand still because it was asked to have them.
     is_holding: bool,
 }
@@ -253,7 +253,7 @@ impl Actor {
                     is_live = false;
                     self.on_gone(result).await;
                 }
-                stats = &mut self.oom_kills => self.note_oom_kills(stats),
+                kills = &mut self.oom_kills => self.note_oom_kills(kills),
                 () = at(kill_at), if is_live => self.kill().await,
                 () = tokio::time::sleep(STALL_RETRY), if stalled => self.work_off_backlog().await,
             }

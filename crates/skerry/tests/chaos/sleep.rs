@@ -76,7 +76,7 @@ async fn memory_and_disk_are_the_same_after_any_number_of_pauses() {
             last = ask("tell", 0).await;
             assert_eq!(last, worth);
         }
-        sandbox.stdin(exec, Default::default(), true).await.unwrap();
+        sandbox.stdin(exec, Vec::new().into(), true).await.unwrap();
         assert_eq!(ended(&sandbox, exec).await, ExecEnd::Exited { code: 0 });
     }
     world.end().await;
