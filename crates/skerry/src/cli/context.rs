@@ -253,8 +253,8 @@ mod tests {
         assert_eq!(context.expand(".").unwrap(), [""]);
         assert!(context.expand("b.txt").is_err() && context.expand("*.md").is_err());
         let there = [
-            "src/",
-            "src/deep/",
+            "src",
+            "src/deep",
             "src/deep/keep.log",
             "src/link",
             "src/main",

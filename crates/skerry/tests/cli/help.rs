@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 31] = [
+const COMMANDS: [&str; 33] = [
     "up",
     "down",
     "run",
@@ -35,6 +35,8 @@ const COMMANDS: [&str; 31] = [
     "image",
     "image pull",
     "image import",
+    "template",
+    "template build",
     "completions",
 ];
 
