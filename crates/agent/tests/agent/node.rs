@@ -201,9 +201,13 @@ impl Node {
     }
 
     pub(crate) fn send(&mut self, body: To) {
+        self.try_send(body).unwrap();
+    }
+
+    fn try_send(&mut self, body: To) -> std::io::Result<()> {
         let mut out = BytesMut::new();
         frame::encode(&ToAgent { body: Some(body) }, &mut out);
-        self.stream.write_all(&out).unwrap();
+        self.stream.write_all(&out)
     }
 
     /// Reads once and takes in all that came.
@@ -290,7 +294,8 @@ impl Node {
 
     fn ack(&mut self, exec_id: Bytes, seq: u64) {
         if self.acks {
-            self.send(To::ExecAck(ExecAck { exec_id, seq }));
+            // An agent that said its last words may be gone.
+            let _gone = self.try_send(To::ExecAck(ExecAck { exec_id, seq }));
         }
     }
 
