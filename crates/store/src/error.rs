@@ -201,9 +201,9 @@ impl StoreError {
         Some(match self {
             Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
             Self::SnapshotNameTaken(_) => "take another name, or overwrite it",
-            Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } | Self::TemplateLimit { .. } => {
-                "remove some that nobody needs"
-            }
+            Self::SnapshotLimit { .. }
+            | Self::SnapshotSpace { .. }
+            | Self::TemplateLimit { .. } => "remove some that nobody needs",
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
             Self::NotRunning(_) => "create another one, or take one that runs",
             Self::DiskFull(_) => "free some space where the database lies",
@@ -231,9 +231,10 @@ impl StoreError {
             Self::Exists(_) | Self::Contended | Self::NameTaken(_) | Self::SnapshotNameTaken(_) => {
                 ErrorCode::Conflict
             }
-            Self::Quota { .. } | Self::SnapshotLimit { .. } | Self::SnapshotSpace { .. } | Self::TemplateLimit { .. } => {
-                ErrorCode::QuotaExceeded
-            }
+            Self::Quota { .. }
+            | Self::SnapshotLimit { .. }
+            | Self::SnapshotSpace { .. }
+            | Self::TemplateLimit { .. } => ErrorCode::QuotaExceeded,
             Self::NoCapacity => ErrorCode::NoCapacity,
             Self::NotRunning(_) => ErrorCode::SandboxNotRunning,
             Self::ForkDepth { .. } => ErrorCode::ForkDepthExceeded,
