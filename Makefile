@@ -15,13 +15,13 @@ demo: ## Build, then fork a sandbox to try three fixes of a broken project at on
 
 test: ## Check the code and run the tests; under 20 minutes from nothing
 	@scripts/setup.sh test
-	@scripts/tools.sh runsc qemu kernel >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
+	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
 	cargo test --workspace --no-fail-fast
 
 test-all: ## Everything `test` does, then the long suites
 	@scripts/setup.sh test
-	@scripts/tools.sh runsc qemu kernel >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
+	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
 	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
 	@scripts/setup.sh guest

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryWish {
-    /// Where the driver can; the answer says what was done.
+    /// Where the driver can do it about as fast as without, which all but `ns` can; the answer says what was done.
     #[default]
     Auto,
     /// Or nothing is done.

@@ -107,7 +107,7 @@ impl NsDriver {
         let handle = live.pidfd.get_ref().as_fd();
         let (kept, laps) = match self.order(&Order::Keep(order), &[handle]).await? {
             (Reply::Kept { kept, steps }, _) => (kept, steps),
-            (Reply::Refused(why), _) => return Err(refused(&why)),
+            (Reply::Refused(why), _) => return Err(refused("keep", &why)),
             (reply, _) => return Err(failed(reply)),
         };
         steps.extend(laps.into_iter().map(step));
@@ -205,7 +205,7 @@ impl NsDriver {
         });
         match self.order(&order, &fds.all()).await? {
             (Reply::Started { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
-            (Reply::Refused(why), _) => Err(DriverError::step("wake up its memory")(why)),
+            (Reply::Refused(why), _) => Err(refused("wake up", &why)),
             (reply, _) => Err(failed(reply)),
         }
     }
@@ -256,9 +256,10 @@ impl NsDriver {
         let hang_up = async {
             let mut last = UnixStream::connect(place.socket()).await?;
             self.records.occupy_home(id)?;
-            last.shutdown().await?;
+            // An agent that hung up before it took this link has reset it, which is as good.
+            let _ended = last.shutdown().await;
             let mut unheard = [0; 4096];
-            while last.read(&mut unheard).await? > 0 {}
+            while let Ok(1..) = last.read(&mut unheard).await {}
             loop {
                 match UnixStream::connect(place.socket()).await {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => break Ok(()),
@@ -288,8 +289,8 @@ fn step(Lap { name, took }: Lap) -> Step {
     Step { name, took }
 }
 
-fn refused(why: &str) -> DriverError {
-    DriverError::Unsupported(format!("CRIU cannot keep its memory: {why}"))
+fn refused(what: &str, why: &str) -> DriverError {
+    DriverError::Unsupported(format!("CRIU cannot {what} its memory: {why}"))
 }
 
 fn failed(reply: Reply) -> DriverError {

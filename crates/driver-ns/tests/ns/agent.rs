@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use skerry_driver::AgentLink;
 use skerry_proto::agent::{
-    Ended, ExecStart, FromAgent, GENERATION, NodeHello, STDERR, ToAgent, from_agent, to_agent,
+    Call, Ended, ExecStart, FromAgent, GENERATION, NodeHello, Reply, Request, STDERR, ToAgent,
+    from_agent, to_agent,
 };
 use skerry_proto::frame;
 use skerry_types::ExecId;
@@ -107,6 +108,22 @@ impl Agent {
                     };
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Has it do something that has no data.
+    pub(crate) async fn ask(&mut self, call: Call) {
+        let id = 1;
+        let call = Some(call);
+        self.send(to_agent::Body::Request(Request { id, call }))
+            .await;
+        loop {
+            let body = self.next().await.expect("the link holds until the answer");
+            if let from_agent::Body::Response(response) = body {
+                let reply = response.reply;
+                assert!(matches!(reply, Some(Reply::Done(_))), "{reply:?}");
+                return;
             }
         }
     }

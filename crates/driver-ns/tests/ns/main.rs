@@ -13,6 +13,7 @@ mod conformance;
 mod crash;
 mod life;
 mod limits;
+mod memory;
 mod network;
 mod range;
 mod rootless;

@@ -70,7 +70,7 @@ pub(crate) fn of(machine: &Machine) -> Vec<Finding> {
     all.push(gvisor(machine));
     all.push(vm(machine));
     all.push(docker(machine));
-    all.extend(stronger(machine));
+    all.push(memory(machine));
     all.push(server(machine));
     all
 }
@@ -307,15 +307,25 @@ fn vm(machine: &Machine) -> Finding {
     }
 }
 
-/// What later drivers would use. Said, so that nobody thinks that it is in use now.
-fn stronger(machine: &Machine) -> Vec<Finding> {
-    let rows = [("criu", has(machine, "criu"), "CRIU is installed")];
-    rows.into_iter()
-        .map(|(what, there, state)| {
-            let state = if there { state } else { "not here" };
-            Finding::good(what, format!("{state} (not used by this release)"))
-        })
-        .collect()
+/// Whether forks and snapshots of driver ns can have memory.
+fn memory(machine: &Machine) -> Finding {
+    const WHAT: &str = "memory forks";
+    let without = |why: &str, help: &str| {
+        let state = format!("driver ns forks and keeps files only: {why}");
+        Finding::less(WHAT, state, help)
+    };
+    match (machine.is_root, &machine.no_cgroups, &machine.criu) {
+        (false, _, _) => without("CRIU needs root", "run the server as root"),
+        (_, Some(_), _) => without("there are no control groups", "see the row `limits`"),
+        (_, _, None) => without(
+            &machine.no_criu,
+            "install CRIU 4.1 or newer, or put it into the cache folder: scripts/tools.sh criu",
+        ),
+        (true, None, Some(version)) => {
+            let state = format!("of ns sandboxes: CRIU {version}, with `--memory required`");
+            Finding::good(WHAT, state)
+        }
+    }
 }
 
 /// What is kept of sandboxes beside their files.
@@ -379,6 +389,7 @@ mod tests {
             loop_devices: true,
             programs: vec!["mkfs.btrfs", "nft", "mmdebstrap", "mke2fs"],
             gvisor: Some("1 on systrap".to_owned()),
+            criu: Some("4.1.1".to_owned()),
             engine: Some("Podman Engine 1".to_owned()),
             vm: Some(Survey {
                 qemu: "10.0.2".to_owned(),
@@ -405,7 +416,12 @@ mod tests {
     #[test]
     fn each_lack_is_said_with_what_helps() {
         type Break = fn(&mut Machine);
-        let cases: [(&str, Level, Break); 14] = [
+        let cases: [(&str, Level, Break); 17] = [
+            ("memory forks", Level::Less, |m| m.criu = None),
+            ("memory forks", Level::Less, |m| m.is_root = false),
+            ("memory forks", Level::Less, |m| {
+                m.no_cgroups = Some("none is delegated".to_owned());
+            }),
             ("vm", Level::Less, |m| m.vm = None),
             ("vm", Level::Less, |m| {
                 let vm = m.vm.as_mut().unwrap();

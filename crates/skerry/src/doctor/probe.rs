@@ -11,6 +11,7 @@ use skerry_agent_bin::{AGENT, GUEST};
 use skerry_client::Client;
 use skerry_driver_docker::Engine;
 use skerry_driver_gvisor::Tool;
+use skerry_driver_ns::memory::Tool as Criu;
 use skerry_driver_vm::{Programs, Survey, Tools, survey};
 use skerry_sys::cgroup::Cgroups;
 use skerry_sys::userns;
@@ -53,6 +54,10 @@ pub(crate) struct Machine {
     pub(crate) gvisor: Option<String>,
     /// Why there is none.
     pub(crate) no_gvisor: String,
+    /// The version of a CRIU that works.
+    pub(crate) criu: Option<String>,
+    /// Why there is none.
+    pub(crate) no_criu: String,
     /// Programs that are there, of those that matter.
     pub(crate) programs: Vec<&'static str>,
     /// Bytes that the records of sandboxes take of the disk, and may take.
@@ -70,20 +75,20 @@ pub(crate) struct Server {
 }
 
 /// Programs that matter.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 6] = [
     "mke2fs",
     "mkfs.btrfs",
     "nft",
     "mmdebstrap",
     "fakechroot",
     "fakeroot",
-    "criu",
 ];
 
 pub(crate) fn look(data_dir: &DataDir) -> Machine {
     let there = existing(data_dir.path());
     let (data_fs, free_bytes) = disk(&there);
     let (gvisor, vm, engine) = (gvisor(), vm(), engine());
+    let criu = criu();
     Machine {
         kernel: text(rustix::system::uname().release()),
         is_root: rustix::process::geteuid().is_root(),
@@ -109,6 +114,11 @@ pub(crate) fn look(data_dir: &DataDir) -> Machine {
             .err()
             .map_or_else(String::new, |e| format!("{e:#}")),
         gvisor: gvisor.ok(),
+        no_criu: criu
+            .as_ref()
+            .err()
+            .map_or_else(String::new, |e| format!("{e:#}")),
+        criu: criu.ok(),
         no_engine: engine
             .as_ref()
             .err()
@@ -166,6 +176,14 @@ fn gvisor() -> anyhow::Result<String> {
         .build()?;
     let tool = runtime.block_on(Tool::find(None, scratch.path()))?;
     Ok(format!("{} on {}", tool.version(), tool.platform()))
+}
+
+fn criu() -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tool = runtime.block_on(Criu::find())?;
+    Ok(tool.version().to_owned())
 }
 
 fn engine() -> anyhow::Result<String> {
