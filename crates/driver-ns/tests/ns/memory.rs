@@ -86,12 +86,13 @@ async fn wake(
 }
 
 /// `None`, said aloud: no memory can be kept here.
+#[expect(clippy::print_stderr, reason = "whoever runs the test reads it")]
 async fn driver(bed: &Bed) -> Option<NsDriver> {
     let driver = bed.driver().await;
     if driver.capabilities().memory_snapshot {
         return Some(driver);
     }
-    println!("left out: no CRIU 4.1, or no root or control groups for it");
+    eprintln!("left out: no CRIU 4.1, or no root or control groups for it");
     None
 }
 
