@@ -21,10 +21,6 @@ use crate::env;
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "a table of independent yes or no"
-)]
 pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) is_root: bool,

@@ -103,7 +103,7 @@ fn has(folder: &Path, texts: &[&str]) -> bool {
             kind if kind.is_file() && !is_pool => {
                 let text = fs::read(&path).unwrap_or_default();
                 let found = |word: &&str| text.windows(word.len()).any(|w| w == word.as_bytes());
-                texts.iter().any(|word| found(word))
+                texts.iter().any(found)
             }
             _ => false,
         }
