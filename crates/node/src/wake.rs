@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use rand::TryRngCore;
 use skerry_driver::{AgentLink, Driver, DriverError, Instance, Isolation, Spec};
 use skerry_proto::agent::{
-    Call, Health, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent,
-    to_agent,
+    Call, Health, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent, to_agent,
 };
 use skerry_proto::{agent::GENERATION, frame};
 use skerry_types::{SandboxId, SnapshotId};

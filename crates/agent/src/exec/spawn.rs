@@ -22,8 +22,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Gid, Signal, Uid, chdir, getegid, geteuid, ioctl_tiocsctty, set_dumpable_behavior,
-    setsid,
+    DumpableBehavior, Gid, Signal, Uid, chdir, getegid, geteuid, ioctl_tiocsctty,
+    set_dumpable_behavior, setsid,
 };
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
