@@ -254,14 +254,15 @@ impl NsDriver {
         let step = || DriverError::step("have the agent hang up");
         let place = self.records.socket(id).map_err(step())?;
         let hang_up = async {
-            let mut last = UnixStream::connect(place.socket()).await?;
+            let last = reached(UnixStream::connect(place.socket()).await)?;
             self.records.occupy_home(id)?;
-            // An agent that hung up before it took this link has reset it, which is as good.
-            let _ended = last.shutdown().await;
-            let mut unheard = [0; 4096];
-            while let Ok(1..) = last.read(&mut unheard).await {}
+            if let Some(mut last) = last {
+                let _reset_already = last.shutdown().await;
+                let mut unheard = [0; 4096];
+                while let Ok(1..) = last.read(&mut unheard).await {}
+            }
             loop {
-                match UnixStream::connect(place.socket()).await {
+                match reached(UnixStream::connect(place.socket()).await) {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => break Ok(()),
                     Err(error) => break Err(error),
                     Ok(_) => sleep(LOOK_AGAIN).await,
@@ -281,6 +282,14 @@ impl NsDriver {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// `None`: the agent hung up before it took this link, and has reset it.
+fn reached(link: io::Result<UnixStream>) -> io::Result<Option<UnixStream>> {
+    match link {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        link => link.map(Some),
     }
 }
 

@@ -45,7 +45,10 @@ pub(crate) fn unpack(tar: impl Read, target: &Path, ids: Ids, budget: &Budget) -
         meter.expect_header();
         let Some(entry) = entries.next() else { break };
         let mut entry = entry.map_err(|e| match UnpackError::from(e) {
-            UnpackError::Damaged(_) if number == 0 => UnpackError::NotAnArchive,
+            // This is how the archive reader says that a header makes no sense; readers below it have kinds of their own for their trouble.
+            UnpackError::Damaged(e) if number == 0 && e.kind() == io::ErrorKind::Other => {
+                UnpackError::NotAnArchive
+            }
             other => other,
         })?;
         meter.expect_data();

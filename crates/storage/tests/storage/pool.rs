@@ -170,7 +170,11 @@ fn a_disk_that_others_fill_breaks_no_promise() {
             matches!(refused, Err(StorageError::DiskFull { .. })),
             "{refused:?}"
         );
-        storage.check().unwrap();
+        let full = storage.check();
+        assert!(
+            matches!(full, Err(StorageError::DiskFull { .. })),
+            "{full:?}"
+        );
         drop(greedy);
         drop(storage);
 

@@ -65,20 +65,25 @@ async fn creates_share_the_slots_of_a_node(bed: &Bed) {
 
 async fn thirty_forks_on_a_limit_of_ten(bed: &Bed) {
     bed.node(99).await;
-    let parent = bed.running(&LOCAL, 0).await;
+    let quotas = Quotas {
+        max_concurrent_sandboxes: 99,
+        ..Quotas::DEFAULT
+    };
+    let tenant = bed.org("forks", quotas).await;
+    let parent = bed.running(&tenant, 0).await;
     let mut forks = JoinSet::new();
     for _ in 0..30 {
         let (store, id) = (bed.store.clone(), parent.id);
         forks.spawn(async move {
-            let child = store.fork_sandbox(&LOCAL, id, new_fork(), at(1)).await?;
+            let child = store.fork_sandbox(&tenant, id, new_fork(), at(1)).await?;
             store
-                .act(&LOCAL, child.id, Action::Ready, &Change::default(), at(2))
+                .act(&tenant, child.id, Action::Ready, &Change::default(), at(2))
                 .await
         });
     }
     let made = forks.join_all().await.into_iter().flatten().count();
     assert_eq!(made, 10);
-    let row = bed.store.sandbox(&LOCAL, parent.id).await.unwrap();
+    let row = bed.store.sandbox(&tenant, parent.id).await.unwrap();
     assert_eq!(row.fork_count, 10);
 }
 
