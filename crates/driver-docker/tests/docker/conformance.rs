@@ -32,6 +32,7 @@ fn conforms_to_what_it_declares() {
         for filter in filters {
             let report = run(&*bed, &filter).await;
             println!("{report}");
+            assert!(!report.checked.is_empty(), "no check is called {filter:?}");
             assert_eq!(report.failed().count(), 0, "{report}");
         }
     });
