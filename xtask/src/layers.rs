@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use cargo_metadata::{DependencyKind, Metadata};
 
 /// Crates by level, lowest first.
-const LEVELS: [&[&str]; 7] = [
+const LEVELS: [&[&str]; 8] = [
     &["types", "proto", "recipe"],
     &["api", "driver", "journal", "sys"],
     &["image", "net", "store", "storage", "client"],
@@ -17,6 +17,7 @@ const LEVELS: [&[&str]; 7] = [
     ],
     &["node", "control"],
     &["http"],
+    &["e2b"],
     &["agent", "agent-bin", "guest", "skerry"],
 ];
 /// Helpers of developers: nothing but tests may need them.

@@ -27,6 +27,7 @@ mod request;
 mod sandbox;
 mod service;
 mod settings;
+mod sign;
 mod snapshots;
 mod steer;
 mod templates;

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::keys::Known;
 use crate::live::Live;
 use crate::rate::Rates;
+use crate::sign::Signer;
 use crate::templates::{Builds, Uploads};
 use crate::turns::Turns;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub(crate) nodes: Nodes,
     pub(crate) images: Arc<dyn ImageCatalogue>,
     pub(crate) settings: Settings,
+    pub(crate) signer: Signer,
     pub(crate) live: Live,
     pub(crate) keys: Cache<[u8; 32], Known>,
     pub(crate) quotas: Cache<OrgId, Quotas>,
@@ -82,6 +84,7 @@ impl Control {
     ) -> Result<Self> {
         let control = Self(Arc::new(Inner {
             clean_at: Mutex::new(settings.clock.now()),
+            signer: Signer::open(&store).await?,
             store,
             nodes,
             images,

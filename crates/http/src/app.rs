@@ -66,8 +66,13 @@ impl App {
         self.draining.cancel();
     }
 
+    /// What decides and remembers.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
     /// The node that has this sandbox, if the caller's key has the scope and the sandbox is in a fit state.
-    pub(crate) async fn node(
+    pub async fn node(
         &self,
         caller: &Caller,
         scope: Scope,

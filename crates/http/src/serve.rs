@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::{Listener, ListenerExt};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,21 +19,30 @@ const MAX_CONNECTIONS: usize = 4096;
 /// What is in progress may take this long once the server began to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves on TCP until `shutdown`, then returns when what was in progress is done.
-pub async fn serve_tcp(listener: TcpListener, app: App, shutdown: CancellationToken) {
+/// Serves on TCP until `shutdown`, then returns when what was in progress is done. `router` is [`crate::router`], or what stands before it.
+pub async fn serve_tcp(
+    listener: TcpListener,
+    app: App,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     // Small answers must not wait for more to come.
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection keeps its delay");
         }
     });
-    serve(listener, app, shutdown).await;
+    serve(listener, app, router, shutdown).await;
 }
 
 /// Serves on any listener, such as a Unix socket. See [`serve_tcp`].
-pub async fn serve<L: Listener>(mut listener: L, app: App, shutdown: CancellationToken) {
+pub async fn serve<L: Listener>(
+    mut listener: L,
+    app: App,
+    router: Router,
+    shutdown: CancellationToken,
+) {
     let patience = app.settings.patience;
-    let router = crate::router(app.clone());
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let tracker = TaskTracker::new();
     loop {

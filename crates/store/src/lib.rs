@@ -21,6 +21,7 @@ mod page;
 mod queue;
 mod sandbox;
 mod sandboxes;
+mod secret;
 mod seed;
 mod snapshots;
 mod sql;
@@ -41,6 +42,7 @@ pub use orgs::{Org, Quotas};
 pub use page::{Cursor, Page};
 pub use sandbox::{Facts, Network, OnTimeout, Privilege, Sandbox, Wanted};
 pub use sandboxes::Filter;
+pub use secret::SECRET_BYTES;
 pub use snapshots::{Snapshot, TakenSnapshot};
 pub use templates::{Tag, Template};
 

@@ -188,7 +188,13 @@ async fn a_unix_socket_serves_the_same() {
     let path = folder.path().join("http");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     let shutdown = world.shutdown.clone();
-    let server = tokio::spawn(skerry_http::serve(listener, world.app.clone(), shutdown));
+    let router = skerry_http::router(world.app.clone());
+    let server = tokio::spawn(skerry_http::serve(
+        listener,
+        world.app.clone(),
+        router,
+        shutdown,
+    ));
     let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     let request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();

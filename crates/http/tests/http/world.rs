@@ -137,6 +137,7 @@ impl World {
         let server = tokio::spawn(skerry_http::serve_tcp(
             listener,
             app.clone(),
+            skerry_http::router(app.clone()),
             shutdown.clone(),
         ));
         Self {

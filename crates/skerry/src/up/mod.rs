@@ -151,7 +151,8 @@ async fn serve_node(
     };
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
-    skerry_http::serve_tcp(listener, app, ending).await;
+    let router = skerry_e2b::front(app.clone());
+    skerry_http::serve_tcp(listener, app, router, ending).await;
     data_dir.withdraw();
     Ok(())
 }

@@ -10,6 +10,7 @@ on_both_engines! {
     a_revoked_key_is_dead,
     use_is_noted_to_the_minute,
     a_secret_is_added_once,
+    the_first_secret_of_the_server_stays,
 }
 
 pub(crate) fn new_key(byte: u8) -> NewKey {
@@ -76,4 +77,10 @@ async fn a_secret_is_added_once(bed: &Bed) {
         .unwrap();
     let again = bed.store.create_key(&LOCAL, new_key(1), at(0)).await;
     assert!(matches!(again, Err(StoreError::Exists(_))));
+}
+
+async fn the_first_secret_of_the_server_stays(bed: &Bed) {
+    let first = bed.store.server_secret(&SYSTEM, [1; 32]).await.unwrap();
+    let second = bed.store.server_secret(&SYSTEM, [2; 32]).await.unwrap();
+    assert_eq!((first, second), ([1; 32], [1; 32]));
 }

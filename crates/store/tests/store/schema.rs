@@ -145,7 +145,7 @@ async fn every_step_may_run_twice(bed: &Bed) {
     let (downs, ups): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.to_string_lossy().ends_with(".down.sql"));
-    assert_eq!((ups.len(), downs.len()), (8, 8));
+    assert_eq!((ups.len(), downs.len()), (9, 9));
     let mut raw = Raw::connect(&bed.location).await;
     let schema = raw.schema().await;
     for file in downs.iter().rev().chain(&ups) {

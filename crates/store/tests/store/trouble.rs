@@ -23,7 +23,7 @@ async fn a_newer_schema_is_refused(bed: &Bed) {
     raw.run(applied.into()).await.unwrap();
     raw.close().await;
     let error = Store::open(&bed.location).await.unwrap_err();
-    let (found, known) = (9999, 8);
+    let (found, known) = (9999, 9);
     assert!(
         matches!(error, StoreError::NewerSchema { found: f, known: k } if (f, k) == (found, known))
     );

@@ -1,0 +1,46 @@
+//! The first look at every request: `envd` or a port of a sandbox, the control plane of this protocol, or `/v1`.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use skerry_http::App;
+use tower::ServiceExt;
+
+use crate::place::{ENVD_PORT, Place};
+use crate::{api, envd, error};
+
+#[derive(Clone)]
+struct Front {
+    app: App,
+    envd: Router,
+    api: Router,
+}
+
+/// Everything that the server answers: this protocol, and behind it `/v1`.
+pub fn front(app: App) -> Router {
+    let front = Front {
+        envd: envd::router(app.clone()),
+        api: api::router(app.clone()).fallback_service(skerry_http::router(app.clone())),
+        app,
+    };
+    Router::new().fallback(answer).with_state(front)
+}
+
+async fn answer(State(front): State<Front>, mut request: Request) -> Response {
+    let Some(place) = Place::of(front.app.control(), &request) else {
+        return told(front.api.oneshot(request).await);
+    };
+    match place.sandbox {
+        Some(sandbox) if place.port == ENVD_PORT => {
+            request.extensions_mut().insert(sandbox);
+            told(front.envd.oneshot(request).await)
+        }
+        _ => error::no_sandbox(&place),
+    }
+}
+
+fn told(answer: Result<Response, Infallible>) -> Response {
+    answer.unwrap_or_else(|never| match never {})
+}

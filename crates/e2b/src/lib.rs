@@ -1,0 +1,15 @@
+//! Clients of the E2B protocol, unchanged, over the same use-cases as `/v1`: an adapter, on the same listener.
+//!
+//! Two protocols in one: the control plane (`api`), and `envd`, which those clients believe to be a server inside each sandbox. Invariants:
+//! nothing is decided here that `/v1` would not decide the same way; status codes and bodies are to the letter those that the published
+//! clients parse; what cannot be done is refused, never ignored.
+#![warn(missing_docs)]
+
+mod api;
+mod envd;
+mod error;
+mod front;
+mod place;
+mod token;
+
+pub use front::front;

@@ -1,0 +1,72 @@
+//! Which sandbox, and which of its ports, a request is for.
+
+use axum::http::{HeaderMap, Request, header};
+use skerry_control::Control;
+use skerry_types::SandboxId;
+
+use crate::token;
+
+/// Where clients believe `envd` to be.
+pub(crate) const ENVD_PORT: u16 = 49983;
+/// Where the code interpreter is.
+pub(crate) const INTERPRETER_PORT: u16 = 49999;
+
+/// What a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Which sandbox, as the client wrote it.
+    pub(crate) name: String,
+    /// The same, if such an id can be.
+    pub(crate) sandbox: Option<SandboxId>,
+    /// Which port.
+    pub(crate) port: u16,
+}
+
+impl Place {
+    fn new(name: &str, port: u16) -> Self {
+        // Early clients put the id of a machine behind it.
+        let name = name.split('-').next().unwrap_or_default();
+        Self {
+            name: name.to_owned(),
+            sandbox: name.parse().ok(),
+            port,
+        }
+    }
+
+    /// The place of a request; `None`: it is for the control plane.
+    pub(crate) fn of<B>(control: &Control, request: &Request<B>) -> Option<Self> {
+        let headers = request.headers();
+        let authority = request.uri().authority().map(|host| host.as_str());
+        let host = authority.or_else(|| text(headers, header::HOST.as_str()));
+        host.and_then(by_host)
+            .or_else(|| by_header(headers))
+            .or_else(|| by_token(control, headers))
+    }
+}
+
+/// `49983-{id}.{domain}`. Other ports are the port gateway's.
+fn by_host(host: &str) -> Option<Place> {
+    let (label, _domain) = host.split_once('.')?;
+    let (port, name) = label.split_once('-')?;
+    let port = port.parse().ok()?;
+    matches!(port, ENVD_PORT | INTERPRETER_PORT).then(|| Place::new(name, port))
+}
+
+fn by_header(headers: &HeaderMap) -> Option<Place> {
+    let name = text(headers, "e2b-sandbox-id")?;
+    let port = match text(headers, "e2b-sandbox-port") {
+        Some(port) => port.parse().ok()?,
+        None => ENVD_PORT,
+    };
+    Some(Place::new(name, port))
+}
+
+fn by_token(control: &Control, headers: &HeaderMap) -> Option<Place> {
+    let sandbox = token::sandbox_of(control, text(headers, "x-access-token")?)?;
+    Some(Place::new(&sandbox.label(), ENVD_PORT))
+}
+
+/// A header's value, if it is there and text.
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
