@@ -68,7 +68,7 @@ impl Attempt {
 
 /// How long a second request waits for the first.
 const PATIENCE: Duration = Duration::from_secs(30);
-const MAX_KEY: usize = 64;
+const MAX_KEY: usize = 255;
 
 impl Control {
     /// Runs a mutation once per key and 24 hours: the same key and request again get the same 2xx answer; while the first one still runs they

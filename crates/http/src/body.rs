@@ -13,7 +13,7 @@ use skerry_types::{Error, ErrorCode, Result};
 use crate::App;
 
 /// A request's body of at most `most` bytes. Refused at once when its head says more, broken off with an error when it turns out so.
-pub(crate) fn upload(app: &App, headers: &HeaderMap, body: Body, most: u64) -> Result<ByteStream> {
+pub fn upload(app: &App, headers: &HeaderMap, body: Body, most: u64) -> Result<ByteStream> {
     let said = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -1,4 +1,6 @@
 //! The one layer around every route: an id for the request, the guards, the envelope, the log, and no panic gets further.
+//!
+//! Protocols differ in how they tell of failures and in whom they ask for a key; the rest is the same for all.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -12,18 +14,41 @@ use skerry_control::Standing;
 use skerry_types::{Error, ErrorCode, SandboxId};
 use uuid::Uuid;
 
-use crate::error::{Failure, envelope};
+use crate::error::Failure;
 use crate::{App, guard};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// See the module.
-pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Who may use a protocol's routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Whoever has a key; pages of other sites only where the operator said so.
+    Key,
+    /// Whoever has a key, from any page: clients send it by hand.
+    KeyFromAnywhere,
+    /// Its routes look for themselves.
+    Open,
+}
+
+/// What is one protocol's own at the edge. The state of [`edge`].
+#[derive(Debug, Clone)]
+pub struct Protocol {
+    /// What its routes reach.
+    pub app: App,
+    /// Who gets in.
+    pub entry: Entry,
+    /// Gives a failure its status and body; the second is the request's id.
+    pub envelope: fn(Error, &str) -> Response,
+}
+
+/// See the module; for [`axum::middleware::from_fn_with_state`].
+pub async fn edge(State(protocol): State<Protocol>, request: Request, next: Next) -> Response {
     let began = Instant::now();
+    let app = &protocol.app;
     let id = new_request_id();
     let line = Line::of(&request);
     let mut standing = None;
-    let mut response = AssertUnwindSafe(answer(&app, request, next, &mut standing))
+    let mut response = AssertUnwindSafe(answer(&protocol, request, next, &mut standing))
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Failure(Error::internal("something broke in here")).into_response());
@@ -31,9 +56,9 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
         if response.status().is_server_error() {
             tracing::error!(request_id = %id, error = %failure.0, "request failed");
         }
-        response = envelope(failure, &id);
+        response = (protocol.envelope)(failure.0, &id);
     }
-    finish(&app, &mut response, &id);
+    finish(app, &mut response, &id);
     if let Some(standing) = standing {
         say(standing, &mut response);
     }
@@ -42,12 +67,12 @@ pub(crate) async fn edge(State(app): State<App>, request: Request, next: Next) -
 }
 
 async fn answer(
-    app: &App,
+    Protocol { app, entry, .. }: &Protocol,
     mut request: Request,
     next: Next,
     standing: &mut Option<Standing>,
 ) -> Response {
-    if let Err(error) = guard::admit(app, &mut request, standing).await {
+    if let Err(error) = guard::admit(app, *entry, &mut request, standing).await {
         return Failure(error).into_response();
     }
     if app.draining.is_cancelled() && !is_safe(request.method()) {
@@ -106,11 +131,10 @@ struct Line {
 
 impl Line {
     fn of(request: &Request) -> Self {
-        let sandbox = request
-            .uri()
-            .path()
-            .strip_prefix("/v1/sandboxes/")
-            .and_then(|rest| rest.split('/').next())
+        let path = request.uri().path();
+        let sandbox = path
+            .split_once("/sandboxes/")
+            .and_then(|(_, rest)| rest.split('/').next())
             .and_then(|id| id.parse().ok());
         Self {
             method: request.method().clone(),

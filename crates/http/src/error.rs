@@ -6,12 +6,12 @@ use axum::response::{IntoResponse, Response};
 use skerry_api::ErrorBody;
 use skerry_types::{Error, ErrorCode};
 
-/// A failure as a response.
+/// A failure as a response, without a body until it has passed the edge.
 #[derive(Debug, Clone)]
-pub(crate) struct Failure(pub(crate) Error);
+pub struct Failure(pub Error);
 
 /// What a handler answers.
-pub(crate) type Answer<T> = Result<T, Failure>;
+pub type Answer<T> = Result<T, Failure>;
 
 impl Failure {
     /// A failure with this code and message.
@@ -39,8 +39,8 @@ fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The envelope.
-pub(crate) fn envelope(Failure(error): Failure, request_id: &str) -> Response {
+/// The envelope of `/v1`.
+pub(crate) fn envelope(error: Error, request_id: &str) -> Response {
     let headers = (
         error.retry_after.map(HeaderValue::from),
         error.code == ErrorCode::Unauthorized,

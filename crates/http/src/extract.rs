@@ -13,7 +13,7 @@ use crate::error::Failure;
 
 /// A JSON body, in or out.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Json<T>(pub(crate) T);
+pub struct Json<T>(pub T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
@@ -130,7 +130,7 @@ fn at_field(path: &str, error: &dyn std::fmt::Display) -> String {
 
 /// The query of the URL.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Query<T>(pub(crate) T);
+pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Failure;
@@ -158,7 +158,7 @@ fn form(query: &str) -> form_urlencoded::Parse<'_> {
 
 /// Parts of the path. One that cannot be read names nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Path<T>(pub(crate) T);
+pub struct Path<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
     type Rejection = Failure;

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, Method, header};
 use skerry_control::{Kind, Standing};
 use skerry_types::{Error, ErrorCode, Result};
 
+use crate::edge::Entry;
 use crate::{App, Settings};
 
 /// What is answered without a key. Nothing here says anything about a tenant.
@@ -26,6 +27,7 @@ const OPEN: [&str; 10] = [
 /// Lets a request in, with its caller put where handlers find it, or says why not. Where the org has limits, `standing` is where it stands.
 pub(crate) async fn admit(
     app: &App,
+    entry: Entry,
     request: &mut Request,
     standing: &mut Option<Standing>,
 ) -> Result<()> {
@@ -34,10 +36,13 @@ pub(crate) async fn admit(
         return Err(misdirected());
     }
     let route = request.extensions().get::<MatchedPath>();
-    if route.is_some_and(|route| OPEN.contains(&route.as_str())) {
+    let open = route.is_some_and(|route| OPEN.contains(&route.as_str()));
+    if open || entry == Entry::Open {
         return Ok(());
     }
-    refuse_foreign_pages(&app.settings, request.headers(), &host)?;
+    if entry == Entry::Key {
+        refuse_foreign_pages(&app.settings, request.headers(), &host)?;
+    }
     let key = key(request.headers()).ok_or_else(|| {
         Error::new(ErrorCode::Unauthorized, "this needs a key")
             .with_hint("send it as `Authorization: Bearer …` or `X-API-Key: …`")

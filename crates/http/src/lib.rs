@@ -26,6 +26,11 @@ mod stall;
 mod ws;
 
 pub use app::{App, Settings};
+pub use body::upload;
+pub use edge::{Entry, Protocol, edge};
+pub use error::{Answer, Failure};
+pub use extract::{Json, Path, Query};
 pub use images::ImageService;
+pub use once::Once;
 pub use routes::{openapi, router};
 pub use serve::{serve, serve_tcp};

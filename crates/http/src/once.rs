@@ -15,11 +15,11 @@ use crate::error::{Answer, Failure};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
-const MAX_KEY_BYTES: usize = 64;
+const MAX_KEY_BYTES: usize = 255;
 
 /// What makes a mutation this mutation: the key, if the client sent one, the method and the path.
 #[derive(Debug)]
-pub(crate) struct Once {
+pub struct Once {
     key: Option<String>,
     request: String,
 }
@@ -48,7 +48,7 @@ fn valid(key: &HeaderValue) -> Result<&str, Failure> {
 
 impl Once {
     /// Does `work`, or gives the answer that it had before. `body` is the request's body, which belongs to its identity.
-    pub(crate) async fn run<T, W>(
+    pub async fn run<T, W>(
         mut self,
         app: &App,
         caller: &Caller,

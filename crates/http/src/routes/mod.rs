@@ -22,8 +22,9 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::error::Failure;
-use crate::{App, Settings, docs, edge};
+use crate::edge::{Entry, Protocol, edge};
+use crate::error::{Failure, envelope};
+use crate::{App, Settings, docs};
 
 fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(docs::head())
@@ -50,6 +51,11 @@ pub fn openapi() -> OpenApi {
 /// Everything that the server answers.
 pub fn router(app: App) -> Router {
     let cors = cors(&app.settings);
+    let protocol = Protocol {
+        app: app.clone(),
+        entry: Entry::Key,
+        envelope,
+    };
     let (router, document) = routes().split_for_parts();
     let router = router
         .merge(docs::pages(docs::finish(document)))
@@ -60,10 +66,7 @@ pub fn router(app: App) -> Router {
         })
         // Every route bounds its own body, most of them much lower.
         .layer(DefaultBodyLimit::disable())
-        .layer(axum::middleware::from_fn_with_state(
-            app.clone(),
-            edge::edge,
-        ))
+        .layer(axum::middleware::from_fn_with_state(protocol, edge))
         .with_state(app);
     match cors {
         Some(cors) => router.layer(cors),
