@@ -6,10 +6,15 @@ use std::path::Path;
 use anyhow::bail;
 use skerry_types::ErrorCode;
 
+use crate::drivers;
+
 /// A file, and what makes its text.
 type Generated = (&'static str, fn() -> String);
 
-const FILES: [Generated; 1] = [("docs/reference/errors.md", errors)];
+const FILES: [Generated; 2] = [
+    ("docs/reference/errors.md", errors),
+    ("docs/reference/drivers.md", drivers::table),
+];
 
 pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
     for (path, make) in FILES {

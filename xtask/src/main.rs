@@ -1,5 +1,6 @@
 //! `cargo xtask check`: everything that is checked without running the product. `cargo xtask gen`: writes generated files.
 
+mod drivers;
 mod generate;
 mod layers;
 mod licences;

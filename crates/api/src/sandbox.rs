@@ -187,6 +187,8 @@ pub struct Facts {
     pub driver: String,
     /// What stands between it and the host: `namespace`, `application_kernel`, `vm`, `remote` or `none`.
     pub isolation: String,
+    /// What runs a virtual machine's instructions: the processor itself, `kvm`, or a translation, `tcg`. `null` where there is no such machine.
+    pub accelerator: Option<String>,
     /// `restricted` or `root`.
     pub privilege: String,
     /// Where its writes go: `btrfs`, `reflink`, `copy` …

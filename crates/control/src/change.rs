@@ -116,6 +116,7 @@ fn change_of(report: &SandboxReport) -> Change {
     let facts = report.facts.clone().map_or_else(Facts::default, |f| Facts {
         driver: Some(f.driver),
         isolation: Some(f.isolation),
+        accelerator: f.accelerator,
         privilege: Privilege::from_name(&f.privilege),
         storage: Some(f.storage),
         disk_quota: Some(f.disk_quota),

@@ -128,6 +128,7 @@ fn facts(facts: Facts) -> Option<SandboxFacts> {
     Some(SandboxFacts {
         driver: facts.driver?,
         isolation: facts.isolation?,
+        accelerator: facts.accelerator,
         privilege: facts.privilege?.as_str().to_owned(),
         storage: facts.storage?,
         disk_quota: facts.disk_quota?,

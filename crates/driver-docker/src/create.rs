@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 };
 use bollard::{body_full, models::ContainerStateStatusEnum};
 use rustix::process::{Resource, getrlimit};
-use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Privilege, Spec, Step};
+use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_types::SandboxId;
 
 use crate::driver::{DockerDriver, Live};
@@ -53,7 +53,7 @@ impl DockerDriver {
             return Err(DriverError::Unsupported(NO_NAT.to_owned()));
         }
         let state = State {
-            facts: self.facts(spec),
+            facts: self.capabilities.facts(spec, &self.storage_name),
         };
         let begun = self.records.begin(spec.id, &state);
         begun.map_err(|error| match error.kind() {
@@ -139,18 +139,6 @@ impl DockerDriver {
         let runs = status == Some(ContainerStateStatusEnum::RUNNING);
         let committed = self.images.commit(&self.container(id), name, runs).await;
         committed.map_err(DriverError::step("commit the container"))
-    }
-
-    fn facts(&self, spec: &Spec) -> Facts {
-        Facts {
-            driver: self.capabilities.driver.clone(),
-            isolation: self.capabilities.isolation,
-            privilege: spec.privilege,
-            storage: self.storage_name.clone(),
-            disk_quota: self.capabilities.disk_quota,
-            limits: self.capabilities.limits,
-            address: None,
-        }
     }
 
     /// Writes the one file that differs from sandbox to sandbox and that no engine writes.

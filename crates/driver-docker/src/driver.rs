@@ -13,26 +13,20 @@ use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 use bollard::query_parameters::InspectContainerOptionsBuilder;
 use parking_lot::Mutex;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
-    Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Machine, Snapshot, Spec, Stats,
 };
 use skerry_sys::cgroup::Group;
 use skerry_sys::{pidfd, watch};
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 
+use crate::capabilities::capabilities;
 use crate::create::Source;
 use crate::images::Images;
 use crate::link::Door;
 use crate::options::Options;
 use crate::record::Records;
 
-const NOTES: [&str; 4] = [
-    "isolation is what the engine gives: uid 0 inside is the engine's own user unless it maps users, and the host's paths of what is mounted show",
-    "system calls are filtered by the engine's own profile, which lets programs make namespaces and raw sockets of their own",
-    "no network `nat`: an engine's bridge leads to the host and to neighbours",
-    "no disk limit; a fork or a snapshot takes as long as copying what was written",
-];
 const NOT_FOUND: u16 = 404;
 /// Not in the state that this asks for.
 const CONFLICT: u16 = 409;
@@ -82,27 +76,11 @@ impl DockerDriver {
     /// A driver over this engine, with what earlier daemons left in the records.
     pub fn new(options: Options) -> Result<Self, DriverError> {
         let engine = options.engine;
-        let mut notes: Vec<String> = NOTES.map(str::to_owned).into();
-        notes.push(engine.name().to_owned());
-        let capabilities = Capabilities {
-            driver: "docker".to_owned(),
-            isolation: Isolation::Namespace,
-            rootless: engine.rootless(),
-            pause: true,
-            pause_to_disk: false,
-            file_snapshot: true,
-            memory_snapshot: false,
-            file_fork: true,
-            constant_time_fork: false,
-            limits: true,
-            limits_spare_sandbox: true,
-            disk_quota: false,
-            call_filter: false,
-            level_root: true,
-            users: true,
-            nat: false,
-            notes,
-        };
+        let mut capabilities = capabilities(&Machine {
+            root: !engine.rootless(),
+            ..Machine::FULL
+        });
+        capabilities.notes.push(engine.name().to_owned());
         let records = Records::open(&options.data_dir, options.agent);
         Ok(Self {
             capabilities,

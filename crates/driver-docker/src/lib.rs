@@ -8,6 +8,7 @@
 //! * there is no network but `none`: an engine's bridge leads to the host and to neighbours
 #![warn(missing_docs)]
 
+mod capabilities;
 mod create;
 mod driver;
 mod engine;
@@ -18,6 +19,7 @@ mod record;
 mod remove;
 mod tree;
 
+pub use capabilities::capabilities;
 pub use driver::DockerDriver;
 pub use engine::{Engine, EngineError};
 pub use options::Options;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
-    Stats, blocking,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Machine, Snapshot, Spec, Stats,
+    blocking,
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
@@ -22,6 +22,7 @@ use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::Semaphore;
 
 use crate::call::RESTORES;
+use crate::capabilities::capabilities;
 use crate::live::Live;
 use crate::options::Options;
 use crate::record::{Records, State};
@@ -29,12 +30,6 @@ use crate::snapshots::Snapshots;
 use crate::start::{Source, storage_error};
 use crate::tool::Tool;
 
-const NOTES: [&str; 4] = [
-    "limits bind a sandbox as a whole, its own kernel included: what needs more memory, or several times more processes, than its limit ends all of it",
-    "figures are those of the sandbox with its own kernel; as processes count the host's threads that they take",
-    "memory cannot be kept, nor a sandbox paused, while a program has a TCP connection to the outside",
-    "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
-];
 /// The state of `runsc` has a socket in it, whose address has room for so much.
 const MAX_DATA_DIR_BYTES: usize = 50;
 
@@ -92,34 +87,21 @@ impl GvisorDriver {
             .storage
             .facts()
             .map_err(DriverError::step("look at the storage"))?;
-        let mut notes: Vec<String> = NOTES.map(str::to_owned).into();
-        notes.push(format!(
+        let mut notes = vec![format!(
             "runsc {} on {}",
             options.tool.version(),
             options.tool.platform()
-        ));
+        )];
         let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
         let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         notes.extend(storage.why_not_better.clone());
-        let capabilities = Capabilities {
-            driver: "gvisor".to_owned(),
-            isolation: Isolation::ApplicationKernel,
-            rootless: false,
-            pause: true,
-            pause_to_disk: true,
-            file_snapshot: true,
-            memory_snapshot: true,
-            file_fork: true,
-            constant_time_fork: storage.constant_time_fork,
-            limits: true,
-            limits_spare_sandbox: false,
-            disk_quota: storage.disk_quota,
-            call_filter: true,
-            level_root: true,
-            users: true,
+        let mut capabilities = capabilities(&Machine {
+            sharing: storage.constant_time_fork,
+            quota: storage.disk_quota,
             nat,
-            notes,
-        };
+            ..Machine::FULL
+        });
+        capabilities.notes.extend(notes);
         Ok(Self {
             capabilities,
             tool: options.tool,

@@ -15,6 +15,7 @@
 
 mod bundle;
 mod call;
+mod capabilities;
 mod driver;
 mod etc;
 mod laps;
@@ -30,6 +31,7 @@ mod snapshots;
 mod start;
 mod tool;
 
+pub use capabilities::capabilities;
 pub use driver::GvisorDriver;
 pub use options::Options;
 pub use tool::{Tool, ToolError};

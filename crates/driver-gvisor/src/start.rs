@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skerry_driver::{DriverError, Facts, Instance, NetworkMode, Spec, blocking};
+use skerry_driver::{DriverError, Instance, NetworkMode, Spec, blocking};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Frozen, Group, Limits};
@@ -107,7 +107,7 @@ impl GvisorDriver {
             on_disk: false,
             agent: agent.clone(),
             spec: spec.clone(),
-            facts: self.facts(spec),
+            facts: self.capabilities.facts(spec, &self.storage_name),
         };
         self.record(&state)?;
         let volume = self.volume(spec, &source).await?;
@@ -149,18 +149,6 @@ impl GvisorDriver {
         }
         laps.lap("agent");
         Ok(running)
-    }
-
-    fn facts(&self, spec: &Spec) -> Facts {
-        Facts {
-            driver: self.capabilities.driver.clone(),
-            isolation: self.capabilities.isolation,
-            privilege: spec.privilege,
-            storage: self.storage_name.clone(),
-            disk_quota: self.capabilities.disk_quota,
-            limits: self.capabilities.limits,
-            address: None,
-        }
     }
 
     pub(crate) fn record(&self, state: &State) -> Result<(), DriverError> {

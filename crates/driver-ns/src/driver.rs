@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 pub(crate) use skerry_driver::blocking;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, Snapshot,
-    Spec, Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Machine, Snapshot, Spec,
+    Stats,
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
@@ -24,6 +24,7 @@ use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::unix::AsyncFd;
 
+use crate::capabilities::capabilities;
 use crate::memory::{Memories, Memory};
 use crate::options::Options;
 use crate::record::{Records, State};
@@ -35,12 +36,6 @@ const ONE_ID_NOTE: &str =
     "programs run as one user, who is uid 0 inside, and there is no level root";
 const SHARED_RANGE_NOTE: &str =
     "all sandboxes have the same range of ids, and are kept apart by their namespaces";
-const NO_MEMORY_NOTE: &str =
-    "forks and snapshots have no memory: that needs CRIU 4.1 or newer, root and control groups";
-const NO_CGROUP_NOTES: [&str; 2] = [
-    "the number of processes is bounded all the same, by an rlimit",
-    "a fork copies files while the parent writes, since it cannot be frozen",
-];
 
 /// The namespace driver.
 #[derive(Debug)]
@@ -94,38 +89,21 @@ impl NsDriver {
         let cgroups = Cgroups::open(&options.cgroup_parent)
             .map_err(|error| notes.push(format!("no memory, CPU and process limits: {error}")))
             .ok();
-        if cgroups.is_none() {
-            notes.extend(NO_CGROUP_NOTES.map(str::to_owned));
-        }
-        let tool = options
-            .criu
-            .filter(|_| ids == Ids::All && cgroups.is_some());
-        if tool.is_none() {
-            notes.push(NO_MEMORY_NOTE.to_owned());
-        }
         let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
         let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
         notes.extend(id_note(ids, options.why_one_id));
         notes.extend(storage.why_not_better.clone());
-        let capabilities = Capabilities {
-            driver: "ns".to_owned(),
-            isolation: Isolation::Namespace,
-            rootless: ids != Ids::All,
-            pause: cgroups.is_some(),
-            pause_to_disk: false,
-            file_snapshot: true,
-            memory_snapshot: tool.is_some(),
-            file_fork: true,
-            constant_time_fork: storage.constant_time_fork,
-            limits: cgroups.is_some(),
-            limits_spare_sandbox: cgroups.is_some(),
-            disk_quota: storage.disk_quota,
-            call_filter: true,
-            level_root: ids != Ids::One,
-            users: ids != Ids::One,
+        let mut capabilities = capabilities(&Machine {
+            root: ids == Ids::All,
+            ids: ids != Ids::One,
+            cgroups: cgroups.is_some(),
+            sharing: storage.constant_time_fork,
+            quota: storage.disk_quota,
             nat,
-            notes,
-        };
+            criu: options.criu.is_some(),
+        });
+        let tool = options.criu.filter(|_| capabilities.memory_snapshot);
+        capabilities.notes.extend(notes);
         let memories = Memories::open(&options.storage)?;
         let (memory, agent) = match tool {
             Some(tool) => {
@@ -376,13 +354,8 @@ impl Live {
 /// Facts go on the record as the driver sees them now.
 pub(crate) fn facts(driver: &NsDriver, spec: &Spec, address: Option<std::net::Ipv4Addr>) -> Facts {
     Facts {
-        driver: driver.capabilities.driver.clone(),
-        isolation: driver.capabilities.isolation,
-        privilege: spec.privilege,
-        storage: driver.storage_name.clone(),
-        disk_quota: driver.capabilities.disk_quota,
-        limits: driver.capabilities.limits,
         address,
+        ..driver.capabilities.facts(spec, &driver.storage_name)
     }
 }
 

@@ -5,6 +5,7 @@
 //! nothing that a sandbox can write is ever followed, parsed or executed on the host.
 #![warn(missing_docs)]
 
+mod capabilities;
 mod driver;
 pub mod memory;
 mod options;
@@ -17,6 +18,7 @@ pub mod spawner;
 mod start;
 mod users;
 
+pub use capabilities::capabilities;
 pub use driver::NsDriver;
 pub use options::Options;
 pub use users::{UsersError, enter as enter_users};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Isolation, NetworkMode,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, NetworkMode,
     Privilege, Snapshot, Spec, Stats,
 };
 use skerry_types::{SandboxId, SnapshotId};
@@ -116,7 +116,7 @@ impl SimDriver {
         let lives = self.world.script(|script| script.die_after);
         let agent = Agent::start(&self.world.runtime, Arc::clone(&tree), lives);
         let instance = Instance {
-            facts: facts(&self.capabilities),
+            facts: self.capabilities.facts(spec, "memory"),
             steps: Vec::new(),
         };
         let ready = self.stage(Stage::Ready).await;
@@ -349,18 +349,6 @@ impl Driver for SimDriver {
 
     async fn list(&self) -> Result<Vec<SandboxId>, DriverError> {
         Ok(self.world.sandboxes())
-    }
-}
-
-fn facts(capabilities: &Capabilities) -> Facts {
-    Facts {
-        driver: capabilities.driver.clone(),
-        isolation: capabilities.isolation,
-        privilege: Privilege::Restricted,
-        storage: "memory".to_owned(),
-        disk_quota: capabilities.disk_quota,
-        limits: capabilities.limits,
-        address: None,
     }
 }
 

@@ -7,31 +7,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use skerry_driver::Accelerator;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::engine::Engine;
 use crate::layout::Layout;
-
-/// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Accelerator {
-    /// The processor itself.
-    Kvm,
-    /// QEMU, which translates them.
-    Tcg,
-}
-
-impl Accelerator {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-}
 
 /// Where the processor's own virtualization is offered.
 const KVM: &str = "/dev/kvm";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use skerry_driver::{DriverError, Extent, Facts, Instance, NetworkMode, Privilege, Spec, Step};
+use skerry_driver::{DriverError, Extent, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_proto::guest::{Call, File as GuestFile, Identity, Network, Start, Thaw};
 use skerry_sys::watch;
@@ -99,6 +99,7 @@ impl VmDriver {
             .await?;
         let netns = self.netns(spec).await?;
         laps.lap("memory, network");
+        state.facts.accelerator = Some(self.accelerator().await);
         state.facts.address = netns.as_ref().and_then(|netns| netns.address);
         let who = identity(spec, netns.as_ref());
         let started = self.launch(&state, Begin::Restore, netns).await?;
@@ -108,7 +109,7 @@ impl VmDriver {
             None => Call::Renew(who),
         };
         self.first_words(spec.id, call, &started).await?;
-        laps.lap(&format!("guest on {}", self.accelerator().await.as_str()));
+        laps.lap("guest");
         self.remember(&mut state, started.process, started.pidfd)?;
         laps.lap("record");
         Ok(Instance {
@@ -176,15 +177,7 @@ impl VmDriver {
             uid: self.ranges.take().map_err(at("take a user"))?,
             shape,
             spec: spec.clone(),
-            facts: Facts {
-                driver: self.capabilities.driver.clone(),
-                isolation: self.capabilities.isolation,
-                privilege: spec.privilege,
-                storage: self.storage.tier().as_str().to_owned(),
-                disk_quota: self.capabilities.disk_quota,
-                limits: self.capabilities.limits,
-                address: None,
-            },
+            facts: self.capabilities.facts(spec, self.storage.tier().as_str()),
         })
     }
 

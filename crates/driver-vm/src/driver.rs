@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Isolation, Snapshot, Spec,
-    Stats,
+    Accelerator, AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Machine, Snapshot,
+    Spec, Stats,
 };
 use skerry_net::Network;
 use skerry_proto::guest::{Call, Reply, Stats as AskStats};
@@ -21,7 +21,8 @@ use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OnceCell;
 
-use crate::accelerator::{Accelerator, choose};
+use crate::accelerator::choose;
+use crate::capabilities::capabilities;
 use crate::control;
 use crate::create::Source;
 use crate::engine::Engine;
@@ -84,25 +85,12 @@ impl VmDriver {
             .ok();
         let nat = Network::has_nat(options.network.as_ref(), &mut notes).await;
         let nat = nat.map_err(DriverError::step("ask the network gateway"))?;
-        let capabilities = Capabilities {
-            driver: "vm".to_owned(),
-            isolation: Isolation::Vm,
-            rootless: false,
-            pause: true,
-            pause_to_disk: true,
-            file_snapshot: true,
-            memory_snapshot: true,
-            file_fork: true,
-            constant_time_fork: options.storage.tier() != Tier::Copy,
-            limits: true,
-            limits_spare_sandbox: true,
-            disk_quota: true,
-            call_filter: true,
-            level_root: true,
-            users: true,
+        let mut capabilities = capabilities(&Machine {
+            sharing: options.storage.tier() != Tier::Copy,
             nat,
-            notes,
-        };
+            ..Machine::FULL
+        });
+        capabilities.notes.extend(notes);
         let live = Lives::default();
         let folder = layout.templates();
         tokio::spawn(watch(Arc::downgrade(&live), records.clone(), folder));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
+use skerry_driver::Accelerator;
 
-use crate::accelerator::Accelerator;
 use crate::kernel::Kernel;
 use crate::machine;
 use crate::options::{Programs, Tools};

@@ -11,6 +11,7 @@
 
 mod accelerator;
 mod base;
+mod capabilities;
 mod control;
 mod cpio;
 mod create;
@@ -36,6 +37,7 @@ mod snapshot;
 mod survey;
 mod template;
 
+pub use capabilities::capabilities;
 pub use driver::VmDriver;
 pub use engine::EngineError;
 pub use options::{Options, Programs, Tools};

@@ -3,8 +3,7 @@
 //! A machine that is restored must have the same devices in the same places as the one that was kept; so all that may differ is in [`Shape`].
 
 use serde::{Deserialize, Serialize};
-
-use crate::accelerator::Accelerator;
+use skerry_driver::Accelerator;
 
 /// What the kernel itself and what it keeps for all take, beside the sandbox's own memory.
 const KERNEL_MIB: u32 = 96;

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use skerry_driver::Accelerator;
 use skerry_net::Netns;
 use skerry_sys::cgroup::{Door, Group, Limits};
 use skerry_sys::fdpass;
 use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
 
-use crate::accelerator::Accelerator;
 use crate::engine::Engine;
 use crate::launcher::{DoorKind, Failure, Fds, File as Shown, MAX_BYTES, Reply, Request};
 use crate::layout::{DEVICES, DEVICES_OUT, DISK, MEMORY};

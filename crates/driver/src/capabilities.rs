@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::DriverError;
+use crate::spec::{Facts, Spec};
 
 /// What stands between a sandbox and the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,42 @@ impl Isolation {
             Self::None => "none",
         }
     }
+}
+
+/// What a machine has, as far as it decides what a driver can do there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a table of independent yes or no"
+)]
+pub struct Machine {
+    /// We are its root, or the engine that makes the sandboxes is.
+    pub root: bool,
+    /// Users inside can be more than one.
+    pub ids: bool,
+    /// Control groups for memory, CPU and processes.
+    pub cgroups: bool,
+    /// Storage that copies what a sandbox wrote without reading it.
+    pub sharing: bool,
+    /// Storage that bounds what a sandbox writes.
+    pub quota: bool,
+    /// A gateway for network `nat`.
+    pub nat: bool,
+    /// A CRIU that works.
+    pub criu: bool,
+}
+
+impl Machine {
+    /// One that lacks nothing.
+    pub const FULL: Self = Self {
+        root: true,
+        ids: true,
+        cgroups: true,
+        sharing: true,
+        quota: true,
+        nat: true,
+        criu: true,
+    };
 }
 
 /// What a driver can do on this machine. The conformance suite takes its expectations from here.
@@ -77,6 +114,20 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
+    /// What a sandbox really is that a driver with these makes, as far as that follows from them.
+    pub fn facts(&self, spec: &Spec, storage: &str) -> Facts {
+        Facts {
+            driver: self.driver.clone(),
+            isolation: self.isolation,
+            accelerator: None,
+            privilege: spec.privilege,
+            storage: storage.to_owned(),
+            disk_quota: self.disk_quota,
+            limits: self.limits,
+            address: None,
+        }
+    }
+
     /// The error for something this driver cannot do.
     pub fn unsupported(&self, what: &str) -> DriverError {
         DriverError::Unsupported(format!("driver {} cannot {what} here", self.driver))

@@ -18,10 +18,11 @@ use skerry_types::{SandboxId, SnapshotId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use blocking::blocking;
-pub use capabilities::{Capabilities, Isolation};
+pub use capabilities::{Capabilities, Isolation, Machine};
 pub use error::DriverError;
 pub use spec::{
-    Bind, Extent, Facts, Instance, NetworkMode, Privilege, Rootfs, Snapshot, Spec, Stats, Step,
+    Accelerator, Bind, Extent, Facts, Instance, NetworkMode, Privilege, Rootfs, Snapshot, Spec,
+    Stats, Step,
 };
 
 /// A byte stream to an agent.

@@ -73,6 +73,26 @@ pub struct Step {
     pub took: Duration,
 }
 
+/// What runs the instructions of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU, which translates them.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
 /// What was really made: goes on the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -80,6 +100,8 @@ pub struct Facts {
     pub driver: String,
     /// What stands between it and the host.
     pub isolation: Isolation,
+    /// What runs its instructions, if it is a guest.
+    pub accelerator: Option<Accelerator>,
     /// How much root inside is worth.
     pub privilege: Privilege,
     /// Where its writes go: btrfs, reflink, copy …

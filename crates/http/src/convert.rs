@@ -231,6 +231,7 @@ fn facts(facts: node::SandboxFacts) -> api::Facts {
     api::Facts {
         driver: facts.driver,
         isolation: facts.isolation,
+        accelerator: facts.accelerator,
         privilege: facts.privilege,
         storage: facts.storage,
         disk_quota: facts.disk_quota,

@@ -176,6 +176,8 @@ pub struct SandboxFacts {
     pub driver: String,
     /// namespace, `application_kernel`, vm, remote or none.
     pub isolation: String,
+    /// What runs a guest's instructions: kvm or tcg. Nothing where there is no guest.
+    pub accelerator: Option<String>,
     /// restricted or root.
     pub privilege: String,
     /// btrfs, reflink, copy …

@@ -100,6 +100,8 @@ pub struct Facts {
     pub driver: Option<String>,
     /// namespace, `application_kernel`, vm, remote or none.
     pub isolation: Option<String>,
+    /// kvm or tcg; nothing where there is no guest.
+    pub accelerator: Option<String>,
     /// What a program may do inside.
     pub privilege: Option<Privilege>,
     /// btrfs, reflink, copy …
@@ -264,6 +266,7 @@ impl Facts {
         Ok(Self {
             driver: row.get("driver")?,
             isolation: row.get("isolation")?,
+            accelerator: row.get("accelerator")?,
             privilege: row.word_opt("privilege", Privilege::from_name)?,
             storage: row.get("storage")?,
             disk_quota: row.get("disk_quota")?,

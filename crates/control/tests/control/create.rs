@@ -88,11 +88,9 @@ async fn every_option_is_on_record() {
     assert_eq!(seen.driver.as_deref(), Some("sim"));
     assert_eq!(seen.isolation.as_deref(), Some("none"));
     assert_eq!(seen.privilege.as_deref(), Some("root"));
-    assert_eq!(
-        seen.facts.unwrap().privilege,
-        "restricted",
-        "what the node said"
-    );
+    let said = seen.facts.unwrap();
+    assert_eq!(said.privilege, "restricted", "what the node said");
+    assert_eq!(said.accelerator.as_deref(), Some("tcg"));
     let order = world.node.order(id).unwrap();
     assert_eq!(
         (order.resources, order.image.as_str()),

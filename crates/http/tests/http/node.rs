@@ -131,6 +131,7 @@ impl FakeNode {
             facts: Some(SandboxFacts {
                 driver: "sim".into(),
                 isolation: "none".into(),
+                accelerator: Some("tcg".into()),
                 privilege: "restricted".into(),
                 storage: "copy".into(),
                 disk_quota: false,

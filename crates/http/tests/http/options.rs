@@ -32,6 +32,7 @@ async fn what_was_asked_is_shown_in_every_answer() {
         assert_eq!(record["env_names"], json!(["TOKEN"]), "{what}");
         assert!(!record.to_string().contains("hidden-value"), "{what}");
     }
+    assert_eq!(got.json()["facts"]["accelerator"], "tcg");
     let taken = world.post("/v1/sandboxes", json!({"name": "box"})).await;
     assert_eq!((taken.status, taken.code()), (409, "conflict".into()));
 }

@@ -169,6 +169,7 @@ fn facts(instance: &Instance, meta: &Meta, memory: bool) -> SandboxFacts {
     SandboxFacts {
         driver: facts.driver.clone(),
         isolation: facts.isolation.as_str().to_owned(),
+        accelerator: facts.accelerator.map(|runs| runs.as_str().to_owned()),
         privilege: match facts.privilege {
             Privilege::Restricted => "restricted".to_owned(),
             Privilege::Root => "root".to_owned(),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use skerry_api::Sandbox as Record;
+use skerry_api::{Facts, Sandbox as Record};
 use skerry_client::ListSandboxes;
 use skerry_types::SandboxState;
 
@@ -141,10 +141,7 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         known("image", Some(record.image.clone())),
         known("size", Some(size)),
         known("network", Some(record.network.clone())),
-        known(
-            "driver",
-            really.map(|f| format!("{} ({} isolation)", f.driver, f.isolation)),
-        ),
+        known("driver", really.map(driver)),
         known("privilege", really.map(|f| f.privilege.clone())),
         known("storage", really.map(|f| f.storage.clone())),
         known("limits", really.map(|f| limits(f.limits, f.disk_quota))),
@@ -172,6 +169,12 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         ),
     ];
     all.into_iter().flatten().collect()
+}
+
+fn driver(facts: &Facts) -> String {
+    let on = facts.accelerator.as_ref();
+    let on = on.map(|on| format!(" on {on}")).unwrap_or_default();
+    format!("{}{on} ({} isolation)", facts.driver, facts.isolation)
 }
 
 fn limits(memory: bool, disk: bool) -> String {

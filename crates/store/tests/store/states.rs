@@ -71,8 +71,9 @@ async fn a_life_from_create_to_delete(bed: &Bed) {
         .unwrap();
     let change = Change {
         facts: Facts {
-            driver: Some("ns".into()),
-            isolation: Some("namespace".into()),
+            driver: Some("vm".into()),
+            isolation: Some("vm".into()),
+            accelerator: Some("tcg".into()),
             privilege: Some(Privilege::Restricted),
             storage: Some("btrfs".into()),
             disk_quota: Some(true),

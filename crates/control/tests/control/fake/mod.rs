@@ -324,6 +324,7 @@ impl FakeNode {
             report.facts = Some(SandboxFacts {
                 driver: "sim".into(),
                 isolation: "none".into(),
+                accelerator: Some("tcg".into()),
                 privilege: "restricted".into(),
                 storage: "copy".into(),
                 disk_quota: false,
