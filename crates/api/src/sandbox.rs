@@ -350,6 +350,8 @@ pub struct SetTimeout {
     /// It ends this many seconds from now; at least 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds: Option<u64>,
+    /// An end that comes later already stays.
+    pub only_longer: bool,
     /// It ends when nothing used it for this long; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_seconds: Option<u64>,

@@ -14,9 +14,9 @@ use tokio::fs;
 use tokio::io::AsyncWriteExt;
 
 use crate::service::SYSTEM;
+use crate::spelling::{self, OURS};
 use crate::{Caller, Control, Scope};
 
-const PREFIX: &str = "sk_";
 /// Characters of a secret that may be shown to tell keys apart.
 const SHOWN: usize = 8;
 const MAX_SECRET: usize = 128;
@@ -30,15 +30,14 @@ pub(crate) struct Known {
 }
 
 impl Control {
-    /// Who this key belongs to. 401 for one that does not count.
+    /// Who this key, in either spelling, belongs to. 401 for one that does not count.
     ///
     /// The secret is compared as its SHA-256 only, so what the time of a comparison tells is worth nothing. A key that this process takes back
     /// is refused from then on; one that another process took back, 5 s later at most.
     pub async fn authenticate(&self, secret: &str) -> Result<Caller> {
-        if !secret.starts_with(PREFIX) || secret.len() > MAX_SECRET {
-            return Err(unauthorized());
-        }
-        let (hash, now) = (hash(secret), self.now());
+        let secret = Some(secret).filter(|secret| secret.len() <= MAX_SECRET);
+        let secret = secret.and_then(spelling::ours).ok_or_else(unauthorized)?;
+        let (hash, now) = (hash(&secret), self.now());
         let known = self.0.keys.get(hash, now, self.look_up(hash, now)).await?;
         if known.expires_at.is_some_and(|end| end <= now) {
             return Err(unauthorized());
@@ -54,7 +53,7 @@ impl Control {
         Ok(Known {
             caller: Caller {
                 tenant: Tenant::of(key.org_id),
-                key_id: key.id,
+                key_id: Some(key.id),
                 scopes: (!key.scopes.is_empty()).then(|| scopes.collect()),
             },
             expires_at: key.expires_at,
@@ -124,7 +123,7 @@ fn new_secret() -> Result<String> {
             .map(|()| base62_encode(u128::from_ne_bytes(half)))
             .map_err(|error| Error::internal(format!("no random numbers: {error}")))
     };
-    Ok(format!("{PREFIX}{}{}", random()?, random()?))
+    Ok(format!("{OURS}{}{}", random()?, random()?))
 }
 
 async fn read_secret(path: &Path) -> Result<Option<String>> {

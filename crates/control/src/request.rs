@@ -77,6 +77,8 @@ pub struct ForkRequest {
 pub struct TimeoutRequest {
     /// Seconds until the age limit, from now.
     pub ttl_seconds: Option<u64>,
+    /// The age limit only ever moves away: one that comes later already stays.
+    pub only_longer: bool,
     /// Seconds without use; 0: never.
     pub idle_seconds: Option<u64>,
     /// What happens then; an `on_idle` of before is no more.

@@ -123,7 +123,8 @@ impl Control {
                 let max = self.quotas(caller).await?.max_ttl_seconds;
                 let age = row.started_at.map_or(0, |at| self.age(at));
                 let left = validate::ttl(ttl, max.saturating_sub(age))?;
-                Some(self.new_end(&row, left))
+                let end = self.new_end(&row, left);
+                Some(end).filter(|end| !request.only_longer || is_later(end, &row))
             }
             None => None,
         };
@@ -215,5 +216,13 @@ impl Control {
                 tracing::debug!(%id, %error, "its node could not be told that it is in use");
             }
         });
+    }
+}
+
+/// Whether this age limit comes after the one that the sandbox has.
+fn is_later(&(ttl, end): &(u32, Option<Timestamp>), row: &Row) -> bool {
+    match (end, row.expires_at) {
+        (Some(end), Some(known)) => end > known,
+        _ => ttl > row.ttl_seconds,
     }
 }

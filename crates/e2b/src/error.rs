@@ -1,7 +1,7 @@
 //! Failures as these clients parse them.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use skerry_types::Error;
@@ -44,6 +44,16 @@ impl IntoResponse for Failure {
         let body = json!({ "code": self.status.as_u16(), "message": self.message });
         (self.status, Json(body)).into_response()
     }
+}
+
+/// What the edge makes of a failure of the control plane.
+pub(crate) fn envelope(error: Error, _request_id: &str) -> Response {
+    let retry_after = error.retry_after.map(HeaderValue::from);
+    let mut response = Failure::from(error).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
 }
 
 /// There is no such sandbox, or it does not run. Clients look for these very words.

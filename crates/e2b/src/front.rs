@@ -4,10 +4,11 @@ use std::convert::Infallible;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use skerry_http::App;
 use tower::ServiceExt;
 
+use crate::api::Api;
 use crate::place::{ENVD_PORT, Place};
 use crate::{api, envd, error};
 
@@ -18,11 +19,19 @@ struct Front {
     api: Router,
 }
 
+/// What an operator may decide.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Below which ports of sandboxes are found, with the port of TLS unless that is 443; `None`: clients know better.
+    pub domain: Option<String>,
+}
+
 /// Everything that the server answers: this protocol, and behind it `/v1`.
-pub fn front(app: App) -> Router {
+pub fn front(app: App, settings: Settings) -> Router {
+    let api = Api::new(app.clone(), settings.domain);
     let front = Front {
         envd: envd::router(app.clone()),
-        api: api::router(app.clone()).fallback_service(skerry_http::router(app.clone())),
+        api: api::router(api).fallback_service(skerry_http::router(app.clone())),
         app,
     };
     Router::new().fallback(answer).with_state(front)

@@ -12,4 +12,4 @@ mod front;
 mod place;
 mod token;
 
-pub use front::front;
+pub use front::{Settings, front};

@@ -1,7 +1,7 @@
 //! Parts of a request as types. Each says which field it could not read.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, OptionalFromRequest, Request};
 use axum::http::{HeaderName, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
@@ -21,22 +21,28 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T>
+where
+    App: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         require_json(&request)?;
-        parse(&whole_body(request, app).await?).map(Self)
+        parse(&whole_body(request, &App::from_ref(state)).await?).map(Self)
     }
 }
 
 /// No body at all is fine where every field may be left out.
-impl<T: DeserializeOwned> OptionalFromRequest<App> for Json<T> {
+impl<T: DeserializeOwned, S: Sync> OptionalFromRequest<S> for Json<T>
+where
+    App: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &App) -> Result<Option<Self>, Failure> {
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Failure> {
         let is_json = require_json(&request);
-        let body = whole_body(request, app).await?;
+        let body = whole_body(request, &App::from_ref(state)).await?;
         if body.is_empty() {
             return Ok(None);
         }

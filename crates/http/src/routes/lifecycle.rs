@@ -127,6 +127,7 @@ async fn set_timeout(
     caller.require(Scope::SandboxWrite)?;
     let request = TimeoutRequest {
         ttl_seconds: request.ttl_seconds,
+        only_longer: request.only_longer,
         idle_seconds: request.idle_seconds,
         on_timeout: request.on_timeout.map(convert::on_timeout_in),
         on_idle: request.on_idle.map(convert::on_timeout_in),

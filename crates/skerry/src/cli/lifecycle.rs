@@ -36,6 +36,9 @@ pub(crate) struct TimeoutArgs {
     /// It ends after this time from now: 90s, 15m, 2h
     #[arg(value_name = "TIME", value_parser = parse::seconds, required_unless_present_any = ["idle", "on_timeout", "on_idle", "auto_resume"])]
     ttl: Option<u64>,
+    /// An end that comes later already stays
+    #[arg(long, requires = "ttl")]
+    only_longer: bool,
     /// It ends when nothing used it for this long; 0: never
     #[arg(long, value_name = "TIME", value_parser = parse::seconds)]
     idle: Option<u64>,
@@ -63,6 +66,7 @@ pub(super) async fn resume(ctx: &Context, args: ResumeArgs) -> Outcome {
 pub(super) async fn timeout(ctx: &Context, args: TimeoutArgs) -> Outcome {
     let request = SetTimeout {
         ttl_seconds: args.ttl,
+        only_longer: args.only_longer,
         idle_seconds: args.idle,
         on_timeout: args.on_timeout.map(OnTimeout::from),
         on_idle: args.on_idle.map(OnTimeout::from),

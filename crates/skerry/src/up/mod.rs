@@ -144,6 +144,9 @@ async fn serve_node(
     // Whoever started us may wait for it, or not care.
     let _gone = output::line(&url);
     tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
+    let other = skerry_e2b::Settings {
+        domain: args.domains.first().cloned(),
+    };
     let http = skerry_http::Settings {
         domains: args.domains,
         origins: args.origins,
@@ -151,7 +154,7 @@ async fn serve_node(
     };
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
-    let router = skerry_e2b::front(app.clone());
+    let router = skerry_e2b::front(app.clone(), other);
     skerry_http::serve_tcp(listener, app, router, ending).await;
     data_dir.withdraw();
     Ok(())

@@ -1,0 +1,147 @@
+//! Sandboxes as these clients get to see them.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use skerry_control::{Caller, OnTimeout, Sandbox, Scope};
+use skerry_types::{Error, Result, SandboxId, SandboxState};
+
+use super::Api;
+use crate::token;
+
+/// What we say the program in the sandbox is: clients use what it had in that version, and nothing later.
+const ENVD_VERSION: &str = "0.6.13";
+/// Early clients say it again behind the id.
+const CLIENT: &str = "skerry";
+
+/// How to use a sandbox.
+#[derive(Debug, Serialize)]
+pub(super) struct Access {
+    #[serde(rename = "templateID")]
+    template_id: String,
+    #[serde(rename = "sandboxID")]
+    sandbox_id: String,
+    #[serde(rename = "clientID")]
+    client_id: &'static str,
+    #[serde(rename = "envdVersion")]
+    envd_version: &'static str,
+    #[serde(rename = "envdAccessToken")]
+    envd_access_token: String,
+    #[serde(rename = "trafficAccessToken")]
+    traffic_access_token: String,
+    domain: Option<String>,
+}
+
+/// A sandbox in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listed {
+    #[serde(rename = "templateID")]
+    template_id: String,
+    #[serde(rename = "sandboxID")]
+    sandbox_id: String,
+    #[serde(rename = "clientID")]
+    client_id: &'static str,
+    started_at: Timestamp,
+    end_at: Timestamp,
+    cpu_count: u32,
+    #[serde(rename = "memoryMB")]
+    memory_mb: u32,
+    #[serde(rename = "diskSizeMB")]
+    disk_size_mb: u32,
+    state: &'static str,
+    envd_version: &'static str,
+    metadata: BTreeMap<String, String>,
+}
+
+/// All of a sandbox.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Detail {
+    #[serde(flatten)]
+    listed: Listed,
+    envd_access_token: String,
+    domain: Option<String>,
+    allow_internet_access: bool,
+    lifecycle: Lifecycle,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pause_mode: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lifecycle {
+    auto_resume: bool,
+    on_timeout: &'static str,
+}
+
+impl Api {
+    /// The sandbox, if these clients may see it: to them one that has ended is not there, nor is one that is not made yet.
+    pub(super) async fn find(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        id: SandboxId,
+    ) -> Result<Sandbox> {
+        caller.require(scope)?;
+        let found = self.control().get(caller, id).await?;
+        match found.status {
+            SandboxState::Running | SandboxState::Paused => Ok(found),
+            _ => Err(gone(id)),
+        }
+    }
+
+    pub(super) fn access(&self, sandbox: &Sandbox) -> Access {
+        Access {
+            template_id: sandbox.image.clone(),
+            sandbox_id: sandbox.id.label(),
+            client_id: CLIENT,
+            envd_version: ENVD_VERSION,
+            envd_access_token: token::envd(self.control(), sandbox.id),
+            traffic_access_token: token::traffic(self.control(), sandbox.id),
+            domain: self.domain.as_deref().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn detail(&self, sandbox: Sandbox) -> Detail {
+        let pauses = sandbox.on_timeout == OnTimeout::Pause;
+        Detail {
+            envd_access_token: token::envd(self.control(), sandbox.id),
+            domain: self.domain.as_deref().map(str::to_owned),
+            allow_internet_access: sandbox.network != "none",
+            lifecycle: Lifecycle {
+                auto_resume: sandbox.auto_resume,
+                on_timeout: if pauses { "pause" } else { "kill" },
+            },
+            pause_mode: (sandbox.status == SandboxState::Paused).then_some("full"),
+            listed: listed(sandbox),
+        }
+    }
+}
+
+/// There is no such sandbox, as far as these clients are concerned.
+pub(super) fn gone(id: SandboxId) -> Error {
+    Error::not_found(format_args!("sandbox {}", id.label()))
+}
+
+pub(super) fn listed(sandbox: Sandbox) -> Listed {
+    let started = sandbox.started_at.unwrap_or(sandbox.created_at);
+    let age = SignedDuration::from_secs(sandbox.ttl_seconds.try_into().unwrap_or(i64::MAX));
+    let running = sandbox.status == SandboxState::Running;
+    Listed {
+        template_id: sandbox.image,
+        sandbox_id: sandbox.id.label(),
+        client_id: CLIENT,
+        started_at: started,
+        end_at: sandbox
+            .expires_at
+            .unwrap_or_else(|| started.saturating_add(age).unwrap_or(Timestamp::MAX)),
+        cpu_count: sandbox.resources.vcpus,
+        memory_mb: sandbox.resources.memory_mb,
+        disk_size_mb: sandbox.resources.disk_mb,
+        state: if running { "running" } else { "paused" },
+        envd_version: ENVD_VERSION,
+        metadata: sandbox.metadata,
+    }
+}
