@@ -1,7 +1,9 @@
 //! Who asks: a tenant, through a key, with scopes.
 
 use skerry_store::Tenant;
-use skerry_types::{Error, ErrorCode, KeyId, Result};
+use skerry_types::{Error, ErrorCode, KeyId, Result, SandboxId};
+
+use crate::Control;
 
 macro_rules! scopes {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -57,15 +59,37 @@ scopes! {
     ArtifactWrite = "artifact:write";
 }
 
-/// Who asks. Only [`crate::Control::authenticate`] makes one for a request.
+/// What a sandbox's own token is good for: all that is inside of it, and nothing of its life.
+const INSIDE: [Scope; 7] = [
+    Scope::ExecCreate,
+    Scope::ExecRead,
+    Scope::SessionCreate,
+    Scope::SessionRead,
+    Scope::SessionWrite,
+    Scope::FileRead,
+    Scope::FileWrite,
+];
+
+/// Who asks. Only [`Control::authenticate`] and [`Control::inside`] make one for a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Whose things may be seen and changed.
     pub tenant: Tenant,
-    /// The key that was shown.
-    pub key_id: KeyId,
+    /// The key that was shown; `None`: the token of one sandbox was.
+    pub key_id: Option<KeyId>,
     /// What the key may be used for; `None`: everything.
     pub scopes: Option<Vec<Scope>>,
+}
+
+impl Control {
+    /// Who asks with the token of a sandbox, for what is inside of it. Whoever calls this has looked at the token. `None`: it has ended.
+    pub fn inside(&self, sandbox: SandboxId) -> Option<Caller> {
+        Some(Caller {
+            tenant: self.0.live.with(sandbox, |entry| entry.row.tenant())?,
+            key_id: None,
+            scopes: Some(INSIDE.to_vec()),
+        })
+    }
 }
 
 impl Caller {

@@ -79,6 +79,8 @@ pub enum Event {
         /// It came with a copy of memory: the events up to this one stand in the record of the sandbox that was copied.
         #[serde(default, skip_serializing_if = "is_zero")]
         after_seq: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tag: Option<String>,
     },
     #[serde(rename = "exec.completed")]
     ExecCompleted(ExecEnded),

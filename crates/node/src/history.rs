@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skerry_journal::{Entry, Journal, JournalError, Record, Stream};
-use skerry_proto::node::{Command, ExecFilter, ExecRecord, SandboxFacts, SessionRecord};
+use skerry_proto::node::{Command, ExecFilter, ExecName, ExecRecord, SandboxFacts, SessionRecord};
 use skerry_types::{ExecId, ExecStatus, FailureReason, SandboxState, SessionId};
 
 use crate::event::{Event, ExecEnded};
@@ -28,8 +28,6 @@ pub struct History {
     /// Of all their commands.
     command_bytes: u64,
     exec_numbers: HashMap<ExecId, u64>,
-    /// The last event number of each exec.
-    exec_seqs: HashMap<ExecId, u64>,
     pub(crate) sessions: Vec<SessionRecord>,
 }
 
@@ -48,7 +46,6 @@ impl Default for History {
             execs: Vec::new(),
             command_bytes: 0,
             exec_numbers: HashMap::new(),
-            exec_seqs: HashMap::new(),
             sessions: Vec::new(),
         }
     }
@@ -87,8 +84,8 @@ impl History {
     }
 
     pub(crate) fn output(&mut self, exec: ExecId, exec_seq: u64, stream: Stream, bytes: usize) {
-        self.exec_seqs.insert(exec, exec_seq);
         if let Some(record) = self.exec_mut(exec) {
+            record.last_seq = exec_seq;
             match stream {
                 Stream::Stdout => record.stdout_bytes += bytes as u64,
                 Stream::Stderr => record.stderr_bytes += bytes as u64,
@@ -166,15 +163,13 @@ impl History {
             tty,
             timeout_ms,
             after_seq,
+            tag,
             ..
         } = event
         else {
             return;
         };
         self.exec_numbers.insert(*exec_id, *number);
-        if *after_seq > 0 {
-            self.exec_seqs.insert(*exec_id, *after_seq);
-        }
         self.command_bytes += match cmd {
             Command::Shell(script) => script.len() as u64,
             Command::Argv(argv) => argv.iter().map(|arg| arg.len() as u64).sum(),
@@ -197,12 +192,14 @@ impl History {
             ended_at: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
+            last_seq: *after_seq,
+            tag: tag.clone(),
         });
     }
 
     fn exec_ended(&mut self, ended: &ExecEnded, at: Timestamp) {
-        self.exec_seqs.insert(ended.exec_id, ended.exec_seq);
         if let Some(record) = self.exec_mut(ended.exec_id) {
+            record.last_seq = ended.exec_seq;
             record.status = ended.end.status();
             record.end = Some(ended.end.clone());
             record.usage = Some(ended.resource_usage);
@@ -242,7 +239,22 @@ impl History {
 
     /// The last event number of an exec, 0 for none.
     pub(crate) fn exec_seq(&self, exec: ExecId) -> u64 {
-        self.exec_seqs.get(&exec).copied().unwrap_or(0)
+        self.exec(exec).map_or(0, |record| record.last_seq)
+    }
+
+    /// The latest with this name, one that runs before one that has ended.
+    pub(crate) fn find_exec(&self, name: &ExecName) -> Option<&ExecRecord> {
+        let named = |record: &&ExecRecord| match name {
+            ExecName::Pid(pid) => record.pid == Some(*pid),
+            ExecName::Tag(tag) => record.tag.as_ref() == Some(tag),
+        };
+        let mut found = self.execs.iter().rev().filter(named);
+        let latest = found.next()?;
+        let running = latest
+            .end
+            .is_some()
+            .then(|| found.find(|e| e.end.is_none()));
+        running.flatten().or(Some(latest))
     }
 
     /// Execs without an end.

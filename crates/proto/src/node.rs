@@ -4,6 +4,7 @@
 //! which tenant may name it was decided before.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -271,6 +272,9 @@ pub struct StartExec {
 }
 
 /// What to run.
+    /// A name to find it by; several may have the same.
+    #[serde(default)]
+    pub tag: Option<String>,
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Command {
@@ -329,6 +333,31 @@ pub struct ExecRecord {
 }
 
 /// An event of one exec, numbered from 1 without gaps.
+    /// The number of its last event so far; 0: none.
+    #[serde(default)]
+    pub last_seq: u64,
+    /// What it was tagged with.
+    #[serde(default)]
+    pub tag: Option<String>,
+}
+
+/// How to find an exec whose id is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecName {
+    /// By its process in the sandbox.
+    Pid(u32),
+    /// By what it was tagged with.
+    Tag(String),
+}
+
+impl fmt::Display for ExecName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid(pid) => write!(f, "pid {pid}"),
+            Self::Tag(tag) => write!(f, "tag `{tag}`"),
+        }
+    }
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecEvent {
     /// Its number.
@@ -380,6 +409,10 @@ pub trait Execs: Send + Sync {
     /// Several, by number.
     async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>>;
     /// Its events after `after_seq`; with `follow` until its end, otherwise what there is now.
+    /// The same once it has a process, or has ended.
+    async fn await_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord>;
+    /// The latest with this name; one that runs goes before one that has ended. The process of one that ended is forgotten when the node starts anew.
+    async fn find_exec(&self, sandbox: SandboxId, name: &ExecName) -> Result<ExecRecord>;
     async fn exec_events(
         &self,
         sandbox: SandboxId,

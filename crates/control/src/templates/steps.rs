@@ -250,6 +250,7 @@ impl Bench<'_> {
             tty: None,
             timeout: Some(STEP_TIMEOUT),
             session: None,
+            tag: None,
         };
         self.node.start_exec(self.sandbox, request).await
     }

@@ -101,6 +101,7 @@ fn start(request: RunExec, timeout: Duration) -> Result<StartExec> {
         tty: None,
         timeout: Some(timeout),
         session: None,
+        tag: None,
     })
 }
 

@@ -85,6 +85,7 @@ fn start(request: OpenPty) -> Result<StartExec> {
         // A terminal ends with its program, its sandbox, or when it is closed.
         timeout: None,
         session: None,
+        tag: None,
     })
 }
 

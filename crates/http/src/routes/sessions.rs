@@ -149,6 +149,7 @@ async fn run_in_session(
         tty: None,
         timeout: Some(timeout),
         session: Some(session),
+        tag: None,
     };
     let work = |attempt| execs::run(node, id, attempt, start, wait).boxed();
     once.run(&app, &caller, &request, work).await

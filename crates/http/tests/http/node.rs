@@ -276,6 +276,8 @@ impl Execs for FakeNode {
                 stdout_bytes: 0,
                 stderr_bytes: 0,
             }
+                last_seq: 0,
+                tag: request.tag,
         };
         let events = Log::default();
         let running = Running {
@@ -304,6 +306,21 @@ impl Execs for FakeNode {
         Ok(running.record.clone())
     }
     async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {
+    async fn await_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord> {
+        self.get_exec(sandbox, exec).await
+    }
+    async fn find_exec(&self, sandbox: SandboxId, name: &ExecName) -> Result<ExecRecord> {
+        let all = ExecFilter {
+            limit: usize::MAX,
+            ..ExecFilter::default()
+        };
+        let mut records = self.list_execs(sandbox, all).await?.into_iter().rev();
+        let named = |record: &ExecRecord| match name {
+            ExecName::Pid(pid) => record.pid == Some(*pid),
+            ExecName::Tag(tag) => record.tag.as_ref() == Some(tag),
+        };
+        records.find(named).ok_or_else(not_found)
+    }
         let ids: Vec<ExecId> = {
             let inside = self.inside.lock();
             let numbers = inside[&sandbox].execs.range(filter.after_number + 1..);

@@ -140,6 +140,7 @@ impl Actor {
             tty: request.tty.is_some(),
             timeout_ms: request.timeout.map(|t| t.as_millis() as u64),
             after_seq: 0,
+            tag: request.tag.clone(),
         })
         .map_err(|e| journal_error(&e))?;
         self.touch();
@@ -364,6 +365,7 @@ impl Actor {
             live.stdin.begin_at(stdin_offset);
             live.stdin.pump(&mut self.link, exec);
             self.shared.history.write().exec_running(exec, pid);
+            self.shared.started.notify_waiters();
         }
     }
 

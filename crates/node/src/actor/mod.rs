@@ -24,8 +24,8 @@ use skerry_journal::{Journal, JournalError, Meter};
 use skerry_proto::agent::FromAgent;
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecId, SandboxId, SandboxState, SessionId};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
 pub(crate) use command::{Command, Reply};
 pub(crate) use requests::{Incoming, RequestSink};
@@ -62,6 +62,8 @@ impl Shared {
     /// Of a sandbox with an actor.
     pub(crate) fn open(
         id: SandboxId,
+    /// An exec has got its process.
+    pub(crate) started: Notify,
         path: &Path,
         meter: &Meter,
     ) -> Result<Arc<Self>, JournalError> {
@@ -88,6 +90,7 @@ impl Shared {
         *self.place.read()
     }
 
+            started: Notify::new(),
     pub(crate) fn report(&self) -> SandboxReport {
         let history = self.history.read();
         SandboxReport {

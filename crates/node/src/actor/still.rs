@@ -177,7 +177,8 @@ fn open(history: &History) -> Vec<Event> {
             session_id: exec.session,
             tty: exec.tty,
             timeout_ms: exec.timeout.map(|t| t.as_millis() as u64),
-            after_seq: history.exec_seq(exec.id),
+            after_seq: exec.last_seq,
+            tag: exec.tag.clone(),
         });
     sessions.chain(execs).collect()
 }

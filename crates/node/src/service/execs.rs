@@ -1,6 +1,7 @@
 //! Commands in sandboxes: starting goes through the actor, reading through the journal.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use skerry_journal::{Entry, ExecReader, Record, Stream};
 use skerry_proto::agent::{Call, ListProcesses, Reply};
 use skerry_proto::frame::CHUNK_BYTES;
 use skerry_proto::node::{
-    ExecEvent, ExecEventBody, ExecFilter, ExecRecord, Execs, ProcessInfo, StartExec, TtySize,
+    ExecEvent, ExecEventBody, ExecFilter, ExecName, ExecRecord, Execs, ProcessInfo, StartExec,
+    TtySize,
 };
 use skerry_types::{Error, ExecId, Result, SandboxId};
 use tokio::sync::watch;
@@ -35,6 +37,35 @@ impl Execs for Node {
         let shared = self.record(sandbox).await?;
         let record = shared.history.read().exec(exec).cloned();
         record.ok_or_else(|| Error::not_found(format!("exec {exec}")))
+    }
+
+    async fn await_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord> {
+        let shared = self.record(sandbox).await?;
+        let mut grown = shared.journal.subscribe();
+        loop {
+            // Asked for before it is looked at, so that nothing falls between.
+            let mut started = pin!(shared.started.notified());
+            started.as_mut().enable();
+            grown.borrow_and_update();
+            let record = shared.history.read().exec(exec).cloned();
+            let record = record.ok_or_else(|| Error::not_found(format!("exec {exec}")))?;
+            if record.pid.is_some() || record.end.is_some() {
+                return Ok(record);
+            }
+            tokio::select! {
+                () = started => {}
+                // An end without a process is told here only.
+                changed = grown.changed() => if changed.is_err() {
+                    return Ok(record);
+                },
+            }
+        }
+    }
+
+    async fn find_exec(&self, sandbox: SandboxId, name: &ExecName) -> Result<ExecRecord> {
+        let shared = self.record(sandbox).await?;
+        let record = shared.history.read().find_exec(name).cloned();
+        record.ok_or_else(|| Error::not_found(format!("an exec with {name}")))
     }
 
     async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {

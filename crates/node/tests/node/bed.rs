@@ -108,6 +108,7 @@ pub(crate) fn sh(script: &str) -> StartExec {
         tty: None,
         timeout: None,
         session: None,
+        tag: None,
     }
 }
 

@@ -6,8 +6,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use skerry_control::Clock;
 use skerry_proto::node::{
-    Command, ExecEvent, ExecEventBody, ExecFilter, ExecRecord, Execs, ProcessInfo, StartExec,
-    TtySize,
+    Command, ExecEvent, ExecEventBody, ExecFilter, ExecName, ExecRecord, Execs, ProcessInfo,
+    StartExec, TtySize,
 };
 use skerry_types::{Error, ExecEnd, ExecId, ExecStatus, Result, SandboxId, Usage};
 
@@ -59,6 +59,8 @@ impl Execs for FakeNode {
             ended_at: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
+            last_seq: 0,
+            tag: request.tag,
         };
         let mut world = self.world.lock();
         let env: Vec<String> = request
@@ -78,6 +80,14 @@ impl Execs for FakeNode {
         let world = self.world.lock();
         let known = world.programs.get(&exec).cloned();
         known.ok_or_else(|| Error::not_found(exec))
+    }
+
+    async fn await_exec(&self, _: SandboxId, _: ExecId) -> Result<ExecRecord> {
+        none()
+    }
+
+    async fn find_exec(&self, _: SandboxId, _: &ExecName) -> Result<ExecRecord> {
+        none()
     }
 
     async fn list_execs(&self, _: SandboxId, _: ExecFilter) -> Result<Vec<ExecRecord>> {
