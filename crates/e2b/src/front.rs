@@ -42,8 +42,8 @@ async fn answer(State(front): State<Front>, mut request: Request) -> Response {
         return told(front.api.oneshot(request).await);
     };
     match place.sandbox {
-        Some(sandbox) if place.port == ENVD_PORT => {
-            request.extensions_mut().insert(sandbox);
+        Some(_) if place.port == ENVD_PORT => {
+            request.extensions_mut().insert(place);
             told(front.envd.oneshot(request).await)
         }
         _ => error::no_sandbox(&place),

@@ -8,6 +8,7 @@
 mod api;
 mod envd;
 mod error;
+pub mod frame;
 mod front;
 mod place;
 mod token;

@@ -79,6 +79,11 @@ impl App {
         sandbox: SandboxId,
         need: Need,
     ) -> Result<Arc<dyn Node>> {
+    /// Cancelled when live streams are to end.
+    pub fn ending(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
         caller.require(scope)?;
         self.control.authorize(caller, sandbox, need).await
     }

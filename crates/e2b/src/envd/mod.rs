@@ -1,13 +1,37 @@
-//! `envd`: what these clients believe to be a server inside the sandbox, at port 49983. The sandbox's id is an extension of each request.
+//! `envd`: what these clients believe to be a server inside the sandbox, at port 49983. The [`Place`](crate::place::Place) of each request is
+//! an extension of it.
+//!
+//! Nothing of it runs in there: processes are execs and files are files of the node, as for `/v1`.
+
+mod connect;
+mod inside;
+mod process;
+mod stream;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
-use skerry_http::App;
+use skerry_http::{App, Entry, Failure, Protocol};
+use skerry_types::Error;
+
+use crate::error;
 
 /// The routes.
 pub(crate) fn router(app: App) -> Router {
+    let protocol = Protocol {
+        app: app.clone(),
+        entry: Entry::Open,
+        envelope: error::envelope,
+    };
     Router::new()
         .route("/health", get(async || StatusCode::NO_CONTENT))
+        .merge(process::routes())
+        .fallback(async || Failure(Error::not_found("this route")))
+        // Every route bounds its own body.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn_with_state(app.clone(), inside::enter))
+        .layer(from_fn_with_state(protocol, skerry_http::edge))
         .with_state(app)
 }
