@@ -10,6 +10,7 @@ use skerry_types::{Result, SandboxId};
 use tokio_util::sync::CancellationToken;
 
 use crate::ImageService;
+use crate::serve::Places;
 
 /// What an operator may decide about the edge.
 #[derive(Debug, Clone)]
@@ -20,6 +21,12 @@ pub struct Settings {
     pub origins: Vec<String>,
     /// The head of a request, a JSON body, and each further piece of a longer one have to be here by then.
     pub patience: Duration,
+    /// A connection without a request is kept this long; shorter when others need its place.
+    pub rest: Duration,
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections: usize,
+    /// The certificate of the local CA, in PEM, if there is one.
+    pub ca: Option<String>,
 }
 
 impl Default for Settings {
@@ -28,6 +35,10 @@ impl Default for Settings {
             domains: Vec::new(),
             origins: Vec::new(),
             patience: Duration::from_secs(30),
+            // Clients believe that theirs are kept for 5 minutes.
+            rest: Duration::from_mins(10),
+            connections: 4096,
+            ca: None,
         }
     }
 }
@@ -38,6 +49,7 @@ pub struct App {
     pub(crate) control: Control,
     pub(crate) images: Arc<dyn ImageService>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) places: Places,
     /// Cancelled when the server begins to end: streams end, mutations are refused.
     pub(crate) draining: CancellationToken,
 }
@@ -56,6 +68,7 @@ impl App {
         Self {
             control,
             images,
+            places: Places::new(settings.connections),
             settings: Arc::new(settings),
             draining: CancellationToken::new(),
         }
@@ -64,6 +77,11 @@ impl App {
     /// From now on: not ready, no new mutations, live streams end (their readers resume elsewhere).
     pub fn drain(&self) {
         self.draining.cancel();
+    }
+
+    /// Cancelled when live streams are to end.
+    pub fn ending(&self) -> CancellationToken {
+        self.draining.clone()
     }
 
     /// What decides and remembers.
@@ -79,11 +97,6 @@ impl App {
         sandbox: SandboxId,
         need: Need,
     ) -> Result<Arc<dyn Node>> {
-    /// Cancelled when live streams are to end.
-    pub fn ending(&self) -> CancellationToken {
-        self.draining.clone()
-    }
-
         caller.require(scope)?;
         self.control.authorize(caller, sandbox, need).await
     }

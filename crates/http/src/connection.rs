@@ -1,231 +1,151 @@
 //! One connection: HTTP/1.1, or HTTP/2 for a client that begins with it. Whoever only holds it open loses it.
 
 use std::convert::Infallible;
-use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
-use bytes::{Buf, BytesMut};
-use http_body_util::BodyExt;
+use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::activity::{Activity, Limits, Over};
 use crate::linger::{Lingering, Unread};
+use crate::opened::{Opened, Protocol, open};
 use crate::stall::Stalling;
 
 /// The head of a request may be this large.
 const HEAD_BYTES: u32 = 64 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Requests of one HTTP/2 connection at once.
-const MAX_STREAMS: u32 = 64;
+const MAX_STREAMS: u32 = 128;
 /// What is kept of each of their answers until the client takes it.
 const UNSENT_BYTES: usize = 64 * 1024;
-/// What an HTTP/2 client begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// For the first read; what comes with it is most often a whole head.
-const FIRST_BYTES: usize = 4 * 1024;
+
+/// What holds for every connection of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Terms {
+    pub(crate) router: Router,
+    pub(crate) limits: Limits,
+    /// Somebody waits for a place.
+    pub(crate) crowded: Arc<Notify>,
+    /// Once it is cancelled connections end after the requests in progress.
+    pub(crate) ending: CancellationToken,
+}
 
 /// Both kinds of connections have the same bytes under them.
 trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for I {}
 
-/// Serves one connection. Once `ending` is cancelled it ends after the requests in progress.
-pub(crate) async fn serve<I>(io: I, router: Router, patience: Duration, ending: CancellationToken)
+/// Serves one connection, which keeps its place as long as it is open.
+pub(crate) async fn serve<I>(io: I, place: Option<OwnedSemaphorePermit>, terms: Terms)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut io = Stalling::new(io, ending.clone());
+    let mut io = Stalling::new(io, terms.ending.clone());
+    let activity = Activity::new();
     let opening = tokio::select! {
-        opening = tokio::time::timeout(patience, open(&mut io)) => opening,
+        opening = open(&mut io) => opening,
         // Nothing was asked for yet.
-        () = ending.cancelled() => return,
+        () = terms.ending.cancelled() => return,
+        _ = activity.over(terms.limits, &terms.crowded) => {
+            return tracing::debug!("a connection asked for nothing");
+        }
+    };
+    let opened = |first, heard| Opened {
+        first,
+        io,
+        heard,
+        _place: place,
     };
     let ended = match opening {
-        Ok(Ok((Protocol::Http1, first))) => {
-            let io = Opened { first, io };
-            http1(io, router, patience, ending).await
+        Ok((Protocol::Http1, first)) => {
+            http1(opened(first, Some(activity.clone())), &activity, terms).await
         }
-        Ok(Ok((Protocol::Http2, first))) => {
-            let io = Opened { first, io };
-            http2(io, router, patience, ending).await
-        }
-        Ok(Err(error)) => {
+        Ok((Protocol::Http2, first)) => http2(opened(first, None), &activity, terms).await,
+        Err(error) => {
             return tracing::debug!(%error, "a connection broke before its first request");
         }
-        Err(_) => return tracing::debug!("a connection asked for nothing"),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
 }
 
-async fn http1(
-    io: impl Io,
-    router: Router,
-    patience: Duration,
-    ending: CancellationToken,
-) -> hyper::Result<()> {
+async fn http1(io: impl Io, activity: &Activity, terms: Terms) -> hyper::Result<()> {
     let unread = Unread::default();
-    let (seen, told) = (unread.clone(), unread.clone());
-    let service = router
-        .map_request(move |request| seen.watch(request))
-        .map_response(move |response| told.say(response));
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(patience)
-            .max_buf_size(HEAD_BYTES as usize)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(
-                TokioIo::new(Lingering::new(io, unread)),
-                TowerToHyperService::new(service)
-            )
-            .with_upgrades()
-    );
-    tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = ending.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    }
-}
-
-async fn http2(
-    io: impl Io,
-    router: Router,
-    patience: Duration,
-    ending: CancellationToken,
-) -> hyper::Result<()> {
-    let requests = TaskTracker::new();
-    let open = requests.clone();
+    let (seen, asked, router) = (unread.clone(), activity.clone(), terms.router.clone());
     let answer = service_fn(move |request: Request<Incoming>| {
-        let (router, token) = (router.clone(), open.token());
+        let (request, progress) = (seen.watch(request), asked.request());
+        let (router, told) = (router.clone(), seen.clone());
         async move {
-            let response: Response<Body> = router.oneshot(request.map(Body::new)).await?;
-            // The request is in progress until the last of its answer is on its way.
-            let counted = |body: Body| {
-                Body::new(body.map_frame(move |frame| {
-                    let _counted = &token;
-                    frame
-                }))
-            };
-            Ok::<_, Infallible>(response.map(counted))
+            let response = told.say(router.oneshot(request).await?);
+            Ok::<_, Infallible>(progress.until_sent(response))
         }
     });
-    let mut connection = pin!(
-        http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_header_list_size(HEAD_BYTES)
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_send_buf_size(UNSENT_BYTES)
-            .keep_alive_interval(patience)
-            .keep_alive_timeout(patience)
-            .serve_connection(TokioIo::new(io), answer)
-    );
+    let connection = http1::Builder::new()
+        // It would let go of clients that rest, too.
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES as usize)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Lingering::new(io, unread)), answer)
+        .with_upgrades();
+    let leave = http1::UpgradeableConnection::graceful_shutdown;
+    lead(connection, leave, activity, &terms).await
+}
+
+async fn http2(io: impl Io, activity: &Activity, terms: Terms) -> hyper::Result<()> {
+    let (asked, router) = (activity.clone(), terms.router.clone());
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let (router, progress) = (router.clone(), asked.request());
+        async move {
+            let response = router.oneshot(request.map(Body::new)).await?;
+            Ok::<_, Infallible>(progress.until_sent(response))
+        }
+    });
+    let patience = terms.limits.patience;
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(UNSENT_BYTES)
+        .keep_alive_interval(patience)
+        .keep_alive_timeout(patience)
+        .serve_connection(TokioIo::new(io), answer);
+    let leave = http2::Connection::graceful_shutdown;
+    lead(connection, leave, activity, &terms).await
+}
+
+/// Until the client leaves, is let go, or the server ends.
+async fn lead<C: Future<Output = hyper::Result<()>>>(
+    connection: C,
+    take_leave: impl FnOnce(Pin<&mut C>),
+    activity: &Activity,
+    terms: &Terms,
+) -> hyper::Result<()> {
+    let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = ending.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            return connection.await;
-        }
-        () = unused(&requests, patience) => connection.as_mut().graceful_shutdown(),
-    }
-    // What comes at this moment is still answered, but nobody waits for a client that does not take leave.
-    tokio::time::timeout(patience, connection)
-        .await
-        .unwrap_or(Ok(()))
-}
-
-/// Returns when nothing is in progress at a look every so often. A client that is still there connects again when it needs to.
-async fn unused(requests: &TaskTracker, every: Duration) {
-    loop {
-        tokio::time::sleep(every).await;
-        if requests.is_empty() {
-            return;
+        () = terms.ending.cancelled() => {}
+        over = activity.over(terms.limits, &terms.crowded) => if over == Over::Dawdled {
+            return Ok(());
         }
     }
-}
-
-enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// Reads until it is known what the client speaks.
-async fn open(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Protocol, BytesMut)> {
-    let mut first = BytesMut::with_capacity(FIRST_BYTES);
-    loop {
-        let is_over = io.read_buf(&mut first).await? == 0;
-        let seen = first.len().min(PREFACE.len());
-        if is_over || first[..seen] != PREFACE[..seen] {
-            return Ok((Protocol::Http1, first));
-        }
-        if seen == PREFACE.len() {
-            return Ok((Protocol::Http2, first));
-        }
-    }
-}
-
-/// A connection of which some was read already.
-struct Opened<I> {
-    first: BytesMut,
-    io: I,
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Opened<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        room: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, room);
-        }
-        let taken = self.first.len().min(room.remaining());
-        room.put_slice(&self.first[..taken]);
-        self.first.advance(taken);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for Opened<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, data)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, data)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+    take_leave(connection.as_mut());
+    // What is in progress, or comes at this moment, is still answered, but nobody waits for a client that does not take its leave.
+    let limits = Limits {
+        rest: terms.limits.patience,
+        ..terms.limits
+    };
+    tokio::select! {
+        ended = connection => ended,
+        _ = activity.over(limits, &terms.crowded) => Ok(()),
     }
 }

@@ -1,9 +1,11 @@
 //! The OpenAPI document, its pages, the text for agents, and the page for whoever opens the address.
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::header;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use skerry_types::ErrorCode;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{
     ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, ResponseBuilder,
@@ -13,6 +15,7 @@ use utoipa::{PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::App;
+use crate::error::Failure;
 
 /// What holds for every operation and has no place of its own in the document.
 const ABOUT: &str = "Isolated Linux computers for software agents.
@@ -89,7 +92,7 @@ pub(crate) fn finish(mut document: OpenApi) -> OpenApi {
     document
 }
 
-/// `/`, `/openapi.json`, `/docs` with everything it loads, `/llms.txt`.
+/// `/`, `/openapi.json`, `/docs` with everything it loads, `/llms.txt`, `/ca.pem`.
 pub(crate) fn pages(document: OpenApi) -> Router<App> {
     let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     let home = [
@@ -100,4 +103,16 @@ pub(crate) fn pages(document: OpenApi) -> Router<App> {
         .route("/", get(async move || (home, HOME).into_response()))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .route("/llms.txt", get(async move || (text, LLMS).into_response()))
+        .route("/ca.pem", get(ca))
+}
+
+/// Every handshake shows what it signed, so the CA is no secret; whether to trust it is for the client to find out.
+async fn ca(State(app): State<App>) -> Response {
+    let pem = [(header::CONTENT_TYPE, "application/x-pem-file")];
+    match &app.settings.ca {
+        Some(ca) => (pem, ca.clone()).into_response(),
+        None => {
+            Failure::new(ErrorCode::NotFound, "this server has no CA of its own").into_response()
+        }
+    }
 }

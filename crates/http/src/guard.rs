@@ -11,13 +11,14 @@ use crate::edge::Entry;
 use crate::{App, Settings};
 
 /// What is answered without a key. Nothing here says anything about a tenant.
-const OPEN: [&str; 10] = [
+const OPEN: [&str; 11] = [
     "/",
     "/health",
     "/healthz",
     "/readyz",
     "/openapi.json",
     "/llms.txt",
+    "/ca.pem",
     "/docs",
     "/docs/",
     "/docs/{*rest}",

@@ -4,6 +4,7 @@
 //! answered without a key but the short list in `guard`; a reader's slowness costs one bounded buffer.
 #![warn(missing_docs)]
 
+mod activity;
 mod app;
 mod body;
 mod check;
@@ -19,10 +20,12 @@ mod images;
 mod json;
 mod linger;
 mod once;
+mod opened;
 mod routes;
 mod serve;
 mod sse;
 mod stall;
+mod tls;
 mod ws;
 
 pub use app::{App, Settings};
@@ -33,4 +36,5 @@ pub use extract::{Json, Path, Query};
 pub use images::ImageService;
 pub use once::Once;
 pub use routes::{openapi, router};
-pub use serve::{serve, serve_tcp};
+pub use serve::{serve, serve_tcp, serve_tls};
+pub use tls::{Tls, TlsError};

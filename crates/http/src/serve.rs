@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{App, connection};
+use crate::activity::Limits;
+use crate::connection::{self, Terms};
+use crate::tls::{Tls, TlsListener};
+use crate::{App, Settings};
 
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 4096;
+/// Connections at once while the server ends.
+const MAX_LATE: usize = 1024;
 /// What is in progress may take this long once the server began to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,61 +29,102 @@ pub async fn serve_tcp(
     router: Router,
     shutdown: CancellationToken,
 ) {
-    // Small answers must not wait for more to come.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
+    serve(listener.tap_io(at_once), app, router, shutdown).await;
+}
+
+/// The same over TLS.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: &Tls,
+    app: App,
+    router: Router,
+    shutdown: CancellationToken,
+) {
+    let listener = TlsListener::new(listener.tap_io(at_once), tls);
     serve(listener, app, router, shutdown).await;
 }
 
-/// Serves on any listener, such as a Unix socket. See [`serve_tcp`].
+/// Small answers must not wait for more to come.
+fn at_once(stream: &mut TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+}
+
+/// Serves on any listener, such as a Unix socket. See [`serve_tcp`]. All listeners of an app share its connections.
 pub async fn serve<L: Listener>(
     mut listener: L,
     app: App,
     router: Router,
     shutdown: CancellationToken,
 ) {
-    let patience = app.settings.patience;
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let terms = app
+        .places
+        .terms(&app.settings, router, app.draining.clone());
     let tracker = TaskTracker::new();
     loop {
-        let (slot, io) = tokio::select! {
+        let (place, io) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            next = accept(&mut listener, &slots) => next,
+            next = app.places.accept(&mut listener) => next,
         };
-        let connection = connection::serve(io, router.clone(), patience, app.draining.clone());
-        tracker.spawn(async move {
-            connection.await;
-            drop(slot);
-        });
+        tracker.spawn(connection::serve(io, place, terms.clone()));
     }
     app.drain();
     tracker.close();
     // Probes and refusals are still answered, on connections of their own that nobody waits for.
-    let never = CancellationToken::new();
+    let terms = Terms {
+        ending: CancellationToken::new(),
+        ..terms
+    };
     let mut late = JoinSet::new();
     let mut done = pin!(tokio::time::timeout(DRAIN_TIMEOUT, tracker.wait()));
     loop {
         tokio::select! {
             _ = &mut done => break,
-            (io, _) = listener.accept(), if late.len() < MAX_CONNECTIONS => {
-                late.spawn(connection::serve(io, router.clone(), patience, never.clone()));
+            (io, _) = listener.accept(), if late.len() < MAX_LATE => {
+                late.spawn(connection::serve(io, None, terms.clone()));
             }
             Some(_) = late.join_next() => {}
         }
     }
 }
 
-/// The next connection, once there is room for it.
-async fn accept<L: Listener>(
-    listener: &mut L,
-    slots: &Arc<Semaphore>,
-) -> (Option<OwnedSemaphorePermit>, L::Io) {
-    // Nobody closes the semaphore, so there is always a permit.
-    let slot = slots.clone().acquire_owned().await.ok();
-    let (io, _) = listener.accept().await;
-    (slot, io)
+/// The places of all connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    crowded: Arc<Notify>,
+}
+
+impl Places {
+    pub(crate) fn new(connections: usize) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(connections)),
+            crowded: Arc::default(),
+        }
+    }
+
+    fn terms(&self, settings: &Settings, router: Router, ending: CancellationToken) -> Terms {
+        Terms {
+            router,
+            limits: Limits {
+                patience: settings.patience,
+                rest: settings.rest,
+            },
+            crowded: self.crowded.clone(),
+            ending,
+        }
+    }
+
+    /// The next connection, once there is room for it; more wait in the kernel's queue.
+    async fn accept<L: Listener>(&self, listener: &mut L) -> (Option<OwnedSemaphorePermit>, L::Io) {
+        if self.free.available_permits() == 0 {
+            self.crowded.notify_one();
+        }
+        // Nobody closes the semaphore, so there is always a place in the end.
+        let place = self.free.clone().acquire_owned().await.ok();
+        let (io, _) = listener.accept().await;
+        (place, io)
+    }
 }

@@ -18,4 +18,5 @@ mod pages;
 mod serving;
 mod streams;
 mod surface;
+mod tls;
 mod world;

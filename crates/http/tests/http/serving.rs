@@ -335,3 +335,76 @@ async fn http_2_clients_that_dawdle_are_let_go_too() {
     }
     raw(&world, &[PREFACE, SETTINGS, HEADERS].concat()).await;
 }
+
+/// Asks on a connection that is kept, and reads the answer.
+async fn ask(stream: &mut TcpStream) -> bool {
+    let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    if stream.write_all(request).await.is_err() {
+        return false;
+    }
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        if stream.read_buf(&mut answer).await.unwrap_or(0) == 0 {
+            return false;
+        }
+    }
+    answer.starts_with(b"HTTP/1.1 200")
+}
+
+#[tokio::test]
+async fn a_connection_rests_longer_than_a_head_may_take() {
+    let settings = Settings {
+        patience: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let mut kept = TcpStream::connect(&world.address).await.unwrap();
+    assert!(ask(&mut kept).await);
+    // Others are let go meanwhile, so that time passes.
+    assert_eq!(raw(&world, b"").await, "");
+    assert!(ask(&mut kept).await);
+    // Its next head has to come in time again.
+    kept.write_all(b"GET /health").await.unwrap();
+    let mut answer = Vec::new();
+    let _reset = kept.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+
+    let settings = Settings {
+        rest: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let mut kept = TcpStream::connect(&world.address).await.unwrap();
+    assert!(ask(&mut kept).await);
+    assert_eq!(kept.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_rests_longest_makes_room() {
+    let settings = Settings {
+        connections: 3,
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let s = world.sandbox().await;
+    let exec = world.start(&s, "hold").await;
+    // What has something to do is not asked to go.
+    let mut stream = world
+        .request("GET", &format!("{s}/exec/{exec}/stream"))
+        .send()
+        .await
+        .unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    let mut resting = Vec::new();
+    for _ in 0..4 {
+        let mut kept = TcpStream::connect(&world.address).await.unwrap();
+        assert!(ask(&mut kept).await);
+        resting.push(kept);
+    }
+    for gone in &mut resting[..2] {
+        assert_eq!(gone.read(&mut [0]).await.unwrap(), 0);
+    }
+    assert!(ask(&mut resting[3]).await);
+    world.node.writes(exec.parse().unwrap(), b"more");
+    assert!(stream.chunk().await.unwrap().is_some());
+}

@@ -59,6 +59,7 @@ async fn the_router_and_the_document_have_the_same_routes() {
     routes.retain(|route| !route.contains("__private"));
     let pages = [
         "/",
+        "/ca.pem",
         "/docs",
         "/docs/",
         "/docs/{*rest}",
