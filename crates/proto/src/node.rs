@@ -269,12 +269,12 @@ pub struct StartExec {
     pub timeout: Option<Duration>,
     /// Run it in this session.
     pub session: Option<SessionId>,
-}
-
-/// What to run.
     /// A name to find it by; several may have the same.
     #[serde(default)]
     pub tag: Option<String>,
+}
+
+/// What to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Command {
@@ -330,9 +330,6 @@ pub struct ExecRecord {
     pub stdout_bytes: u64,
     /// Bytes of stderr so far.
     pub stderr_bytes: u64,
-}
-
-/// An event of one exec, numbered from 1 without gaps.
     /// The number of its last event so far; 0: none.
     #[serde(default)]
     pub last_seq: u64,
@@ -358,6 +355,9 @@ impl fmt::Display for ExecName {
             Self::Tag(tag) => write!(f, "tag `{tag}`"),
         }
     }
+}
+
+/// An event of one exec, numbered from 1 without gaps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecEvent {
     /// Its number.
@@ -406,13 +406,13 @@ pub trait Execs: Send + Sync {
     async fn start_exec(&self, sandbox: SandboxId, request: StartExec) -> Result<ExecRecord>;
     /// What is known of it.
     async fn get_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord>;
-    /// Several, by number.
-    async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>>;
-    /// Its events after `after_seq`; with `follow` until its end, otherwise what there is now.
     /// The same once it has a process, or has ended.
     async fn await_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord>;
     /// The latest with this name; one that runs goes before one that has ended. The process of one that ended is forgotten when the node starts anew.
     async fn find_exec(&self, sandbox: SandboxId, name: &ExecName) -> Result<ExecRecord>;
+    /// Several, by number.
+    async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>>;
+    /// Its events after `after_seq`; with `follow` until its end, otherwise what there is now.
     async fn exec_events(
         &self,
         sandbox: SandboxId,

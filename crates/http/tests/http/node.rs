@@ -275,9 +275,9 @@ impl Execs for FakeNode {
                 ended_at: None,
                 stdout_bytes: 0,
                 stderr_bytes: 0,
-            }
                 last_seq: 0,
                 tag: request.tag,
+            }
         };
         let events = Log::default();
         let running = Running {
@@ -305,7 +305,6 @@ impl Execs for FakeNode {
         let running = execs.get(&exec).filter(|_| found).ok_or_else(not_found)?;
         Ok(running.record.clone())
     }
-    async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {
     async fn await_exec(&self, sandbox: SandboxId, exec: ExecId) -> Result<ExecRecord> {
         self.get_exec(sandbox, exec).await
     }
@@ -321,6 +320,7 @@ impl Execs for FakeNode {
         };
         records.find(named).ok_or_else(not_found)
     }
+    async fn list_execs(&self, sandbox: SandboxId, filter: ExecFilter) -> Result<Vec<ExecRecord>> {
         let ids: Vec<ExecId> = {
             let inside = self.inside.lock();
             let numbers = inside[&sandbox].execs.range(filter.after_number + 1..);
