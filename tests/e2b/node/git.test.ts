@@ -1,0 +1,35 @@
+/** The client's git helpers, which are commands in the sandbox: a whole round with a repository next door. */
+
+import assert from 'node:assert/strict'
+import { check } from './bed.js'
+
+check('a whole round of git', async ({ make, skip }) => {
+  const { git, files } = await make()
+  if (!git) skip('this version has no git')
+  await git.configureUser('Me', 'me@example.com')
+  await git.init('/tmp/far', { bare: true, initialBranch: 'main' })
+  await git.init('/tmp/near', { initialBranch: 'main' })
+  await git.setConfig('core.editor', 'true', { scope: 'local', path: '/tmp/near' })
+  assert.equal(await git.getConfig('core.editor', { scope: 'local', path: '/tmp/near' }), 'true')
+  await git.remoteAdd('/tmp/near', 'origin', '/tmp/far')
+  assert.equal(await git.remoteGet('/tmp/near', 'origin'), '/tmp/far')
+  await files.write('/tmp/near/a', '1')
+  assert.equal((await git.status('/tmp/near')).hasUntracked, true)
+  await git.add('/tmp/near')
+  await git.commit('/tmp/near', 'begin')
+  await git.push('/tmp/near', { remote: 'origin', branch: 'main' })
+  await git.createBranch('/tmp/near', 'side')
+  assert.equal((await git.branches('/tmp/near')).currentBranch, 'side')
+  await git.checkoutBranch('/tmp/near', 'main')
+  await git.deleteBranch('/tmp/near', 'side', { force: true })
+  await files.write('/tmp/near/a', '2')
+  await git.restore('/tmp/near', { paths: ['a'] })
+  assert.equal(await files.read('/tmp/near/a'), '1')
+  await files.write('/tmp/near/b', '2')
+  await git.add('/tmp/near', { files: ['b'] })
+  await git.reset('/tmp/near')
+  await git.clone('/tmp/far', { path: '/tmp/copy' })
+  assert.equal(await files.read('/tmp/copy/a'), '1')
+  await git.pull('/tmp/copy', { remote: 'origin', branch: 'main' })
+  await git.dangerouslyAuthenticate({ username: 'me', password: 'secret', host: 'example.com' })
+})

@@ -1,0 +1,27 @@
+"""What is not there is refused in words that a user sees, never answered with something else."""
+
+import e2b
+import pytest
+from conftest import do
+
+
+async def test_volumes(sdk):
+    sdk.needs("Volume", "create")
+    for call in (
+        lambda: sdk.Volume.create("data"), lambda: sdk.Volume.list(), lambda: sdk.Volume.get_info("vol"),
+        lambda: sdk.Volume.connect("vol"), lambda: sdk.Volume.destroy("vol"),
+    ):  # fmt: skip
+        with pytest.raises(Exception, match="(?i)volumes") as refused:
+            await do(call())
+        assert type(refused.value).__module__.startswith("e2b")
+
+
+async def test_secrets(sdk):
+    sdk.needs("Secret", "create")
+    for call in (
+        lambda: sdk.Secret.create("name", "value"), lambda: sdk.Secret.update("name", "value"), lambda: sdk.Secret.get_info("name"),
+        lambda: sdk.Secret.exists("name"), lambda: sdk.Secret.destroy("name"), lambda: sdk.Secret.list().next_items(),
+    ):  # fmt: skip
+        with pytest.raises(Exception, match="(?i)secrets") as refused:
+            await do(call())
+        assert type(refused.value).__module__.startswith("e2b")

@@ -1,0 +1,126 @@
+"""The life of a sandbox: made, found, timed, ended."""
+
+import datetime
+import uuid
+
+import e2b
+import pytest
+from conftest import do
+
+
+async def test_is_made_found_and_killed(sdk, make):
+    sandbox = await make(metadata={"who": "me", "odd key": "ä &=%"}, envs={"COLOUR": "green"})
+    info = await do(sandbox.get_info())
+    assert info.sandbox_id == sandbox.sandbox_id
+    assert info.metadata == {"who": "me", "odd key": "ä &=%"}
+    assert info.state.value == "running"
+    assert info.end_at > info.started_at
+    assert (await do(sdk.Sandbox.get_info(sandbox.sandbox_id))).sandbox_id == sandbox.sandbox_id
+    assert (await do(sandbox.commands.run("echo $COLOUR"))).stdout == "green\n"
+    assert await do(sandbox.is_running()) is True
+    assert await do(sandbox.kill()) is True
+    assert await do(sandbox.is_running()) is False
+    assert await do(sandbox.kill()) is False
+    assert await do(sdk.Sandbox.kill(sandbox.sandbox_id)) is False
+    with pytest.raises(e2b.NotFoundException):
+        await do(sdk.Sandbox.connect(sandbox.sandbox_id))
+
+
+async def test_a_dead_one_says_so(sdk, make):
+    sandbox = await make()
+    assert await do(sdk.Sandbox.kill(sandbox.sandbox_id)) is True
+    with pytest.raises(e2b.TimeoutException):
+        await do(sandbox.commands.run("true"))
+    with pytest.raises(e2b.SandboxException):
+        await do(sandbox.files.read("/etc/hostname"))
+
+
+async def test_an_unknown_template_is_not_found(sdk):
+    with pytest.raises(e2b.SandboxException) as error:
+        await do(sdk.Sandbox.create("no-such-template"))
+    assert "no-such-template" in str(error.value)
+
+
+async def test_a_wrong_key_is_refused(sdk):
+    with pytest.raises(e2b.AuthenticationException):
+        await do(sdk.Sandbox.create(api_key="e2b_" + "0" * 40))
+
+
+async def test_the_timeout_moves_both_ways(sdk, make):
+    sandbox = await make(timeout=60)
+    before = await do(sandbox.get_info())
+    assert datetime.timedelta(seconds=50) < before.end_at - before.started_at < datetime.timedelta(seconds=70)
+    await do(sandbox.set_timeout(600))
+    longer = await do(sandbox.get_info())
+    assert longer.end_at > before.end_at + datetime.timedelta(seconds=500)
+    await do(sdk.Sandbox.set_timeout(sandbox.sandbox_id, 30))
+    assert (await do(sandbox.get_info())).end_at < before.end_at
+
+
+async def test_ends_by_itself(sdk, make):
+    sandbox = await make(timeout=1)
+    until = datetime.datetime.now() + datetime.timedelta(seconds=20)
+    while await do(sandbox.is_running()):
+        assert datetime.datetime.now() < until, "it outlives its timeout"
+    assert await do(sandbox.kill()) is False
+
+
+async def test_connects_again(sdk, make):
+    sandbox = await make()
+    await do(sandbox.files.write("/home/user/kept", "here"))
+    same = await do(sdk.Sandbox.connect(sandbox.sandbox_id))
+    assert same.sandbox_id == sandbox.sandbox_id
+    assert await do(same.files.read("kept")) == "here"
+    again = await do(sandbox.connect(timeout=300))
+    assert await do(again.is_running())
+
+
+async def test_lists_by_metadata_in_pages(sdk, make):
+    mark = uuid.uuid4().hex
+    made = {(await make(metadata={"mark": mark, "n": str(n)})).sandbox_id for n in range(3)}
+    query = e2b.SandboxQuery(metadata={"mark": mark})
+    paginator = sdk.Sandbox.list(query=query, limit=2)
+    pages = []
+    while paginator.has_next:
+        pages.append([one.sandbox_id for one in await do(paginator.next_items())])
+    assert [len(page) for page in pages] == [2, 1]
+    assert {one for page in pages for one in page} == made
+    only = sdk.Sandbox.list(query=e2b.SandboxQuery(metadata={"mark": mark, "n": "1"}, state=[e2b.SandboxState.RUNNING]))
+    found = await do(only.next_items())
+    assert [one.metadata["n"] for one in found] == ["1"]
+    assert not only.has_next and only.next_token is None
+
+
+async def test_measures(sdk, make):
+    sandbox = await make()
+    until = datetime.datetime.now() + datetime.timedelta(seconds=20)
+    while not (measured := await do(sandbox.get_metrics())):
+        assert datetime.datetime.now() < until, "no metrics come"
+    assert measured[-1].cpu_count >= 1
+    assert measured[-1].mem_total > measured[-1].mem_used >= 0
+    assert measured[-1].disk_total > 0
+    by_id = await do(sdk.Sandbox.get_metrics(sandbox.sandbox_id))
+    assert by_id[0].timestamp <= datetime.datetime.now(datetime.timezone.utc)
+
+
+async def test_names_hosts_and_urls(sdk, sandbox):
+    assert sandbox.get_host(3000).startswith(f"3000-{sandbox.sandbox_id}.")
+    assert sandbox.sandbox_id.isalnum() and sandbox.sandbox_id.islower()
+
+
+async def test_a_client_of_its_own(sdk, make):
+    if not hasattr(e2b, "E2B"):
+        pytest.skip("this version has no E2B")
+    import os
+
+    client = e2b.E2B(api_key=os.environ["E2B_API_KEY"])
+    Sandbox = client.AsyncSandbox if sdk.is_async else client.Sandbox
+    sandbox = await do(Sandbox.create())
+    assert await do(Sandbox.kill(sandbox.sandbox_id))
+
+
+async def test_mcp_is_refused(sdk, sandbox):
+    """It needs an image of its own; what the client computes by itself works."""
+    with pytest.raises(e2b.SandboxException):
+        await do(sdk.Sandbox.create(mcp={"duckduckgo": {}}))
+    assert sandbox.get_mcp_url().endswith("/mcp")
