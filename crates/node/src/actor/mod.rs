@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     pub(crate) history: RwLock<History>,
     pub(crate) last_active: RwLock<Timestamp>,
+    /// An exec has got its process.
+    pub(crate) started: Notify,
     /// The actor's place, for others to see: its own id, that of the one that stood ready and became it, or one given when it was rolled back.
     place: RwLock<SandboxId>,
 }
@@ -62,8 +64,6 @@ impl Shared {
     /// Of a sandbox with an actor.
     pub(crate) fn open(
         id: SandboxId,
-    /// An exec has got its process.
-    pub(crate) started: Notify,
         path: &Path,
         meter: &Meter,
     ) -> Result<Arc<Self>, JournalError> {
@@ -82,6 +82,7 @@ impl Shared {
             journal,
             last_active: RwLock::new(history.ended_at.unwrap_or_else(Timestamp::now)),
             history: RwLock::new(history),
+            started: Notify::new(),
             place: RwLock::new(id),
         }))
     }
@@ -90,7 +91,6 @@ impl Shared {
         *self.place.read()
     }
 
-            started: Notify::new(),
     pub(crate) fn report(&self) -> SandboxReport {
         let history = self.history.read();
         SandboxReport {
