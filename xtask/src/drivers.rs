@@ -73,7 +73,7 @@ fn cell(declare: Declare, row: usize) -> String {
 }
 
 /// All that is yes or no, in words. A capability that is new does not compile before it is here.
-fn abilities(of: &Capabilities) -> [(&'static str, bool); 13] {
+fn abilities(of: &Capabilities) -> [(&'static str, bool); 14] {
     let Capabilities {
         driver: _,
         isolation: _,
@@ -82,6 +82,7 @@ fn abilities(of: &Capabilities) -> [(&'static str, bool); 13] {
         pause_to_disk,
         file_snapshot,
         memory_snapshot,
+        keeps_connections,
         file_fork,
         constant_time_fork,
         limits,
@@ -108,6 +109,10 @@ fn abilities(of: &Capabilities) -> [(&'static str, bool); 13] {
         (
             "snapshots and forks with memory and processes",
             *memory_snapshot,
+        ),
+        (
+            "connections to the outside outlive that; in copies they always end",
+            *keeps_connections,
         ),
         ("limits of memory, processors and processes", *limits),
         (

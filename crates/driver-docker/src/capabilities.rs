@@ -19,6 +19,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         pause_to_disk: false,
         file_snapshot: true,
         memory_snapshot: false,
+        keeps_connections: false,
         file_fork: true,
         constant_time_fork: false,
         limits: true,

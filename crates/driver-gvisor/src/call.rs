@@ -25,8 +25,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const MAX_SAID: u64 = 4096;
 /// Of a reason; what follows is where in the program it was.
 const MAX_REASON: usize = 300;
-/// How `runsc` says that it cannot keep a connection.
-const CONNECTED: &str = "endpoint cannot be saved in connected state";
 /// Restores under way at once: more have been seen to fail, and two processors are busy with fewer.
 pub(crate) const RESTORES: usize = 3;
 /// The sandbox's name for `runsc`, which knows no other in its folder.
@@ -81,14 +79,7 @@ impl GvisorDriver {
             "--compression=none".to_owned(),
             image_flag(&image),
         ];
-        let written = self.runsc(id, "checkpoint", args, None).await;
-        written.map_err(|error| match &error {
-            DriverError::Step { source, .. } if source.to_string().contains(CONNECTED) => {
-                let text = "this runsc cannot keep memory while there are connections to the outside: end them first";
-                DriverError::Unsupported(text.to_owned())
-            }
-            _ => error,
-        })
+        self.runsc(id, "checkpoint", args, None).await
     }
 
     async fn runsc(

@@ -5,7 +5,7 @@ use skerry_driver::{Capabilities, Isolation, Machine};
 const NOTES: [&str; 4] = [
     "limits bind a sandbox as a whole, its own kernel included: what needs more memory, or several times more processes, than its limit ends all of it",
     "figures are those of the sandbox with its own kernel; as processes count the host's threads that they take",
-    "memory cannot be kept, nor a sandbox paused, while a program has a TCP connection to the outside",
+    "when memory is kept or a sandbox is paused, connections to the outside end with an error to its programs",
     "set-uid programs give nothing, so at level root there is no way from another user to uid 0",
 ];
 
@@ -19,6 +19,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         pause_to_disk: true,
         file_snapshot: true,
         memory_snapshot: true,
+        keeps_connections: false,
         file_fork: true,
         constant_time_fork: machine.sharing,
         limits: true,

@@ -120,6 +120,8 @@ impl Tool {
             // The kernel of the sandbox holds no file of the host; another process, without network, opens them for it.
             "--directfs=false".to_owned(),
             "--host-uds=open".to_owned(),
+            // Memory that is kept has no connections to the outside: they end.
+            "--net-disconnect-ok".to_owned(),
         ]
     }
 
@@ -140,19 +142,11 @@ impl Tool {
     }
 
     async fn call_do(&self, scratch: &Path) -> Result<(), ToolError> {
-        let root = processes::root_flag(scratch);
-        let platform = format!("--platform={}", self.platform);
-        // What it runs is itself, which is surely there.
+        // Those of a sandbox, so that one that is too old for them is found out; what it runs is itself, which is surely there.
+        let flags = self.flags(scratch);
         let program = self.path.to_string_lossy();
-        let args = [
-            root.as_str(),
-            platform.as_str(),
-            "--ignore-cgroups",
-            "--network=none",
-            "do",
-            program.as_ref(),
-            "--version",
-        ];
+        let does = ["--network=none", "do", program.as_ref(), "--version"];
+        let args: Vec<&str> = flags.iter().map(String::as_str).chain(does).collect();
         call(&self.path, &args, PROBE_PATIENCE).await.map(drop)
     }
 }

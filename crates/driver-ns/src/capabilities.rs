@@ -27,6 +27,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         pause_to_disk: false,
         file_snapshot: true,
         memory_snapshot: memory,
+        keeps_connections: memory,
         file_fork: true,
         constant_time_fork: machine.sharing,
         limits: machine.cgroups,

@@ -40,6 +40,7 @@ impl SimDriver {
             pause_to_disk: false,
             file_snapshot: true,
             memory_snapshot: false,
+            keeps_connections: false,
             file_fork: true,
             constant_time_fork: false,
             limits: false,

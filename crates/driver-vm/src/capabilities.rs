@@ -17,6 +17,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         pause_to_disk: true,
         file_snapshot: true,
         memory_snapshot: true,
+        keeps_connections: true,
         file_fork: true,
         constant_time_fork: machine.sharing,
         limits: true,

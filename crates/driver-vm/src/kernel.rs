@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::cpio::Archive;
 
 /// What is the same in every machine.
-const EARLY: [&str; 3] = ["virtio_pci", "virtio_console", "virtio_rng"];
-/// What is not, and file systems.
-const LATE: [&str; 3] = ["virtio_blk", "virtio_net", "overlay"];
+const EARLY: &[&str] = &["virtio_pci", "virtio_console", "virtio_rng"];
+/// What is not, file systems, and what ends connections.
+const LATE: &[&str] = &["virtio_blk", "virtio_net", "overlay", "tcp_diag"];
 
 /// A kernel with its modules.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,6 +91,8 @@ pub struct Capabilities {
     pub file_snapshot: bool,
     /// A snapshot can have memory and processes; so can a fork, which is a snapshot and its restore.
     pub memory_snapshot: bool,
+    /// Connections to the outside go on in a sandbox whose memory is kept; without it they end there too, as they do in its copies.
+    pub keeps_connections: bool,
     /// A fork can have its parent's files.
     pub file_fork: bool,
     /// The time of a file fork does not grow with what was written.

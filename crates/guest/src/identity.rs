@@ -14,8 +14,8 @@ use rustix::mount::mount_bind;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use skerry_proto::guest::{Identity, Network};
-use skerry_sys::entropy;
 use skerry_sys::netlink::{Netlink, Route};
+use skerry_sys::{connections, entropy};
 
 use crate::failure::Failure;
 
@@ -42,8 +42,11 @@ pub(crate) fn take_network(network: Network, earlier: Option<Network>) -> Result
         let mut netlink = Netlink::open()?;
         let interface = netlink.index_of("eth0")?;
         if let Some(earlier) = earlier {
-            // Its routes and connections go with it.
             netlink.remove_address(interface, earlier.address.into(), 32)?;
+            if earlier.address != network.address {
+                // They are those of the machine that this one was copied from.
+                connections::abort_from(earlier.address.into())?;
+            }
         }
         netlink.add_address(interface, network.address.into(), 32)?;
         netlink.set_up(interface)?;

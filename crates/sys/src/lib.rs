@@ -3,6 +3,7 @@
 pub mod btrfs;
 pub mod cgroup;
 pub mod clone;
+pub mod connections;
 pub mod entropy;
 pub mod exec;
 pub mod fdpass;

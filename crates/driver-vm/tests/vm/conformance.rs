@@ -15,7 +15,7 @@ use skerry_types::SandboxId;
 use crate::bed::{Bed, root, test};
 
 /// Checks that run by default: from each area what only this driver could get wrong.
-const QUICK: [&str; 12] = [
+const QUICK: [&str; 13] = [
     "life: a sandbox is made, listed, killed and destroyed",
     "life: an agent told to shut down takes the sandbox with it",
     "life: files outlive a kill",
@@ -26,6 +26,7 @@ const QUICK: [&str; 12] = [
     "pause: a counter stops",
     "fork: has the files of one instant",
     "copies: many at once count on",
+    "copies: connections to the outside",
     "memory: a copy of a copy",
     "adopt: a later daemon finds",
 ];
