@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use skerry_proto::agent::{Entry, EnvVar, Failed, TtySize as AgentTtySize, Watched};
-use skerry_proto::node::{FileChange, FileChangeKind, FileEntry, FileKind, Map, TtySize};
+use skerry_proto::agent::{Attribute, Entry, EnvVar, Failed, TtySize as AgentTtySize, Watched};
+use skerry_proto::node::{FileChange, FileChangeKind, FileEntry, FileKind, Map, Resolved, TtySize};
 use skerry_types::{Error, ErrorCode};
 
 pub(crate) fn env(map: &Map) -> Vec<EnvVar> {
@@ -34,12 +34,7 @@ pub(crate) fn entry(entry: &Entry) -> FileEntry {
     let path = text(&entry.path);
     FileEntry {
         name: path.rsplit('/').next().unwrap_or_default().to_owned(),
-        kind: match entry.kind {
-            1 => FileKind::File,
-            2 => FileKind::Directory,
-            3 => FileKind::Symlink,
-            _ => FileKind::Other,
-        },
+        kind: kind(entry.kind),
         path,
         size_bytes: entry.size,
         mode: entry.mode & 0o7777,
@@ -48,7 +43,26 @@ pub(crate) fn entry(entry: &Entry) -> FileEntry {
         modified_at: Timestamp::from_microsecond(entry.modified_us)
             .unwrap_or(Timestamp::UNIX_EPOCH),
         symlink_target: (entry.kind == 3).then(|| text(&entry.target)),
+        resolved: entry.resolved.as_ref().map(|found| Resolved {
+            path: text(&found.path),
+            kind: kind(found.kind),
+            mode: found.mode & 0o7777,
+        }),
+        attributes: entry.attributes.iter().map(attribute).collect(),
     }
+}
+
+fn kind(kind: u32) -> FileKind {
+    match kind {
+        1 => FileKind::File,
+        2 => FileKind::Directory,
+        3 => FileKind::Symlink,
+        _ => FileKind::Other,
+    }
+}
+
+fn attribute(attribute: &Attribute) -> (String, String) {
+    (text(&attribute.name), text(&attribute.value))
 }
 
 pub(crate) fn change(watched: &Watched) -> Option<FileChange> {

@@ -537,6 +537,46 @@ pub struct FileEntry {
     /// Where a symbolic link points.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub symlink_target: Option<String>,
+    /// Where a symbolic link leads in the end, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+    /// Extended attributes in `user.`, by their whole names. Bytes that are not UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub attributes: Map,
+}
+
+/// See [`FileEntry::resolved`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// A path without any link in it.
+    pub path: String,
+    /// What is there.
+    #[serde(rename = "type")]
+    pub kind: FileKind,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// A user of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserFacts {
+    /// Name, or number where there is none.
+    pub name: String,
+    /// Home directory, an absolute path.
+    pub home: String,
+}
+
+/// A file to write into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overwrite {
+    /// Absolute.
+    pub path: String,
+    /// Who owns it from then on; `None`: the image's user.
+    pub user: Option<String>,
+    /// Of its extended attributes, those whose names begin like this go; empty: none. Begins with `user.`.
+    pub attribute_prefix: String,
+    /// These come, by their whole names.
+    pub attributes: Map,
 }
 
 /// What an entry is.
@@ -619,6 +659,15 @@ pub trait Files: Send + Sync {
         user: Option<&str>,
         content: ByteStream,
     ) -> Result<FileEntry>;
+    /// Writes into a file itself, from its start, as any program in the sandbox would; what breaks off leaves a part.
+    async fn overwrite_file(
+        &self,
+        sandbox: SandboxId,
+        request: Overwrite,
+        content: ByteStream,
+    ) -> Result<FileEntry>;
+    /// Who has this name; `None`: the image's user. There is no such user: not found.
+    async fn find_user(&self, sandbox: SandboxId, user: Option<&str>) -> Result<UserFacts>;
     /// A directory, or file, as a tar stream, without what the patterns mean (see [`crate::glob`]).
     async fn read_tar(
         &self,

@@ -1,21 +1,22 @@
 //! What is there: one path, or a page of a directory.
 
 use std::collections::BTreeSet;
-use std::fs::{self, Metadata};
+use std::fs::{self, FileType, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use skerry_proto::agent::{Entries, Entry, List};
+use skerry_proto::agent::{Entries, Entry, List, Resolved};
 
+use crate::files::attributes;
 use crate::files::error::{Doing, FileError};
 use crate::files::folders::Folders;
 use crate::users::Users;
 
 /// Entries in one answer.
 const MAX_ENTRIES: usize = 1000;
-/// Bytes of paths in one answer, so that it fits into a frame.
+/// Bytes of paths and attributes in one answer, so that it fits into a frame.
 const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 /// What is at this path itself; a symbolic link is not followed.
@@ -27,19 +28,15 @@ pub(super) fn stat(path: &Path) -> Result<Entry, FileError> {
 /// An entry in the node's words.
 pub(super) fn describe(path: &Path, found: &Metadata, users: &Users) -> Entry {
     let kind = found.file_type();
-    let target = if kind.is_symlink() {
-        fs::read_link(path).unwrap_or_default()
+    let (target, resolved, attributes) = if kind.is_symlink() {
+        let target = fs::read_link(path).unwrap_or_default();
+        (target, resolve(path), Vec::new())
     } else {
-        PathBuf::new()
+        (PathBuf::new(), None, attributes::of(path))
     };
     Entry {
         path: bytes(path),
-        kind: match () {
-            () if kind.is_file() => 1,
-            () if kind.is_dir() => 2,
-            () if kind.is_symlink() => 3,
-            () => 4,
-        },
+        kind: number(kind),
         size: found.size(),
         mode: found.mode() & 0o7777,
         uid: found.uid(),
@@ -51,7 +48,38 @@ pub(super) fn describe(path: &Path, found: &Metadata, users: &Users) -> Entry {
             .saturating_mul(1_000_000)
             .saturating_add(found.mtime_nsec() / 1000),
         target: bytes(&target),
+        resolved,
+        attributes,
     }
+}
+
+/// A kind of entry in the node's words.
+fn number(kind: FileType) -> u32 {
+    match () {
+        () if kind.is_file() => 1,
+        () if kind.is_dir() => 2,
+        () if kind.is_symlink() => 3,
+        () => 4,
+    }
+}
+
+/// Where a link leads in the end.
+fn resolve(link: &Path) -> Option<Resolved> {
+    let path = fs::canonicalize(link).ok()?;
+    let found = fs::metadata(&path).ok()?;
+    Some(Resolved {
+        path: bytes(&path),
+        kind: number(found.file_type()),
+        mode: found.mode() & 0o7777,
+    })
+}
+
+/// What an entry takes in an answer, as far as it may be much.
+fn weight(entry: &Entry) -> usize {
+    let resolved = entry.resolved.as_ref().map_or(0, |found| found.path.len());
+    let attributes = entry.attributes.iter();
+    let attributes: usize = attributes.map(|a| a.name.len() + a.value.len()).sum();
+    entry.path.len() + entry.target.len() + resolved + attributes
 }
 
 fn bytes(path: &Path) -> Bytes {
@@ -84,7 +112,7 @@ pub(super) fn list(path: &Path, request: &List) -> Result<Entries, FileError> {
             continue;
         };
         let entry = describe(&path, &found, &users);
-        size += entry.path.len() + entry.target.len();
+        size += weight(&entry);
         if size > MAX_PAGE_BYTES && !entries.is_empty() {
             more = true;
             break;

@@ -20,6 +20,8 @@ pub(crate) enum FileError {
     #[error(transparent)]
     User(#[from] UserError),
     #[error(transparent)]
+    NoUser(UserError),
+    #[error(transparent)]
     Restless(#[from] Restless),
     #[error("{} is not an absolute path", .0.display())]
     NotAbsolute(PathBuf),
@@ -54,6 +56,7 @@ impl FileError {
     pub(crate) fn failed(&self) -> Failed {
         let errno = match self {
             Self::Io { source, .. } | Self::Archive(source) => source.raw_os_error().unwrap_or(0),
+            Self::NoUser(_) => libc::ENOENT,
             Self::NotAFile(_) | Self::NotAbsolute(_) => libc::EINVAL,
             Self::TooLong(_) => libc::ENAMETOOLONG,
             Self::Root | Self::Outside(_) | Self::Kind(_) => libc::EPERM,

@@ -1,5 +1,6 @@
 //! File work: requests, answers, and the data that belongs to them. None outlives its link.
 
+mod attributes;
 mod edit;
 mod entry;
 pub(crate) mod error;
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Call, Data, Done, Processes, Read, Release, Reply, Request, Response, TarIn, TarOut, Write,
+    self, Call, Data, Done, Overwrite, Processes, Read, Release, Reply, Request, Response, TarIn, TarOut, Write,
 };
 use skerry_proto::glob::Globs;
 use skerry_types::limits::MAX_PATH_BYTES;
@@ -137,6 +138,7 @@ impl Files {
         match call {
             Call::Read(read) => self.read(id, flow, read).await,
             Call::Write(write) => self.write(flow, write).await,
+            Call::Overwrite(overwrite) => self.overwrite(flow, overwrite).await,
             Call::TarOut(tar) => self.tar_out(flow, tar).await,
             Call::TarIn(tar) => self.tar_in(flow, tar).await,
             Call::Watch(request) => {
@@ -195,6 +197,17 @@ impl Files {
         let entry = self
             .incoming(flow, move |mut source| {
                 transfer::write(&path, request.mode, &user, &mut source)
+            })
+            .await?;
+        Ok(Reply::Entry(entry))
+    }
+
+    async fn overwrite(&self, flow: &Flow, request: Overwrite) -> Work {
+        let path = path(&request.path)?;
+        let user = user(&request.user)?;
+        let entry = self
+            .incoming(flow, move |mut source| {
+                transfer::overwrite(&path, &request, &user, &mut source)
             })
             .await?;
         Ok(Reply::Entry(entry))
@@ -284,6 +297,13 @@ fn quick(call: Call) -> Work {
         Call::Remove(removed) => {
             remove::remove(&path(&removed.path)?)?;
             Ok(done(0))
+        }
+        Call::FindUser(find) => {
+            let found = user(&find.user).map_err(FileError::NoUser)?;
+            Ok(Reply::User(agent::User {
+                home: Bytes::from(found.home.unwrap_or("/".to_owned())),
+                name: found.name,
+            }))
         }
         Call::ListProcesses(_) => Ok(Reply::Processes(Processes {
             processes: procs::list(),

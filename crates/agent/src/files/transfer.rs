@@ -8,13 +8,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fstatfs, openat, renameat, statat,
-    unlinkat,
+    AtFlags, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fstatfs, openat, renameat,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
-use skerry_proto::agent::Entry;
+use skerry_proto::agent::{Entry, Overwrite};
 use skerry_proto::frame::CHUNK_BYTES;
 
+use crate::files::attributes;
 use crate::files::edit::make_dir;
 use crate::files::entry::describe;
 use crate::files::error::{Doing, FileError};
@@ -104,6 +105,48 @@ pub(super) fn write(
     draft.put(name).doing("write", path)?;
     let found = draft.file.metadata().doing("write", path)?;
     Ok(describe(path, &found, &Users::load()))
+}
+
+/// Writes what arrives into a file itself.
+pub(super) fn overwrite(
+    path: &Path,
+    request: &Overwrite,
+    user: &User,
+    source: &mut Source,
+) -> Result<Entry, FileError> {
+    if let Some(parent) = path.parent() {
+        make_dir(parent, 0, user)?;
+    }
+    // Not emptied before it is known to be one that may be.
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mode = Mode::from_raw_mode(DEFAULT_MODE);
+    let mut file = File::from(rustix::fs::open(path, flags, mode).doing("write", path)?);
+    let found = file.metadata().doing("write", path)?;
+    if !found.is_file() || is_the_kernels(&file) {
+        return Err(FileError::NotAFile(path.to_owned()));
+    }
+    file.set_len(0).doing("write", path)?;
+    if (found.uid(), found.gid()) != (user.uid, user.gid) {
+        fchown(&file, Some(user.uid), Some(user.gid)).doing("write", path)?;
+    }
+    if !request.attribute_prefix.is_empty() {
+        attributes::replace(&file, &request.attribute_prefix, &request.attributes, path)?;
+    }
+    copy(source, &mut file, path)?;
+    let found = file.metadata().doing("write", path)?;
+    Ok(describe(path, &found, &Users::load()))
+}
+
+/// Whether it is no file of anybody's but a way to tell the kernel something: what the agent may tell it, its callers may not.
+fn is_the_kernels(file: &File) -> bool {
+    const THEIRS: [FsWord; 4] = [
+        PROC_SUPER_MAGIC,
+        libc::SYSFS_MAGIC,
+        libc::CGROUP_SUPER_MAGIC,
+        libc::CGROUP2_SUPER_MAGIC,
+    ];
+    fstatfs(file).is_ok_and(|found| THEIRS.contains(&found.f_type))
 }
 
 /// The file that stands where one is to be written, if there is one.

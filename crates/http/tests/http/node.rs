@@ -439,6 +439,8 @@ fn entry(path: &str, size: usize) -> FileEntry {
         group: "root".into(),
         modified_at: Timestamp::UNIX_EPOCH,
         symlink_target: None,
+        resolved: None,
+        attributes: Map::new(),
     }
 }
 
@@ -519,6 +521,27 @@ impl Files for FakeNode {
         let entry = entry(path, data.len());
         self.files(id, |files| files.insert(path.to_owned(), data));
         Ok(entry)
+    }
+    async fn overwrite_file(
+        &self,
+        id: SandboxId,
+        request: Overwrite,
+        content: ByteStream,
+    ) -> Result<FileEntry> {
+        let user = request.user.as_deref();
+        let entry = self.write_file(id, &request.path, None, user, content);
+        Ok(FileEntry {
+            attributes: request.attributes.clone(),
+            ..entry.await?
+        })
+    }
+    async fn find_user(&self, _: SandboxId, user: Option<&str>) -> Result<UserFacts> {
+        let name = user.unwrap_or("user").to_owned();
+        if name == "nobody-here" {
+            return Err(not_found());
+        }
+        let home = format!("/home/{name}");
+        Ok(UserFacts { name, home })
     }
     async fn read_tar(&self, _: SandboxId, _: &str, _: Vec<String>) -> Result<ByteStream> {
         Ok(futures::stream::iter([Ok(Bytes::from_static(b"tar"))]).boxed())

@@ -4,15 +4,15 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use skerry_proto::agent::{
-    Call, Entries, Entry, List, MakeDir, Move, Read, Remove, Reply, Stat, TarIn, TarOut, Watch,
+    self, Attribute, Call, Entries, Entry, FindUser, List, MakeDir, Move, Read, Remove, Reply, Stat, TarIn, TarOut, Watch,
     Write,
 };
-use skerry_proto::node::{ByteStream, FileChange, FileEntry, Files};
+use skerry_proto::node::{ByteStream, FileChange, FileEntry, Files, Overwrite, UserFacts};
 use skerry_types::limits::MAX_PATH_BYTES;
 use skerry_types::{Error, Result, SandboxId};
 
 use crate::actor::{Command, Handle};
-use crate::agent::{bytes, change, entry};
+use crate::agent::{bytes, change, entry, text};
 use crate::event::Event;
 use crate::node::Node;
 use crate::transfer::Transfer;
@@ -121,6 +121,47 @@ impl Files for Node {
         };
         note(&handle, event).await?;
         Ok(written)
+    }
+
+    async fn overwrite_file(
+        &self,
+        sandbox: SandboxId,
+        request: Overwrite,
+        content: ByteStream,
+    ) -> Result<FileEntry> {
+        let handle = self.handle(sandbox)?;
+        let attributes = request.attributes.iter();
+        let overwrite = agent::Overwrite {
+            path: checked(&request.path)?,
+            user: handle.user(request.user.as_deref()),
+            attribute_prefix: request.attribute_prefix,
+            attributes: attributes
+                .map(|(name, value)| Attribute {
+                    name: bytes(name),
+                    value: bytes(value),
+                })
+                .collect(),
+        };
+        let transfer = Transfer::start(&handle, Call::Overwrite(overwrite)).await?;
+        let written = entry(&expect_entry(transfer.upload(content).await?)?);
+        let event = Event::FileWritten {
+            path: request.path,
+            size_bytes: written.size_bytes,
+        };
+        note(&handle, event).await?;
+        Ok(written)
+    }
+
+    async fn find_user(&self, sandbox: SandboxId, user: Option<&str>) -> Result<UserFacts> {
+        let handle = self.handle(sandbox)?;
+        let user = handle.user(user);
+        match call(&handle, Call::FindUser(FindUser { user })).await? {
+            Reply::User(found) => Ok(UserFacts {
+                name: found.name,
+                home: text(&found.home),
+            }),
+            _ => Err(unexpected()),
+        }
     }
 
     async fn read_tar(

@@ -4,15 +4,20 @@ use bytes::Buf;
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
+use crate::agent::MAX_ATTRIBUTES;
 use crate::frame::FrameError;
 
 /// Every list that an agent may send: where it is in [`super::FromAgent`], as the numbers of the fields that lead to it, and how many elements it has
 /// at most. What an agent of ours lists is far less.
-const LISTS: [(&[u32], usize); 4] = [
+const LISTS: [(&[u32], usize); 6] = [
     // Hello: sessions.
     (&[1, 3], 128),
     // Response: entries.
     (&[8, 4, 1], 1000),
+    // Response: entry: attributes.
+    (&[8, 3, 12], MAX_ATTRIBUTES),
+    // Response: entries: attributes, of all together.
+    (&[8, 4, 1, 12], 1000 * MAX_ATTRIBUTES),
     // Response: processes.
     (&[8, 6, 1], 4096),
     // Response: processes: argv, of all together.

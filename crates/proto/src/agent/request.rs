@@ -1,4 +1,4 @@
-//! Requests and answers: file work, and looking around.
+//! Requests and answers: file work, signals, and looking around.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ pub struct Request {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What to do.
-    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8,9,10,11,12,13,14,15")]
+    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19")]
     pub call: Option<Call>,
 }
 
@@ -45,6 +45,25 @@ pub enum Call {
     Hold(Hold),
     #[prost(message, tag = "15")]
     Release(Release),
+    #[prost(message, tag = "16")]
+    Dial(Dial),
+    #[prost(message, tag = "17")]
+    Signal(Signal),
+    #[prost(message, tag = "18")]
+    Overwrite(Overwrite),
+    #[prost(message, tag = "19")]
+    FindUser(FindUser),
+}
+
+/// Send a signal to an exec's process group; in a session, to what the shell runs. Answered by `Done` once the kernel has it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Signal {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub exec_id: Bytes,
+    /// Its number.
+    #[prost(int32, tag = "2")]
+    pub signal: i32,
 }
 
 /// Is the agent well? Answered by `Done`.
@@ -167,6 +186,32 @@ pub struct Write {
     pub user: String,
 }
 
+/// Write `Data` chunks into a file itself, from its start, as any program would: what links to it, watches it or has it open goes on with it, and what
+/// breaks off leaves a part. Parents are made, links followed. Answered by an `Entry` after the last chunk.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Overwrite {
+    /// The path.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
+    /// Who owns it from then on; as in [`ExecStart`].
+    #[prost(string, tag = "2")]
+    pub user: String,
+    /// Of its extended attributes, those whose names begin like this go; empty: none. Begins with `user.`.
+    #[prost(string, tag = "3")]
+    pub attribute_prefix: String,
+    /// These come; their names begin like that.
+    #[prost(message, repeated, tag = "4")]
+    pub attributes: Vec<Attribute>,
+}
+
+/// Who has this name? Answered by `User`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FindUser {
+    /// As in [`ExecStart`].
+    #[prost(string, tag = "1")]
+    pub user: String,
+}
+
 /// Send a directory, or a file, as a tar stream in `Data`. Answered by `Done` after the last chunk.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct TarOut {
@@ -204,6 +249,31 @@ pub struct Watch {
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct ListProcesses {}
 
+/// Connect to a port of the sandbox's own loopback: 127.0.0.1, else ::1. Answered by `Done` once connected; then `Data` goes both ways, and each
+/// direction ends with its own `eof`. `Cancel` resets the connection; one that breaks is told of by `Failed`.
+///
+/// There are many dials, with small pieces of data, so their windows count differently: see [`DIAL_WINDOW_BYTES`] and [`dial_cost`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Dial {
+    /// The port, from 1 to 65535.
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+}
+
+/// What may be under way in each direction of a [`Dial`], counted as [`dial_cost`]. Whoever took half of it gives credit, not before.
+pub const DIAL_WINDOW_BYTES: u32 = 64 * 1024;
+/// The least that a piece of data counts: a window holds so many pieces at most, however small they are.
+const DIAL_PIECE_BYTES: u32 = 256;
+
+/// What data of this many bytes counts in the window of a [`Dial`].
+pub const fn dial_cost(bytes: usize) -> u32 {
+    if bytes > DIAL_PIECE_BYTES as usize {
+        bytes as u32
+    } else {
+        DIAL_PIECE_BYTES
+    }
+}
+
 /// The answer to a request.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {
@@ -211,7 +281,7 @@ pub struct Response {
     #[prost(uint64, tag = "1")]
     pub id: u64,
     /// What came of it.
-    #[prost(oneof = "Reply", tags = "2,3,4,5,6")]
+    #[prost(oneof = "Reply", tags = "2,3,4,5,6,7")]
     pub reply: Option<Reply>,
 }
 
@@ -229,6 +299,8 @@ pub enum Reply {
     Failed(Failed),
     #[prost(message, tag = "6")]
     Processes(Processes),
+    #[prost(message, tag = "7")]
+    User(User),
 }
 
 /// It was done.
@@ -294,6 +366,53 @@ pub struct Entry {
     /// Where a symbolic link points.
     #[prost(bytes = "bytes", tag = "10")]
     pub target: Bytes,
+    /// Where a symbolic link leads in the end, if anywhere.
+    #[prost(message, optional, tag = "11")]
+    pub resolved: Option<Resolved>,
+    /// Its extended attributes in `user.`: at most [`MAX_ATTRIBUTES`], of [`MAX_ATTRIBUTE_BYTES`] together.
+    #[prost(message, repeated, tag = "12")]
+    pub attributes: Vec<Attribute>,
+}
+
+/// Extended attributes that are told of an entry, or set with one request.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// Bytes of their names and values.
+pub const MAX_ATTRIBUTE_BYTES: usize = 16 * 1024;
+
+/// Where a symbolic link leads in the end.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resolved {
+    /// A path without any link in it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub path: Bytes,
+    /// What is there; as in [`Entry`].
+    #[prost(uint32, tag = "2")]
+    pub kind: u32,
+    /// Its permission bits.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
+}
+
+/// An extended attribute of a file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Attribute {
+    /// Its name, with `user.`.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub name: Bytes,
+    /// Its value.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: Bytes,
+}
+
+/// A user of the sandbox.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct User {
+    /// Name, or number where there is none.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Home directory; `/` where none is known.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub home: Bytes,
 }
 
 /// What runs.

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use skerry_proto::node::{
-    ByteStream, FileChange, FileEntry, Files, OpenSession, SessionEvent, SessionRecord, Sessions,
+    ByteStream, FileChange, FileEntry, Files, OpenSession, Overwrite, Ports, SessionEvent,
+    SessionRecord, Sessions, UserFacts,
 };
 use skerry_types::{Error, Result, SandboxId, SessionId};
 
@@ -81,6 +82,17 @@ impl Files for FakeNode {
         _: Option<&str>,
         _: ByteStream,
     ) -> Result<FileEntry> {
+        none()
+    }
+    async fn overwrite_file(
+        &self,
+        _: SandboxId,
+        _: Overwrite,
+        _: ByteStream,
+    ) -> Result<FileEntry> {
+        none()
+    }
+    async fn find_user(&self, _: SandboxId, _: Option<&str>) -> Result<UserFacts> {
         none()
     }
     async fn read_tar(&self, _: SandboxId, _: &str, _: Vec<String>) -> Result<ByteStream> {
