@@ -15,6 +15,7 @@ use skerry_http::{App, Failure};
 use skerry_proto::node::Node;
 use skerry_types::{Error, ErrorCode, Result, SandboxId};
 
+use super::files::Access;
 use crate::place::{Place, text};
 use crate::{error, token};
 
@@ -69,8 +70,11 @@ async fn admit(app: &App, inside: &Inside, parts: &Parts) -> Result<()> {
     let path = parts.uri.path();
     match (&parts.method, path) {
         (&Method::GET, "/health") => return Ok(()),
-        // They have a way of their own to show that they may.
-        (&Method::GET | &Method::POST, "/files") => {}
+        (&Method::GET | &Method::POST, "/files") => {
+            if !Access::of(parts).is_enough(app.control(), inside.sandbox) {
+                return Err(unauthorized());
+            }
+        }
         _ => {
             let token = text(&parts.headers, "x-access-token").unwrap_or_default();
             if !token::is_envd(app.control(), inside.sandbox, token) {

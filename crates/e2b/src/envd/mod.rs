@@ -4,7 +4,9 @@
 //! Nothing of it runs in there: processes are execs and files are files of the node, as for `/v1`.
 
 mod connect;
+mod files;
 mod inside;
+mod path;
 mod process;
 mod stream;
 
@@ -28,6 +30,7 @@ pub(crate) fn router(app: App) -> Router {
     Router::new()
         .route("/health", get(async || StatusCode::NO_CONTENT))
         .merge(process::routes())
+        .merge(files::routes())
         .fallback(async || Failure(Error::not_found("this route")))
         // Every route bounds its own body.
         .layer(DefaultBodyLimit::disable())

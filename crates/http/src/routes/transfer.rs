@@ -1,21 +1,15 @@
 //! Files and archives, in and out.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::extract::multipart::{Field, Multipart};
 use axum::extract::{Extension, FromRequest, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use serde::Deserialize;
 use skerry_api::{FilePage, FileWritten, ReadFile, UploadForm};
 use skerry_control::{Caller, Need, Scope};
 use skerry_proto::node::Node;
 use skerry_types::{Error, ErrorCode, Result, SandboxId, limits};
-use tokio::sync::mpsc;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,10 +17,8 @@ use utoipa_axum::routes;
 use super::files::{At, Listing, list};
 use crate::error::{Answer, Failure};
 use crate::extract::{Json, Path, Query};
+use crate::form::with_content;
 use crate::{App, body, check};
-
-/// Chunks of a form's file that wait for the sandbox to take them.
-const QUEUE: usize = 4;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -252,8 +244,8 @@ async fn upload_form(
             ("path", None) => path = Some(text(field).await?),
             ("file", Some(path)) => {
                 let path = check::path(path)?;
-                let content = (field, app.settings.patience);
-                pass_on(&*node, id, path, content).await?;
+                let write = |content| node.write_file(id, path, None, None, content);
+                with_content(&app, field, limits::MAX_FILE_BYTES, write).await?;
                 return Ok(StatusCode::NO_CONTENT);
             }
             ("file", None) => return Err(Error::validation("path: must come before file").into()),
@@ -279,48 +271,4 @@ async fn text(mut field: Field<'_>) -> Answer<String> {
         }
     }
     String::from_utf8(bytes).map_err(|_| Error::validation("path: must be UTF-8").into())
-}
-
-/// Writes a field's content to a file. The field lives as long as the form, the content stream for ever, hence the channel between them.
-async fn pass_on(
-    node: &dyn Node,
-    id: SandboxId,
-    path: &str,
-    (mut field, patience): (Field<'_>, Duration),
-) -> Result<()> {
-    let (send, receive) = mpsc::channel(QUEUE);
-    let pump = async move {
-        loop {
-            let part = match field.chunk().await {
-                Ok(Some(chunk)) => Part::Chunk(chunk),
-                Ok(None) => Part::End,
-                Err(_) => return,
-            };
-            let last = matches!(part, Part::End);
-            if send.send(part).await.is_err() || last {
-                return;
-            }
-        }
-    };
-    let content = body::bounded(patience, parts(receive), limits::MAX_FILE_BYTES);
-    let (written, ()) = tokio::join!(node.write_file(id, path, None, None, content), pump);
-    written.map(drop)
-}
-
-/// The end is said, so that a form that broke off is never taken for a whole one.
-enum Part {
-    Chunk(Bytes),
-    End,
-}
-
-fn parts(receive: mpsc::Receiver<Part>) -> BoxStream<'static, Result<Bytes, ()>> {
-    futures::stream::unfold(Some(receive), |state| async {
-        let mut receive = state?;
-        match receive.recv().await {
-            Some(Part::Chunk(chunk)) => Some((Ok(chunk), Some(receive))),
-            Some(Part::End) => None,
-            None => Some((Err(()), None)),
-        }
-    })
-    .boxed()
 }
