@@ -297,6 +297,7 @@ impl Reader<'_> {
         let text = format!("ENV {}", names.join(" "));
         self.set.extend(set.iter().map(|(name, _)| name.clone()));
         self.recipe.steps.push(Step {
+            force: false,
             line: Some(line.number),
             text,
             action: Action::Env { set },
@@ -343,6 +344,7 @@ impl Reader<'_> {
 
     fn step(&mut self, line: &Line, action: Action) {
         self.recipe.steps.push(Step {
+            force: false,
             line: Some(line.number),
             text: line.shown(),
             action,

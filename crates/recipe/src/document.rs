@@ -152,6 +152,7 @@ fn step(line: u32, entry: Entry) -> Result<Step, ParseError> {
     Ok(Step {
         line: Some(line),
         text,
+        force: false,
         action,
     })
 }

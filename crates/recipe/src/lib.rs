@@ -23,7 +23,7 @@ pub use document::document;
 pub use error::ParseError;
 pub use ignore::{Ignore, wild};
 pub use key::Key;
-pub use ready::ready_made;
+pub use ready::{READY_MADE, ReadyMade, ready_made};
 pub use recipe::{Action, Command, Map, Recipe, Step};
 pub use state::{Effect, State};
 pub use text::{Text, TextError};

@@ -23,7 +23,7 @@ pub struct Recipe {
     /// In their order.
     #[serde(default)]
     pub steps: Vec<Step>,
-    /// Runs before the snapshot is taken, and goes on in what is made from the template. Needs a driver that keeps memory, and `ready`.
+    /// Runs before the snapshot is taken, and goes on in what is made from the template; started again there where the driver keeps no memory. Needs `ready`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
     /// Tried again and again after `start`, until it succeeds.
@@ -49,6 +49,9 @@ pub struct Step {
     pub line: Option<u32>,
     /// How it is shown. Never holds the value of a variable.
     pub text: String,
+    /// Do it and what follows again, whatever was kept of earlier builds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// What it does.
     pub action: Action,
 }
