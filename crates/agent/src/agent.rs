@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
-use skerry_proto::agent::{AgentHello, GENERATION};
+use skerry_proto::agent::{AgentHello, Call, Dial, GENERATION, Request};
 use skerry_types::limits::KILL_GRACE_MS;
 use tokio::sync::Notify;
 
+use crate::dials::Dials;
 use crate::exec::Execs;
 use crate::files::Files;
 use crate::outbox::Outbox;
@@ -26,6 +27,7 @@ pub(crate) struct Agent {
     pub(crate) execs: Execs,
     pub(crate) sessions: Sessions,
     pub(crate) files: Rc<Files>,
+    dials: Rc<Dials>,
     stop: Notify,
     kill_grace: Cell<Duration>,
 }
@@ -36,6 +38,7 @@ impl Agent {
         Rc::new(Self {
             level,
             files: Files::new(outbox.clone()),
+            dials: Dials::new(outbox.clone()),
             outbox,
             reaper: Rc::default(),
             execs: Execs::default(),
@@ -60,6 +63,7 @@ impl Agent {
     pub(crate) fn unlinked(&self) {
         self.execs.detach_all();
         self.files.cancel_all();
+        self.dials.cancel_all();
         self.outbox.close();
     }
 
@@ -72,14 +76,28 @@ impl Agent {
             To::ExecAttach(attach) => self.execs.attach(&self.outbox, attach),
             To::ExecAck(ack) => self.execs.acknowledge(&ack),
             To::ExecStdin(input) => self.execs.stdin(input),
-            To::ExecSignal(signal) => self.execs.signal(&signal),
             To::ExecResize(resize) => self.execs.resize(&resize),
             To::SessionOpen(open) => self.sessions.open(self, &open),
             To::SessionClose(close) => self.sessions.close(self, &close),
+            To::Request(Request {
+                id,
+                call: Some(Call::Signal(signal)),
+            }) => self.files.answer(id, self.execs.signal(&signal)),
+            To::Request(Request {
+                id,
+                call: Some(Call::Dial(Dial { port })),
+            }) => self.dials.dial(id, port),
             To::Request(request) => self.files.request(request),
+            To::Data(data) if self.dials.has(data.id) => return self.dials.data(data),
             To::Data(data) => return self.files.data(data),
+            To::Credit(credit) if self.dials.has(credit.id) => {
+                self.dials.credit(credit.id, credit.bytes);
+            }
             To::Credit(credit) => self.files.credit(credit.id, credit.bytes),
-            To::Cancel(cancel) => self.files.cancel(cancel.id),
+            To::Cancel(cancel) => {
+                self.files.cancel(cancel.id);
+                self.dials.cancel(cancel.id);
+            }
             To::Shutdown(shutdown) => self.stop(Duration::from_millis(shutdown.kill_grace_ms)),
         }
         true

@@ -6,6 +6,7 @@
 mod agent;
 mod args;
 mod boot;
+mod dials;
 mod exec;
 mod files;
 mod hold;

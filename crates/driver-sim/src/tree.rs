@@ -19,20 +19,24 @@ const CHANGES: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FileError {
     NotFound = 2,
+    NoProcess = 3,
     Busy = 16,
     NotADirectory = 20,
     IsADirectory = 21,
     Invalid = 22,
+    Refused = 111,
 }
 
 impl FileError {
     pub(crate) fn failed(self) -> Failed {
         let message = match self {
             Self::NotFound => "no such file or directory",
+            Self::NoProcess => "nothing of this command runs",
             Self::Busy => "this cannot be changed",
             Self::NotADirectory => "not a directory",
             Self::IsADirectory => "is a directory",
             Self::Invalid => "invalid argument",
+            Self::Refused => "connection refused",
         };
         Failed {
             errno: self as i32,

@@ -86,6 +86,7 @@ pub(crate) fn change(watched: &Watched) -> Option<FileChange> {
 mod errno {
     pub(super) const PERM: i32 = 1;
     pub(super) const NOENT: i32 = 2;
+    pub(super) const SRCH: i32 = 3;
     pub(super) const ACCES: i32 = 13;
     pub(super) const EXIST: i32 = 17;
     pub(super) const FBIG: i32 = 27;
@@ -99,7 +100,7 @@ pub(crate) fn failure(failed: &Failed) -> Error {
     let code = match failed.errno {
         errno::NOENT => ErrorCode::NotFound,
         errno::PERM | errno::ACCES | errno::ROFS => ErrorCode::Forbidden,
-        errno::EXIST => ErrorCode::Conflict,
+        errno::EXIST | errno::SRCH => ErrorCode::Conflict,
         errno::FBIG => ErrorCode::TooLarge,
         errno::NOSPC | errno::DQUOT => ErrorCode::DiskFull,
         _ => ErrorCode::ValidationError,

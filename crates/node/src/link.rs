@@ -42,6 +42,8 @@ enum State {
     Up {
         read: ReadHalf<AgentLink>,
         write: WriteHalf<AgentLink>,
+        /// The agent has said what it has.
+        is_greeted: bool,
     },
 }
 
@@ -93,9 +95,25 @@ impl Link {
         matches!(self.state, State::Up { .. })
     }
 
+    /// The agent has said what it has: what is asked now is asked after that.
+    pub(crate) fn greet(&mut self) {
+        if let State::Up { is_greeted, .. } = &mut self.state {
+            *is_greeted = true;
+        }
+    }
+
+    pub(crate) fn is_greeted(&self) -> bool {
+        matches!(self.state, State::Up { is_greeted, .. } if is_greeted)
+    }
+
     /// Whether more may be queued without hurry.
     pub(crate) fn has_room(&self) -> bool {
         self.output.len() < 4 * MAX_READ_BYTES
+    }
+
+    /// The same for data, which leaves room for all else.
+    pub(crate) fn has_room_for_bulk(&self) -> bool {
+        self.output.len() < MAX_READ_BYTES
     }
 
     /// Breaks the link.
@@ -122,7 +140,11 @@ impl Link {
                 State::Down { connecting } => match connecting.await {
                     Ok(stream) => {
                         let (read, write) = tokio::io::split(stream);
-                        self.state = State::Up { read, write };
+                        self.state = State::Up {
+                            read,
+                            write,
+                            is_greeted: false,
+                        };
                         return LinkEvent::Up;
                     }
                     Err(error) => drop(self.reset(&error.to_string())),
@@ -147,7 +169,7 @@ impl Link {
                 return Ok(messages);
             }
         }
-        let State::Up { read, write } = &mut self.state else {
+        let State::Up { read, write, .. } = &mut self.state else {
             return Ok(Vec::new());
         };
         if self.output.len() > MAX_UNSENT_BYTES {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use skerry_proto::agent::{from_agent::Body as From, to_agent::Body as To};
+use skerry_proto::agent::{Call, Request, from_agent::Body as From, to_agent::Body as To};
 use skerry_types::{ExecId, SessionId};
 use uuid::Uuid;
 
@@ -31,7 +31,10 @@ impl Names {
             To::ExecAttach(attach) => write(&mut attach.exec_id),
             To::ExecAck(ack) => write(&mut ack.exec_id),
             To::ExecStdin(stdin) => write(&mut stdin.exec_id),
-            To::ExecSignal(signal) => write(&mut signal.exec_id),
+            To::Request(Request {
+                call: Some(Call::Signal(signal)),
+                ..
+            }) => write(&mut signal.exec_id),
             To::ExecResize(resize) => write(&mut resize.exec_id),
             To::SessionOpen(open) => write(&mut open.session_id),
             To::SessionClose(close) => write(&mut close.session_id),

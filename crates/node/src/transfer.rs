@@ -1,5 +1,7 @@
 //! File work of a sandbox's agent, seen from the caller: a request, its answer, and the bytes in either direction under credit.
 
+mod dial;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,8 @@ use tokio::time::timeout;
 
 use crate::actor::{Command, Handle, Incoming};
 use crate::agent::failure;
+
+pub(crate) use dial::dial;
 
 /// Messages a request may have waiting: all the chunks its credit allows, and small ones beside.
 const SINK: usize = 1024;
@@ -45,7 +49,7 @@ impl Transfer {
     pub(crate) async fn start(handle: &Handle, call: Call) -> Result<Self> {
         let (sink, incoming) = mpsc::channel(SINK);
         let id = handle
-            .ask(|reply| Command::Request(call, sink, reply))
+            .ask_soon(|reply| Command::Request(call, sink, reply))
             .await?;
         Ok(Self {
             handle: handle.clone(),
@@ -125,7 +129,7 @@ impl Transfer {
                         id: self.id,
                         bytes: data.data.len() as u32,
                     };
-                    self.handle.tell(Command::Send(To::Credit(credit))).await;
+                    self.handle.send(To::Credit(credit)).await;
                     self.is_over = data.eof;
                     return Ok(Some(data.data));
                 }
@@ -177,7 +181,7 @@ impl Transfer {
             data,
             eof,
         };
-        self.handle.tell(Command::Send(To::Data(data))).await;
+        self.handle.send(To::Data(data)).await;
     }
 
     /// Waits until watching, then gives every change.

@@ -18,8 +18,11 @@ use skerry_types::{
 };
 
 /// A node: sandboxes, what runs in them, their files, their records.
-pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Events + Health {}
-impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Events + Health> Node for T {}
+pub trait Node:
+    Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health
+{
+}
+impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health> Node for T {}
 
 /// A stream of bytes that may break.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -690,6 +693,18 @@ pub trait Files: Send + Sync {
         path: &str,
         recursive: bool,
     ) -> Result<BoxStream<'static, Result<FileChange>>>;
+}
+
+/// Programs in sandboxes that listen.
+#[async_trait]
+pub trait Ports: Send + Sync {
+    /// Connects to a port of the sandbox's own loopback: `outgoing` goes to the program, what it says is the answer. Nothing listens there:
+    /// [`skerry_types::ErrorCode::PortClosed`].
+    ///
+    /// The end of either stream ends that direction only. An error in `outgoing` breaks the connection, and so does dropping the answer before
+    /// its end; a connection that breaks, or whose sandbox is paused or stopped, ends the answer with an error.
+    async fn dial(&self, sandbox: SandboxId, port: u16, outgoing: ByteStream)
+    -> Result<ByteStream>;
 }
 
 /// An event in a sandbox's journal.

@@ -65,6 +65,6 @@ impl Drop for Buffer {
 }
 
 /// Gives unused buffers back to the kernel.
-pub(super) fn free() {
+pub(crate) fn free() {
     drop(UNUSED.take());
 }

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Ended, ExecAck, ExecAttach, ExecResize, ExecSignal, ExecStart, ExecStarted, ExecStdin,
-    ExecStdinAck, ExecUnknown,
+    Ended, ExecAck, ExecAttach, ExecResize, ExecStart, ExecStarted, ExecStdin,
+    ExecStdinAck, ExecUnknown, Signal,
 };
 use skerry_types::limits::MAX_RUNNING_EXECS;
 use tokio::sync::Notify;
@@ -26,9 +26,12 @@ use crate::agent::Agent;
 use crate::exec::command::StartError;
 use crate::exec::log::Log;
 use crate::exec::stdin::Stdin;
+use crate::files::error::FileError;
+use crate::files::{Work, done};
 use crate::outbox::Outbox;
 use crate::pty::Terminal;
 
+pub(crate) use buffer::free as free_buffers;
 pub(crate) use log::Usage;
 pub(crate) use run::{Limits, STUCK, Watchdog, drain, ended, feeding, supervise, until_gone};
 pub(crate) use stdin::write_all;
@@ -238,13 +241,11 @@ impl Execs {
     }
 
     /// Signals what still runs.
-    pub(crate) fn signal(&self, request: &ExecSignal) {
-        if let Some(target) = self
-            .get(&request.exec_id)
-            .and_then(|exec| exec.target.get())
-        {
-            target.signal(request.signal);
-        }
+    pub(crate) fn signal(&self, request: &Signal) -> Work {
+        let exec = self.get(&request.exec_id);
+        let target = exec.and_then(|exec| exec.target.get());
+        target.ok_or(FileError::NoProcess)?.signal(request.signal);
+        Ok(done(0))
     }
 
     /// Gives a terminal another size.

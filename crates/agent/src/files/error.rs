@@ -47,6 +47,8 @@ pub(crate) enum FileError {
     LongHeader { path: PathBuf, max: u64 },
     #[error("{0} requests are open, the most there may be")]
     TooMany(usize),
+    #[error("nothing of this command runs")]
+    NoProcess,
     #[error("the work was given up")]
     GivenUp,
 }
@@ -59,6 +61,7 @@ impl FileError {
             Self::NoUser(_) => libc::ENOENT,
             Self::NotAFile(_) | Self::NotAbsolute(_) => libc::EINVAL,
             Self::TooLong(_) => libc::ENAMETOOLONG,
+            Self::NoProcess => libc::ESRCH,
             Self::Root | Self::Outside(_) | Self::Kind(_) => libc::EPERM,
             _ => 0,
         };

@@ -64,7 +64,7 @@ pub(crate) struct Files {
 }
 
 /// What ends a request without an answer of its own.
-type Work = Result<Reply, FileError>;
+pub(crate) type Work = Result<Reply, FileError>;
 
 impl Files {
     pub(crate) fn new(outbox: Rc<Outbox>) -> Rc<Self> {
@@ -100,7 +100,8 @@ impl Files {
         }
     }
 
-    fn answer(&self, id: u64, reply: Work) {
+    /// Answers a request.
+    pub(crate) fn answer(&self, id: u64, reply: Work) {
         let reply = Some(reply.unwrap_or_else(|error| Reply::Failed(error.failed())));
         self.outbox.send(Body::Response(Response { id, reply }));
     }
@@ -312,7 +313,7 @@ fn quick(call: Call) -> Work {
     }
 }
 
-fn done(bytes: u64) -> Reply {
+pub(crate) fn done(bytes: u64) -> Reply {
     Reply::Done(Done { bytes })
 }
 

@@ -6,6 +6,7 @@
     reason = "a helper that fails is a test that fails"
 )]
 
+mod dial;
 mod exec;
 mod files;
 mod hold;

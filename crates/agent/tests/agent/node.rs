@@ -332,7 +332,7 @@ impl Node {
 
     pub(crate) fn signal(&mut self, id: &Bytes, signal: i32) {
         let exec_id = id.clone();
-        self.send(To::ExecSignal(ExecSignal { exec_id, signal }));
+        self.ask(Call::Signal(Signal { exec_id, signal }));
     }
 
     /// Asks without waiting.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
     Ended, ExecAck, ExecAttach, ExecResize, ExecStart, ExecStarted, ExecStdin, ExecStdinAck,
-    ExecUnknown, Process, TtySize,
+    ExecUnknown, Process, Signal, TtySize,
 };
 use skerry_proto::frame::CHUNK_BYTES;
 use skerry_types::limits::MAX_RUNNING_EXECS;
@@ -21,6 +21,7 @@ use super::log::Log;
 use super::stdin::Stdin;
 use super::{Agent, Id};
 use crate::shell::{self, Shell};
+use crate::tree::FileError;
 
 const TERM: i32 = 15;
 /// Signals that end no program: 0, CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
@@ -331,10 +332,10 @@ impl Execs {
         }
     }
 
-    pub(super) fn signal(&self, id: &Id, signal: i32) {
-        if let Some(exec) = self.get(id) {
-            exec.signal(signal);
-        }
+    pub(super) fn signal(&self, request: &Signal) -> Result<(), FileError> {
+        let exec = self.get(&request.exec_id).ok_or(FileError::NoProcess)?;
+        exec.signal(request.signal);
+        Ok(())
     }
 
     pub(super) fn resize(&self, resize: &ExecResize) {

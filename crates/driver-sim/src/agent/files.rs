@@ -1,4 +1,4 @@
-//! File requests: a task for each, with data under credit.
+//! File requests, and connections: a task for each, with data under credit.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -19,6 +19,9 @@ use tokio::task::AbortHandle;
 
 use super::Agent;
 use crate::tree::{Change, ChangeKind, FileError, Tree, below, clean};
+
+/// What listens here gives back what it gets.
+const ECHO_PORT: u32 = 7;
 
 /// A request under way.
 struct Open {
@@ -46,7 +49,11 @@ impl Files {
         };
         // Bounded by the credit that was given.
         let (data, incoming) = mpsc::unbounded_channel();
-        let credit = Arc::new(Semaphore::new(CREDIT_BYTES as usize));
+        let window = match call {
+            Call::Dial(_) => DIAL_WINDOW_BYTES,
+            _ => CREDIT_BYTES,
+        };
+        let credit = Arc::new(Semaphore::new(window as usize));
         let work = Work {
             agent: Arc::clone(agent),
             id: request.id,
@@ -111,6 +118,10 @@ impl Work {
                 self.agent.hold(matches!(call, Call::Hold(_)));
                 done(0)
             }
+            Call::Signal(signal) => {
+                self.agent.execs.signal(&signal)?;
+                done(0)
+            }
             Call::Stat(stat) => Reply::Entry(tree.stat(&path(&stat.path)?)?),
             Call::List(list) => {
                 let after = String::from_utf8_lossy(&list.after);
@@ -160,6 +171,11 @@ impl Work {
             Call::ListProcesses(_) => Reply::Processes(Processes {
                 processes: self.agent.execs.processes(),
             }),
+            Call::Dial(dial) if dial.port == ECHO_PORT => {
+                self.echo().await;
+                return Ok(None);
+            }
+            Call::Dial(_) => return Err(FileError::Refused),
             Call::Watch(watch) => {
                 self.watch(&tree, &path(&watch.path)?, watch.recursive)
                     .await?;
@@ -196,6 +212,28 @@ impl Work {
                     kind: change.kind as u32,
                     path: Bytes::from(change.path),
                 }));
+            }
+        }
+    }
+
+    /// The program that listens.
+    async fn echo(&mut self) {
+        self.reply(done(0));
+        let (id, mut bytes) = (self.id, 0);
+        while let Some(Data { data, eof, .. }) = self.data.recv().await {
+            let cost = dial_cost(data.len());
+            match self.credit.acquire_many(cost).await {
+                Ok(permit) => permit.forget(),
+                Err(_closed) => return,
+            }
+            self.send_data(&data, eof);
+            if eof {
+                return;
+            }
+            bytes += cost;
+            if bytes >= DIAL_WINDOW_BYTES / 2 {
+                self.agent.outbox.send(Body::Credit(Credit { id, bytes }));
+                bytes = 0;
             }
         }
     }

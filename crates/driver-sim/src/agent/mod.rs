@@ -187,7 +187,6 @@ impl Agent {
             To::ExecAttach(attach) => self.execs.attach(self, attach),
             To::ExecAck(ack) => self.execs.acknowledge(&ack),
             To::ExecStdin(input) => self.execs.stdin(input),
-            To::ExecSignal(signal) => self.execs.signal(&signal.exec_id, signal.signal),
             To::ExecResize(resize) => self.execs.resize(&resize),
             // Nothing depends on a generation yet.
             To::Hello(_) => {}

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
 use skerry_proto::agent::{
-    Call, Credit, Ended, ExecAck, ExecAttach, ExecSignal, ExecStart, ExecStdin, FromAgent,
-    GENERATION, NodeHello, Reply, Request, STDERR, SessionState, ToAgent,
+    Call, Credit, Ended, ExecAck, ExecAttach, ExecStart, ExecStdin, FromAgent,
+    GENERATION, NodeHello, Reply, Request, STDERR, SessionState, Signal, ToAgent,
 };
 use skerry_proto::frame;
 use skerry_types::ExecId;
@@ -266,8 +266,8 @@ impl Agent {
 
     pub(crate) async fn signal(&mut self, id: &Bytes, signal: i32) -> Verdict {
         let exec_id = id.clone();
-        self.send(To::ExecSignal(ExecSignal { exec_id, signal }))
-            .await
+        let signal = Call::Signal(Signal { exec_id, signal });
+        self.ask(signal).await.map(drop)
     }
 
     /// Gives input, a chunk after the one before was taken.

@@ -5,16 +5,21 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use jiff::Timestamp;
 use skerry_driver::Extent;
-use skerry_proto::agent::{Call, to_agent::Body as To};
+use skerry_proto::agent::{Call, Dial};
 use skerry_proto::node::{
     ExecRecord, OpenSession, SandboxReport, SessionRecord, StartExec, TtySize,
 };
-use skerry_types::{Error, ExecId, FailureReason, SessionId, SnapshotId};
+use skerry_types::{
+    Error, ErrorCode, ExecId, FailureReason, SandboxState, SessionId, SnapshotId,
+};
 use tokio::sync::oneshot;
 
-use super::{Actor, RequestSink, Taken, journal_error};
+use super::{Actor, DialSink, RequestSink, Taken, journal_error};
 use crate::event::Event;
 use crate::snapshots::InUse;
+
+/// Commands of one sandbox that wait for its agent.
+const MAX_WAITING: usize = 128;
 
 /// Where an answer goes.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -29,15 +34,15 @@ pub(crate) enum Command {
         eof: bool,
         reply: Reply<()>,
     },
-    Signal(ExecId, i32, Reply<()>),
+    Signal(ExecId, i32, Reply<Call>),
     Resize(ExecId, TtySize, Reply<()>),
     OpenSession(OpenSession, Reply<SessionRecord>),
     CloseSession(SessionId, Reply<SessionRecord>),
     SessionInput(SessionId, Bytes, Reply<()>),
     /// Ask the agent; answers and data go to the sink.
     Request(Call, RequestSink, Reply<u64>),
-    /// A further message of a request.
-    Send(To),
+    /// Connect to a program inside; what it says goes to the sink.
+    Dial(Dial, DialSink, Reply<u64>),
     /// Forget a request.
     Cancel(u64),
     /// Something that happened through the API.
@@ -65,6 +70,15 @@ impl Command {
                 | Self::CloseSession(..)
                 | Self::SessionInput(..)
                 | Self::Request(..)
+                | Self::Dial(..)
+        )
+    }
+
+    /// Is said once, and to nobody while there is no link. What must arrive whatever breaks has its own way.
+    const fn needs_link(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenSession(..) | Self::Request(..) | Self::Dial(..)
         )
     }
 
@@ -75,23 +89,45 @@ impl Command {
             Self::OpenSession(_, reply) | Self::CloseSession(_, reply) => {
                 drop(reply.send(Err(error)));
             }
+            Self::Signal(_, _, reply) => drop(reply.send(Err(error))),
             Self::Stdin { reply, .. }
-            | Self::Signal(_, _, reply)
             | Self::Resize(_, _, reply)
             | Self::SessionInput(_, _, reply) => drop(reply.send(Err(error))),
-            Self::Request(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Request(_, _, reply) | Self::Dial(_, _, reply) => {
+                drop(reply.send(Err(error)));
+            }
             _ => {}
         }
     }
 }
 
 impl Actor {
+    /// Keeps it until the agent is there.
+    fn keep_waiting(&mut self, command: Command) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(command);
+        } else {
+            let text = "too much waits for the sandbox's agent, which cannot be reached";
+            command.refuse(Error::new(ErrorCode::ServiceUnavailable, text).retry_after(1));
+        }
+    }
+
+    /// What waited for the agent, once it is there, or never will be.
+    pub(super) fn next_waiting(&mut self) -> Option<Command> {
+        let may_go = self.link.is_greeted() || self.state() != SandboxState::Running;
+        may_go.then(|| self.waiting.pop_front())?
+    }
+
     pub(super) async fn command(&mut self, command: Command) -> ControlFlow<()> {
         if self.sleeps()
             && command.is_use()
             && let Err(error) = self.resume().await
         {
             command.refuse(error);
+            return ControlFlow::Continue(());
+        }
+        if command.needs_link() && !self.link.is_greeted() && self.state() == SandboxState::Running {
+            self.keep_waiting(command);
             return ControlFlow::Continue(());
         }
         match command {
@@ -114,8 +150,7 @@ impl Actor {
                 self.session_input(session, data, reply);
             }
             Command::Request(call, sink, reply) => drop(reply.send(self.request(call, sink))),
-            Command::Send(To::Credit(credit)) => self.give_credit(credit),
-            Command::Send(body) => self.link.send(body),
+            Command::Dial(dial, sink, reply) => drop(reply.send(self.dial(dial, sink))),
             Command::Cancel(request) => self.cancel(request),
             Command::Note(event, reply) => {
                 let noted = self.note(&event).map_err(|e| journal_error(&e));

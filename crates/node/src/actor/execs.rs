@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use skerry_proto::agent::{self, Ended, ExecSignal, STDIN_WINDOW_BYTES, to_agent::Body as To};
+use skerry_proto::agent::{self, Call, Ended, STDIN_WINDOW_BYTES, Signal, to_agent::Body as To};
 use skerry_proto::node::{Command as ExecCommand, ExecRecord, Map, StartExec, TtySize};
 use skerry_types::limits::{KILL_GRACE_MS, MAX_RUNNING_EXECS};
 use skerry_types::{Error, ErrorCode, ExecEnd, ExecId, ExecStatus, SandboxState, Usage};
@@ -289,7 +289,8 @@ impl Actor {
         live.stdin.pump(&mut self.link, exec);
     }
 
-    pub(super) fn signal(&mut self, exec: ExecId, signal: i32) -> Result<(), Error> {
+    /// What to ask the agent for. From here on the command may die of it.
+    pub(super) fn signal(&mut self, exec: ExecId, signal: i32) -> Result<Call, Error> {
         self.must_be_open(exec)?;
         if !(1..=64).contains(&signal) {
             return Err(Error::validation(format!(
@@ -300,11 +301,10 @@ impl Actor {
         if let Some(live) = self.live.get_mut(&exec) {
             live.killed |= signal == 9;
         }
-        self.link.send(To::ExecSignal(ExecSignal {
+        Ok(Call::Signal(Signal {
             exec_id: Bytes::copy_from_slice(&exec.bytes()),
             signal,
-        }));
-        Ok(())
+        }))
     }
 
     pub(super) fn resize(&mut self, exec: ExecId, size: TtySize) -> Result<(), Error> {

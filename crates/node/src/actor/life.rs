@@ -34,6 +34,8 @@ impl Actor {
             return Ok(now);
         }
         next(now.state, Action::Pause)?;
+        // Whoever is connected learns of it now, and not when a time limit of theirs is over.
+        self.cancel_dials();
         let to_disk = self.driver.capabilities().pause_to_disk;
         if to_disk {
             self.hold().await?;

@@ -2,6 +2,7 @@
 
 mod back;
 mod command;
+mod dials;
 mod execs;
 mod life;
 mod requests;
@@ -21,15 +22,17 @@ use parking_lot::RwLock;
 use skerry_driver::{Driver, DriverError};
 use skerry_image::Hold;
 use skerry_journal::{Journal, JournalError, Meter};
-use skerry_proto::agent::FromAgent;
+use skerry_proto::agent::{FromAgent, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecId, SandboxId, SandboxState, SessionId};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 pub(crate) use command::{Command, Reply};
+pub(crate) use dials::DialSink;
 pub(crate) use requests::{Incoming, RequestSink};
 pub(crate) use still::Taken;
+use still::silent;
 
 use crate::budget::Budget;
 use crate::event::Event;
@@ -38,12 +41,17 @@ use crate::layout::Layout;
 use crate::link::{Link, LinkEvent};
 use crate::meta::Meta;
 use crate::reports::Reports;
+use dials::Line;
 use execs::LiveExec;
 use requests::Open;
 use sessions::Opening;
 
 /// Commands waiting for one actor.
 const MAILBOX: usize = 64;
+/// Pieces of data waiting for one actor.
+const BULK: usize = 16;
+/// For an answer of an agent that is well; before it, something may be done to the sandbox as a whole.
+const ANSWER: Duration = Duration::from_mins(1);
 /// How long after a failed write the journal is tried again.
 const STALL_RETRY: Duration = Duration::from_millis(200);
 
@@ -119,6 +127,7 @@ pub(crate) struct Handle {
     /// Who owns what is written, unless the request says.
     user: Arc<str>,
     mailbox: mpsc::Sender<Command>,
+    bulk: mpsc::Sender<To>,
 }
 
 impl Handle {
@@ -141,13 +150,27 @@ impl Handle {
         answer.await.map_err(|e| gone(e.to_string()))?
     }
 
+    /// The same for what the agent answers at once, unless it is not well.
+    pub(crate) async fn ask_soon<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, Error> {
+        let answer = timeout(ANSWER, self.ask(command)).await;
+        answer.unwrap_or_else(|_| Err(silent(ANSWER)))
+    }
+
     /// Hands over a command that has no answer.
     pub(crate) async fn tell(&self, command: Command) {
         // An actor that is gone has nothing left to be told.
         drop(self.mailbox.send(command).await);
     }
 
-    /// The same without waiting; `false` if the mailbox is full.
+    /// Hands over data of a request, or credit for it, for which nothing else waits.
+    pub(crate) async fn send(&self, body: To) {
+        drop(self.bulk.send(body).await);
+    }
+
+    /// Hands over a command that has no answer, without waiting; `false` if the mailbox is full.
     pub(crate) fn try_tell(&self, command: Command) -> bool {
         self.mailbox.try_send(command).is_ok()
     }
@@ -175,6 +198,8 @@ struct Actor {
     /// Its layers stay as long as the sandbox is not deleted.
     _image: Option<Hold>,
     mailbox: mpsc::Receiver<Command>,
+    /// Data of requests: much of it makes no command wait.
+    bulk: mpsc::Receiver<To>,
     link: Link,
     /// Resolves when the sandbox's processes are gone; never, once that was seen.
     gone: BoxFuture<'static, Result<(), DriverError>>,
@@ -183,7 +208,10 @@ struct Actor {
     live: HashMap<ExecId, LiveExec>,
     opening: HashMap<SessionId, Opening>,
     requests: HashMap<u64, Open>,
+    dials: HashMap<u64, Line>,
     next_request: u64,
+    /// What waits for a link.
+    waiting: VecDeque<Command>,
     /// Messages that came while the journal could not be written; nothing more is read until they are through.
     backlog: VecDeque<FromAgent>,
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
@@ -197,11 +225,13 @@ struct Actor {
 /// Starts an actor for a sandbox that runs.
 pub(crate) fn start(parts: Parts) -> Handle {
     let (sender, mailbox) = mpsc::channel(MAILBOX);
+    let (data, bulk) = mpsc::channel(BULK);
     let handle = Handle {
         shared: Arc::clone(&parts.shared),
         driver: Arc::clone(&parts.driver),
         user: parts.meta.user.as_str().into(),
         mailbox: sender,
+        bulk: data,
     };
     let place = parts.meta.spec.id;
     *parts.shared.place.write() = place;
@@ -221,11 +251,14 @@ pub(crate) fn start(parts: Parts) -> Handle {
         budget: parts.budget,
         _image: parts.image,
         mailbox,
+        bulk,
         kill_at: None,
         live: HashMap::new(),
         opening: HashMap::new(),
         requests: HashMap::new(),
+        dials: HashMap::new(),
         next_request: 1,
+        waiting: VecDeque::new(),
         backlog: VecDeque::new(),
         oom_seen: 0,
         oom_kills: futures::future::pending().boxed(),
@@ -242,6 +275,12 @@ impl Actor {
             self.take_up_open_execs();
         }
         loop {
+            if let Some(command) = self.next_waiting() {
+                if self.command(command).await.is_break() {
+                    return;
+                }
+                continue;
+            }
             let stalled = !self.backlog.is_empty();
             let kill_at = self.kill_at;
             tokio::select! {
@@ -251,6 +290,7 @@ impl Actor {
                         return;
                     }
                 }
+                Some(body) = self.bulk.recv(), if self.link.has_room_for_bulk() => self.on_bulk(body),
                 event = self.link.next(!stalled), if is_live => self.on_link(event).await,
                 result = &mut self.gone, if is_live => {
                     is_live = false;

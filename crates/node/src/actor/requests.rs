@@ -9,6 +9,7 @@ use skerry_types::limits::MAX_PATH_BYTES;
 use tokio::sync::mpsc;
 
 use super::Actor;
+use super::dials::Then;
 
 /// Requests one sandbox may have under way.
 const MAX_REQUESTS: usize = 128;
@@ -102,35 +103,50 @@ impl Actor {
 
     /// Sends a request whatever the state.
     pub(super) fn send_request(&mut self, call: Call, sink: RequestSink) -> u64 {
+        let id = self.ask(call);
+        self.requests.insert(id, Open::new(sink));
+        id
+    }
+
+    /// Says it to the agent under the next id.
+    pub(super) fn ask(&mut self, call: Call) -> u64 {
         let id = self.next_request;
         self.next_request += 1;
-        self.requests.insert(id, Open::new(sink));
-        self.link.send(To::Request(Request {
-            id,
-            call: Some(call),
-        }));
+        let call = Some(call);
+        self.link.send(To::Request(Request { id, call }));
         id
     }
 
     pub(super) fn on_incoming(&mut self, request: u64, incoming: Incoming) {
-        let Some(open) = self.requests.get_mut(&request) else {
-            return;
-        };
-        if !open.take(incoming) {
+        if let Some(line) = self.dials.get_mut(&request) {
+            match line.take(incoming) {
+                Then::GoesOn => self.touch(),
+                Then::IsOver => drop(self.dials.remove(&request)),
+                Then::IsCancelled => self.cancel(request),
+            }
+        } else if let Some(open) = self.requests.get_mut(&request)
+            && !open.take(incoming)
+        {
             self.cancel(request);
         }
     }
 
     /// The caller took this much: the agent may send as much again.
     pub(super) fn give_credit(&mut self, credit: Credit) {
-        if let Some(open) = self.requests.get_mut(&credit.id) {
+        if let Some(line) = self.dials.get_mut(&credit.id) {
+            line.credit(credit.bytes);
+        } else if let Some(open) = self.requests.get_mut(&credit.id) {
             open.credit += u64::from(credit.bytes);
-            self.link.send(To::Credit(credit));
+        } else {
+            return;
         }
+        self.link.send(To::Credit(credit));
     }
 
     pub(super) fn cancel(&mut self, request: u64) {
-        if self.requests.remove(&request).is_some() {
+        let was_open =
+            self.requests.remove(&request).is_some() || self.dials.remove(&request).is_some();
+        if was_open {
             self.link.send(To::Cancel(Cancel { id: request }));
         }
     }
@@ -138,5 +154,6 @@ impl Actor {
     /// A request does not survive its link; dropping the sinks tells the callers.
     pub(super) fn drop_requests(&mut self) {
         self.requests.clear();
+        self.dials.clear();
     }
 }

@@ -38,8 +38,10 @@ impl Actor {
         opening.replies.push(reply);
     }
 
-    fn check_session_room(&self, request: &OpenSession) -> Result<(), Error> {
+    fn check_session_room(&mut self, request: &OpenSession) -> Result<(), Error> {
         self.must_run()?;
+        // Whoever asked for these has given up.
+        self.opening.retain(|_, opening| opening.is_wanted());
         let history = self.shared.history.read();
         let open = history.sessions.iter().filter(|s| s.open).count();
         if open + self.opening.len() >= MAX_SESSIONS {
@@ -60,7 +62,8 @@ impl Actor {
     }
 
     pub(super) fn on_session_state(&mut self, session: SessionId, state: &SessionState) {
-        if let Some(opening) = self.opening.remove(&session) {
+        let opening = self.opening.remove(&session);
+        if let Some(opening) = opening.filter(Opening::is_wanted) {
             let answer = if state.open {
                 self.note_anyway(&Event::SessionCreated {
                     session_id: session,
@@ -78,7 +81,17 @@ impl Actor {
             }
         } else if !state.open {
             self.session_ended(session);
+        } else if self.session_record(session).is_err() {
+            // Open too late: nobody knows of it.
+            self.end_session(session);
         }
+    }
+
+    fn end_session(&mut self, session: SessionId) {
+        self.link.send(To::SessionClose(SessionClose {
+            session_id: Bytes::copy_from_slice(&session.bytes()),
+            kill_grace_ms: KILL_GRACE_MS,
+        }));
     }
 
     fn session_ended(&mut self, session: SessionId) {
@@ -106,10 +119,7 @@ impl Actor {
         let known = self.session_record(session);
         if known.as_ref().is_ok_and(|s| s.open) {
             self.touch();
-            self.link.send(To::SessionClose(SessionClose {
-                session_id: Bytes::copy_from_slice(&session.bytes()),
-                kill_grace_ms: KILL_GRACE_MS,
-            }));
+            self.end_session(session);
             self.session_ended(session);
         }
         drop(reply.send(known.and_then(|_| self.session_record(session))));
@@ -167,4 +177,10 @@ impl Actor {
 pub(super) struct Opening {
     shell: Option<String>,
     replies: Vec<Reply<SessionRecord>>,
+}
+
+impl Opening {
+    fn is_wanted(&self) -> bool {
+        self.replies.iter().any(|reply| !reply.is_closed())
+    }
 }

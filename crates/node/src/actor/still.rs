@@ -133,7 +133,7 @@ impl Actor {
                         None => break,
                     },
                     event = self.link.next(self.backlog.is_empty()) => self.on_link(event).await,
-                    () = sleep_until(until) => return Err(silent()),
+                    () = sleep_until(until) => return Err(silent(PATIENCE)),
                 }
             }
         }
@@ -143,17 +143,17 @@ impl Actor {
         while !self.link.is_up() {
             tokio::select! {
                 event = self.link.next(true) => self.on_link(event).await,
-                () = sleep_until(until) => return Err(silent()),
+                () = sleep_until(until) => return Err(silent(PATIENCE)),
             }
         }
         Ok(())
     }
 }
 
-fn silent() -> Error {
+pub(super) fn silent(patience: Duration) -> Error {
     Error::internal(format!(
         "the sandbox's agent did not answer within {} s",
-        PATIENCE.as_secs()
+        patience.as_secs()
     ))
 }
 

@@ -187,7 +187,10 @@ impl Actor {
             return;
         };
         match body {
-            From::Hello(hello) => self.reconcile_sessions(&hello.sessions),
+            From::Hello(hello) => {
+                self.reconcile_sessions(&hello.sessions);
+                self.link.greet();
+            }
             From::ExecStarted(started) => {
                 if let Some(exec) = ExecId::from_slice(&started.exec_id) {
                     self.on_started(exec, started.pid, started.stdin_offset);

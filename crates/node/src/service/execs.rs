@@ -124,9 +124,12 @@ impl Execs for Node {
     }
 
     async fn exec_signal(&self, sandbox: SandboxId, exec: ExecId, signal: i32) -> Result<()> {
-        self.handle(sandbox)?
+        let handle = self.handle(sandbox)?;
+        let call = handle
             .ask(|reply| Command::Signal(exec, signal, reply))
-            .await
+            .await?;
+        Transfer::start(&handle, call).await?.answer().await?;
+        Ok(())
     }
 
     async fn exec_resize(&self, sandbox: SandboxId, exec: ExecId, size: TtySize) -> Result<()> {

@@ -6,6 +6,7 @@ mod files;
 mod health;
 mod making;
 mod order;
+mod ports;
 mod sandboxes;
 mod sessions;
 mod snapshots;

@@ -23,7 +23,7 @@ impl Sessions for Node {
         request: OpenSession,
     ) -> Result<SessionRecord> {
         self.handle(sandbox)?
-            .ask(|reply| Command::OpenSession(request, reply))
+            .ask_soon(|reply| Command::OpenSession(request, reply))
             .await
     }
 

@@ -5,8 +5,8 @@ use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
 use skerry_proto::agent::*;
 use skerry_proto::frame;
-use skerry_proto::node::{Execs, Files, Sandboxes, Sessions};
-use skerry_types::{ExecEnd, ExecId, SandboxState};
+use skerry_proto::node::{Execs, Files, Map, OpenSession, Sandboxes, Sessions};
+use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxState, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -34,6 +34,26 @@ impl Impostor {
     async fn again(&mut self) {
         self.link = self.links.recv().await.unwrap();
         self.input.clear();
+    }
+
+    /// Breaks the link, and waits for the next.
+    async fn cut(&mut self) {
+        self.link = tokio::io::duplex(1).0;
+        self.again().await;
+    }
+
+    /// Begins as an agent should.
+    async fn greet(&mut self) {
+        self.say(From::Hello(AgentHello::default())).await;
+    }
+
+    /// The next thing it is asked for.
+    async fn asked(&mut self) -> Request {
+        loop {
+            if let To::Request(request) = self.hear().await.expect("a request") {
+                return request;
+            }
+        }
     }
 
     async fn say(&mut self, body: From) {
@@ -291,4 +311,54 @@ async fn an_agent_that_denies_or_says_nothing_ends_nothing_but_its_own() {
     island.node.stop(island.id, None).await.unwrap();
     island.until(SandboxState::Stopped).await;
     assert_eq!(island.finish(quiet).await.end, ExecEnd::SandboxStopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_was_sent_or_its_sender_is_told() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let exec = island.start(sh("sleep 1000")).await;
+    let mut impostor = Impostor::of(&bed, &island).await;
+    impostor.greet().await;
+    let signal = || island.node.exec_signal(island.id, exec, 10);
+    let (cut, ()) = tokio::join!(signal(), async {
+        assert!(matches!(impostor.asked().await.call, Some(Call::Signal(_))));
+        // It took the signal with it.
+        impostor.cut().await;
+    });
+    assert_eq!(cut.unwrap_err().code, ErrorCode::SandboxNotRunning);
+    let (late, ()) = tokio::join!(signal(), async {
+        // Not before it is known what the agent has.
+        impostor.greet().await;
+        let id = impostor.asked().await.id;
+        let reply = Some(Reply::Done(Done { bytes: 0 }));
+        impostor.say(From::Response(Response { id, reply })).await;
+    });
+    late.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_opens_no_session_keeps_nobody_waiting() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let mut impostor = Impostor::of(&bed, &island).await;
+    impostor.greet().await;
+    let id = SessionId::new();
+    let request = OpenSession {
+        id,
+        shell: None,
+        env: Map::new(),
+        cwd: None,
+        user: None,
+    };
+    let silent = island.node.open_session(island.id, request).await;
+    assert_eq!(silent.unwrap_err().code, ErrorCode::InternalError);
+    // One that nobody waits for any more is ended.
+    let late = SessionState {
+        session_id: Bytes::copy_from_slice(&id.bytes()),
+        open: true,
+        error: String::new(),
+    };
+    impostor.say(From::SessionState(late)).await;
+    while !matches!(impostor.hear().await, Some(To::SessionClose(_))) {}
 }

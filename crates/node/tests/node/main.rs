@@ -8,6 +8,7 @@
 
 mod bed;
 mod budget;
+mod dial;
 mod ends;
 mod files;
 mod hostile;

@@ -45,7 +45,7 @@ async fn every_kind_of_use_wakes_it_once() {
     assert!(join_all(all).await.iter().all(|said| said == "up\n"));
     assert_eq!(island.woke_up().await, 1, "twenty at once wake it once");
 
-    let exec = island.start(sh("cat")).await;
+    let exec = island.start(sh("sleep 1000")).await;
     island.sleep().await;
     island.node.exec_signal(island.id, exec, 9).await.unwrap();
     island.finish(exec).await;

@@ -11,8 +11,8 @@
 //!   `ExecUnknown`. The agent sends exec events only for execs started or attached on the current link.
 //! * `ExecStdin` carries the offset of its first byte; bytes the agent already has are dropped.
 //!
-//! File work is request and response, with `Data` chunks under a credit window in the direction of the bulk. A request does not survive its
-//! link: both sides drop it when the link breaks.
+//! File work, and a signal, is request and response, with `Data` chunks under a credit window in the direction of the bulk. A request does not survive its
+//! link: both sides drop it when the link breaks. So it is with the connections that `Dial` makes inside the sandbox.
 
 pub(crate) mod bounds;
 mod request;
@@ -38,7 +38,7 @@ pub const STDERR: u32 = 2;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToAgent {
     /// What it is; an agent ignores what it does not know.
-    #[prost(oneof = "to_agent::Body", tags = "1,2,3,4,5,6,7,8,9,10,11,12,13,14")]
+    #[prost(oneof = "to_agent::Body", tags = "1,2,3,4,5,7,8,9,10,11,12,13,14")]
     pub body: Option<to_agent::Body>,
 }
 
@@ -58,8 +58,6 @@ pub mod to_agent {
         ExecAck(super::ExecAck),
         #[prost(message, tag = "5")]
         ExecStdin(super::ExecStdin),
-        #[prost(message, tag = "6")]
-        ExecSignal(super::ExecSignal),
         #[prost(message, tag = "7")]
         ExecResize(super::ExecResize),
         #[prost(message, tag = "8")]
@@ -234,17 +232,6 @@ pub struct ExecStdin {
     /// Nothing comes after these.
     #[prost(bool, tag = "4")]
     pub eof: bool,
-}
-
-/// Send a signal to the exec's process group; in a session, to what the shell runs.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct ExecSignal {
-    /// 16 bytes.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub exec_id: Bytes,
-    /// Its number.
-    #[prost(int32, tag = "2")]
-    pub signal: i32,
 }
 
 /// Give the exec's terminal a new size.

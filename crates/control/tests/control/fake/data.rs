@@ -41,6 +41,13 @@ impl Sessions for FakeNode {
 }
 
 #[async_trait]
+impl Ports for FakeNode {
+    async fn dial(&self, _: SandboxId, _: u16, _: ByteStream) -> Result<ByteStream> {
+        none()
+    }
+}
+
+#[async_trait]
 impl Files for FakeNode {
     async fn stat(&self, _: SandboxId, path: &str) -> Result<FileEntry> {
         Err(Error::not_found(path))
