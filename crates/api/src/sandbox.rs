@@ -53,6 +53,9 @@ pub struct CreateSandbox {
     /// Paused, it wakes up when a command, a session or file work needs it. Without this they are refused until it is resumed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub auto_resume: bool,
+    /// Paused, it stays until somebody resumes or deletes it, whatever its age limit.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_paused: bool,
     /// Free notes; lists can be filtered by them.
     pub metadata: Map,
     /// A name for people, which no other living sandbox of the organisation has; its host name where it can be one. `alias` means the same.
@@ -67,6 +70,9 @@ pub struct CreateSandbox {
     /// `none` or `nat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Whoever knows the address of a port of it needs no key. A page that listens there is then everybody's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub public_ports: bool,
     /// Ports to publish on the host. No driver can yet: any is refused as `unsupported`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
@@ -113,6 +119,8 @@ pub struct Sandbox {
     pub status: SandboxState,
     /// What it started from.
     pub image: String,
+    /// The name of the template it was made from.
+    pub template: Option<String>,
     /// Its named size, if it was made with one.
     pub profile: Option<String>,
     /// Processors' worth of time.
@@ -147,6 +155,10 @@ pub struct Sandbox {
     pub on_idle: OnTimeout,
     /// Paused, it wakes up when it is used.
     pub auto_resume: bool,
+    /// Paused, its age limit does not count.
+    pub keep_paused: bool,
+    /// Its ports are reached without a key.
+    pub public_ports: bool,
     /// What it really is, once it was made.
     pub facts: Option<Facts>,
     /// Its parent.

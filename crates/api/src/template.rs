@@ -6,12 +6,23 @@ use skerry_recipe::Recipe;
 use skerry_types::{BuildId, SnapshotId, TemplateId};
 use utoipa::ToSchema;
 
+use crate::RegistryLogin;
+
 /// Builds a template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartBuild {
     /// How. Files that it copies were uploaded before.
     pub recipe: Recipe,
+    /// More tags that it is found under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Get what it starts from out of its registry, if it is not here.
+    #[serde(default)]
+    pub fetch: bool,
+    /// Who asks the registry; nobody in particular unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<RegistryLogin>,
     /// Do every step, whatever was kept of earlier builds.
     #[serde(default)]
     pub no_cache: bool,
@@ -67,6 +78,8 @@ pub struct Build {
     pub status: BuildStatus,
     /// The step that it is at, or failed at.
     pub step: Option<String>,
+    /// Which of the recipe's steps that is, from 1; none while it prepares what it starts from, and what it is started with.
+    pub step_number: Option<u32>,
     /// Why it failed: the step with its line, what became of it, and the last lines that it wrote.
     pub reason: Option<String>,
     /// What sandboxes are made from.

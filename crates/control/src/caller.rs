@@ -53,6 +53,8 @@ scopes! {
     FileRead = "file:read";
     /// Write, move and remove files.
     FileWrite = "file:write";
+    /// Reach what listens in sandboxes.
+    PortUse = "port:use";
     /// Look at artifacts.
     ArtifactRead = "artifact:read";
     /// Register artifacts.
@@ -60,7 +62,7 @@ scopes! {
 }
 
 /// What a sandbox's own token is good for: all that is inside of it, and nothing of its life.
-const INSIDE: [Scope; 7] = [
+const INSIDE: [Scope; 8] = [
     Scope::ExecCreate,
     Scope::ExecRead,
     Scope::SessionCreate,
@@ -68,6 +70,7 @@ const INSIDE: [Scope; 7] = [
     Scope::SessionWrite,
     Scope::FileRead,
     Scope::FileWrite,
+    Scope::PortUse,
 ];
 
 /// Who asks. Only [`Control::authenticate`] and [`Control::inside`] make one for a request.
@@ -89,6 +92,17 @@ impl Control {
             key_id: None,
             scopes: Some(INSIDE.to_vec()),
         })
+    }
+
+    /// Whether everybody may reach what listens in it.
+    pub fn has_public_ports(&self, sandbox: SandboxId) -> bool {
+        let is_public = self.0.live.with(sandbox, |entry| entry.row.public_ports);
+        is_public.unwrap_or(false)
+    }
+
+    /// The sandboxes that have not ended, of all tenants: for finding the one that a link was made for.
+    pub fn live_sandboxes(&self) -> Vec<SandboxId> {
+        self.0.live.ids()
     }
 }
 

@@ -10,6 +10,8 @@ pub trait ImageCatalogue: Send + Sync {
     async fn resolve(&self, reference: &str) -> Result<Option<String>>;
     /// What says which content an image on record has.
     async fn digest(&self, name: &str) -> Result<String>;
+    /// Gets one from its registry, with this user name and password if there are any.
+    async fn fetch(&self, reference: &str, login: Option<(String, String)>) -> Result<()>;
     /// Names of the images that exist, for the message that says which one does not.
     async fn names(&self) -> Result<Vec<String>>;
 }

@@ -18,16 +18,16 @@ use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
 pub(crate) enum Source {
     /// The image of this name.
     Image(String),
-    /// This snapshot.
-    Snapshot(Snapshot),
+    /// This snapshot, and the name of the template that it is of.
+    Snapshot(Snapshot, Option<String>),
 }
 
 impl Source {
-    /// For the record.
-    pub(crate) fn name(self) -> String {
+    /// For the record: what it is, and the name of its template.
+    pub(crate) fn names(self) -> (String, Option<String>) {
         match self {
-            Self::Image(name) => name,
-            Self::Snapshot(snapshot) => snapshot.id.to_string(),
+            Self::Image(name) => (name, None),
+            Self::Snapshot(snapshot, template) => (snapshot.id.to_string(), template),
         }
     }
 }
@@ -46,11 +46,11 @@ impl Control {
         };
         let node = match &source {
             Source::Image(_) => self.choose(&wish)?,
-            Source::Snapshot(snapshot) => Some(self.node_with(snapshot, &wish)?),
+            Source::Snapshot(snapshot, _) => Some(self.node_with(snapshot, &wish)?),
         };
         let quotas = self.quotas(caller).await?;
         let (env, id) = (request.env.clone(), request.id);
-        let new = self.new_sandbox(request, wish, source.name(), quotas)?;
+        let new = self.new_sandbox(request, wish, source, quotas)?;
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.place(&tenant, new, id, env, node).await })
             .await
@@ -91,23 +91,30 @@ impl Control {
         request: CreateRequest,
     ) -> Result<(CreateRequest, Source)> {
         if let Some(asked) = request.image.as_deref()
-            && let Some(snapshot) = self.find_source(&caller.tenant, asked).await?
+            && let Some((snapshot, template)) = self.find_source(&caller.tenant, asked).await?
         {
             let request = of_snapshot(request, &snapshot)?;
-            return Ok((request, Source::Snapshot(snapshot)));
+            return Ok((request, Source::Snapshot(snapshot, template)));
         }
         let image = self.image(&caller.tenant, request.image.as_deref()).await?;
         Ok((request, Source::Image(image)))
     }
 
     /// The snapshot that this is, by name, by id, or as a template. None has a reserved name, so none is looked for.
-    async fn find_source(&self, tenant: &Tenant, asked: &str) -> Result<Option<Snapshot>> {
+    async fn find_source(
+        &self,
+        tenant: &Tenant,
+        asked: &str,
+    ) -> Result<Option<(Snapshot, Option<String>)>> {
         if RESERVED.contains(&asked) {
             return Ok(None);
         }
         match self.find_snapshot(tenant, asked).await? {
-            Some(snapshot) => Ok(Some(snapshot)),
-            None => self.find_template(tenant, asked).await,
+            Some(snapshot) => Ok(Some((snapshot, None))),
+            None => {
+                let found = self.find_template(tenant, asked).await?;
+                Ok(found.map(|(snapshot, name)| (snapshot, Some(name))))
+            }
         }
     }
 
@@ -140,9 +147,10 @@ impl Control {
         &self,
         request: CreateRequest,
         wish: Wish,
-        image: String,
+        source: Source,
         quotas: Quotas,
     ) -> Result<NewSandbox> {
+        let (image, template) = source.names();
         let resources = validate::resources(&request)?;
         let network = request
             .network
@@ -169,6 +177,7 @@ impl Control {
             project: request.project,
             region: wish.region,
             image,
+            template,
             profile,
             resources,
             wanted: Wanted {
@@ -185,6 +194,8 @@ impl Control {
             on_timeout: request.on_timeout.unwrap_or(OnTimeout::Stop),
             on_idle: request.on_idle,
             auto_resume: request.auto_resume,
+            keep_paused: request.keep_paused,
+            public_ports: request.public_ports,
             queue_timeout_seconds: validate::queue_timeout(queue_timeout)?,
         })
     }

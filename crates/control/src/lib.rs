@@ -50,5 +50,5 @@ pub use skerry_recipe as recipe;
 pub use skerry_store::{Build, BuildStatus, LogLine, Tag, Template};
 pub use skerry_store::{OnTimeout, Quotas, Snapshot};
 pub use snapshots::{SnapshotPage, SnapshotQuery, SnapshotRequest};
-pub use spelling::e2b_key;
-pub use templates::{BuildRequest, TemplatePage, TemplateView};
+pub use spelling::{e2b_key, is_key};
+pub use templates::{BuildRequest, Promise, TemplatePage, TemplateView};

@@ -89,6 +89,7 @@ impl Entry {
             looked_at: self.looked_at,
             on_timeout: row.on_timeout,
             on_idle: row.on_idle.unwrap_or(row.on_timeout),
+            keep_paused: row.keep_paused,
             busy: self.busy || self.making.is_some(),
             retry_at: self.retry_at,
         }
@@ -113,6 +114,11 @@ impl Live {
     /// Whatever `read` takes from the entry, if there is one.
     pub(crate) fn with<T>(&self, id: SandboxId, read: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.0.lock().get_mut(&id).map(read)
+    }
+
+    /// All of them.
+    pub(crate) fn ids(&self) -> Vec<SandboxId> {
+        self.0.lock().keys().copied().collect()
     }
 
     /// The row as it was last stored.

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) on_timeout: OnTimeout,
     /// What happens at its idle limit.
     pub(crate) on_idle: OnTimeout,
+    /// Paused, its age limit does not count.
+    pub(crate) keep_paused: bool,
     /// Something is being done to it.
     pub(crate) busy: bool,
     /// After a failed try: not before this.
@@ -255,7 +257,8 @@ impl Planner<'_> {
 
     /// Frozen is as ended as `pause` asks for; the other two still come at the age limit.
     fn paused(&mut self, sandbox: &Seen) {
-        if sandbox.on_timeout != OnTimeout::Pause
+        if !sandbox.keep_paused
+            && sandbox.on_timeout != OnTimeout::Pause
             && sandbox.expires_at.is_some_and(|at| self.is_due(at))
         {
             self.end(sandbox, FailureReason::TtlExceeded);

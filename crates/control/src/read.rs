@@ -25,7 +25,7 @@ impl Control {
         Ok(seen)
     }
 
-    /// Several, newest first.
+    /// Several, newest first unless asked otherwise.
     pub async fn list(&self, caller: &Caller, query: ListQuery) -> Result<Page> {
         let limit = query.limit.unwrap_or(limits::DEFAULT_PAGE);
         validate::within("limit", limit.into(), 1, limits::MAX_PAGE)?;
@@ -33,6 +33,9 @@ impl Control {
         let filter = Filter {
             states: query.status,
             image: query.image,
+            template: self.template_name(&caller.tenant, query.template).await?,
+            started_after: query.started_after,
+            oldest_first: query.oldest_first,
             name: query.name,
             project: query.project,
             forked_from: query.forked_from,
@@ -45,6 +48,21 @@ impl Control {
             sandboxes: page.items.into_iter().map(|row| self.view(row)).collect(),
             next_cursor: page.next.map(|cursor| cursor.to_string()),
         })
+    }
+
+    /// The name of a template that is asked for by name or id.
+    async fn template_name(
+        &self,
+        tenant: &Tenant,
+        asked: Option<String>,
+    ) -> Result<Option<String>> {
+        match asked.as_ref().and_then(|asked| asked.parse().ok()) {
+            Some(id) => {
+                let found = self.0.store.template(tenant, id).await?;
+                Ok(found.map(|template| template.name).or(asked))
+            }
+            None => Ok(asked),
+        }
     }
 
     /// The whole tree of forks that it is in.

@@ -1,5 +1,6 @@
 //! What callers ask for.
 
+use jiff::Timestamp;
 use skerry_proto::node::{Map, MemoryWish};
 use skerry_store::OnTimeout;
 use skerry_types::{SandboxId, SandboxState};
@@ -33,6 +34,8 @@ pub struct CreateRequest {
     pub on_idle: Option<OnTimeout>,
     /// Paused, it wakes up when it is used.
     pub auto_resume: bool,
+    /// Paused, it stays until somebody resumes or deletes it, whatever its age limit.
+    pub keep_paused: bool,
     /// Seconds to wait for a place.
     pub queue_timeout_seconds: Option<u64>,
     /// Names and values to find it by.
@@ -43,6 +46,8 @@ pub struct CreateRequest {
     pub region: Option<String>,
     /// `none` or `nat`.
     pub network: Option<String>,
+    /// What listens in it is reached without a key.
+    pub public_ports: bool,
     /// Ports to publish on the host. No driver can yet, so any is refused.
     pub ports: Vec<u16>,
     /// The project it belongs to: a text of 1 to 128 bytes.
@@ -89,13 +94,19 @@ pub struct TimeoutRequest {
     pub auto_resume: Option<bool>,
 }
 
-/// Which sandboxes to list, newest first. Deleted ones only when `status` names that state.
+/// Which sandboxes to list. Deleted ones only when `status` names that state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
     /// Only in one of these states; empty: any but deleted.
     pub status: Vec<SandboxState>,
     /// Only of this image.
     pub image: Option<String>,
+    /// Only made from this template, by name or id.
+    pub template: Option<String>,
+    /// Only those that began to run after this.
+    pub started_after: Option<Timestamp>,
+    /// The oldest first, not the newest.
+    pub oldest_first: bool,
     /// Only children of this sandbox.
     pub forked_from: Option<SandboxId>,
     /// Only of this project.

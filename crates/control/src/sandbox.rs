@@ -22,6 +22,8 @@ pub struct Sandbox {
     pub queue_position: Option<u32>,
     /// What it started from.
     pub image: String,
+    /// The name of the template it was made from.
+    pub template: Option<String>,
     /// The profile it was made with.
     pub profile: Option<String>,
     /// What it may use at most.
@@ -40,6 +42,10 @@ pub struct Sandbox {
     pub on_idle: OnTimeout,
     /// Paused, it wakes up when it is used.
     pub auto_resume: bool,
+    /// Paused, its age limit does not count.
+    pub keep_paused: bool,
+    /// What listens in it is reached without a key.
+    pub public_ports: bool,
     /// How long it may wait for a place.
     pub queue_timeout_seconds: u64,
     /// Names and values to find it by.
@@ -91,6 +97,7 @@ impl Sandbox {
             failure_message: row.failure_message,
             queue_position,
             image: row.image,
+            template: row.template,
             profile: row.profile.map(|p| p.as_str().to_owned()),
             resources: row.resources,
             env_names: row.env_names,
@@ -100,6 +107,8 @@ impl Sandbox {
             on_timeout: row.on_timeout,
             on_idle: row.on_idle.unwrap_or(row.on_timeout),
             auto_resume: row.auto_resume,
+            keep_paused: row.keep_paused,
+            public_ports: row.public_ports,
             queue_timeout_seconds: row.queue_timeout_seconds.into(),
             metadata: row.metadata,
             name: row.name,
@@ -141,7 +150,7 @@ fn facts(facts: Facts) -> Option<SandboxFacts> {
 /// Some sandboxes of a longer list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Newest first.
+    /// In the order asked for.
     pub sandboxes: Vec<Sandbox>,
     /// Where the next page begins, if there is one.
     pub next_cursor: Option<String>,

@@ -26,6 +26,11 @@ pub(crate) fn ours(secret: &str) -> Option<Cow<'_, str>> {
     Some(format!("{OURS}{}{}", half(first)?, half(second)?).into())
 }
 
+/// Whether this looks like a key of ours, in either spelling.
+pub fn is_key(secret: &str) -> bool {
+    ours(secret).is_some()
+}
+
 /// The same key as clients of the E2B protocol take it; `None` for what is no key of ours.
 pub fn e2b_key(secret: &str) -> Option<String> {
     let digits = secret.strip_prefix(OURS)?;

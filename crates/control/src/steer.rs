@@ -121,7 +121,7 @@ impl Control {
         let ttl = match request.ttl_seconds {
             Some(ttl) => {
                 let max = self.quotas(caller).await?.max_ttl_seconds;
-                let age = row.started_at.map_or(0, |at| self.age(at));
+                let age = self.counted_age(&row);
                 let left = validate::ttl(ttl, max.saturating_sub(age))?;
                 let end = self.new_end(&row, left);
                 Some(end).filter(|end| !request.only_longer || is_later(end, &row))
@@ -164,6 +164,14 @@ impl Control {
             ..Times::default()
         };
         self.set_times(&row, times).await
+    }
+
+    /// Its age as it counts against the org's largest: since it was last resumed, and none while it is paused.
+    fn counted_age(&self, row: &Row) -> u32 {
+        match row.resumed_at.or(row.started_at) {
+            Some(since) if row.state != SandboxState::Paused => self.age(since),
+            _ => 0,
+        }
     }
 
     /// Whole seconds since then.

@@ -81,6 +81,8 @@ pub struct Build {
     pub status: BuildStatus,
     /// The step that it is at, or failed at.
     pub step: Option<String>,
+    /// Which of the recipe's steps that is, from 1; `None`: what it starts from, or what it is started with.
+    pub step_number: Option<u32>,
     /// Why it failed.
     pub reason: Option<String>,
     /// Where its steps are done.
@@ -130,6 +132,7 @@ impl Build {
             tags: row.json("tags")?,
             status: row.word("status", BuildStatus::from_name)?,
             step: row.get("step")?,
+            step_number: row.count_opt("step_number")?,
             reason: row.get("reason")?,
             sandbox_id: row
                 .get::<Option<_>>("sandbox_id")?
@@ -203,20 +206,25 @@ impl Store {
         row.as_ref().map(Build::read).transpose()
     }
 
-    /// The step that it is at, if that is another one, and the sandbox that this is done in.
+    /// The step that it is at, with its number, if that is another one, and the sandbox that this is done in.
     pub async fn note_build(
         &self,
         tenant: &Tenant,
         id: BuildId,
-        step: Option<&str>,
+        step: Option<(&str, Option<u32>)>,
         sandbox: Option<SandboxId>,
     ) -> Result<()> {
-        let update = sql(
-            "UPDATE builds SET step = COALESCE($3, step), sandbox_id = $4 \
-             WHERE org_id = $1 AND id = $2 AND ended_at IS NULL",
-        );
-        let update = update.bind(tenant.org()).bind(id).bind(step);
-        self.db.run(update.bind(sandbox)).await?;
+        let mut update = sql("UPDATE builds SET sandbox_id = ").push_bind(sandbox);
+        if let Some((step, number)) = step {
+            update = update.push(", step = ").push_bind(step);
+            update = update.push(", step_number = ").push_bind(number);
+        }
+        let update = update
+            .push(" WHERE ended_at IS NULL AND org_id = ")
+            .push_bind(tenant.org())
+            .push(" AND id = ")
+            .push_bind(id);
+        self.db.run(update).await?;
         Ok(())
     }
 
@@ -263,7 +271,8 @@ impl Store {
         };
         let update = sql(
             "UPDATE builds SET status = $3, reason = $4, snapshot_id = $5, defaults = $6, ended_at = $7, \
-             step = CASE WHEN $4 IS NULL THEN NULL ELSE step END \
+             step = CASE WHEN $4 IS NULL THEN NULL ELSE step END, \
+             step_number = CASE WHEN $4 IS NULL THEN NULL ELSE step_number END \
              WHERE org_id = $1 AND id = $2 AND ended_at IS NULL RETURNING *",
         )
         .bind(tenant.org())
@@ -366,7 +375,7 @@ impl Store {
     }
 }
 
-fn put_tag(tenant: &Tenant, build: &Build, tag: &str, at: Timestamp) -> Sql {
+pub(crate) fn put_tag(tenant: &Tenant, build: &Build, tag: &str, at: Timestamp) -> Sql {
     sql(
         "INSERT INTO template_tags (template_id, tag, org_id, build_id, created_at) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (template_id, tag) \

@@ -194,7 +194,7 @@ fn update(
          storage = COALESCE($14, storage), disk_quota = COALESCE($15, disk_quota), \
          limits = COALESCE($16, limits), image_digest = COALESCE($17, image_digest), \
          fork_kind = COALESCE($18, fork_kind), boot_us = COALESCE($19, boot_us), \
-         accelerator = COALESCE($20, accelerator)")
+         accelerator = COALESCE($20, accelerator), resumed_at = COALESCE($21, resumed_at)")
     .bind(tenant.org())
     .bind(before.id)
     .bind(before.state)
@@ -214,7 +214,8 @@ fn update(
     .bind(facts.image_digest.clone())
     .bind(facts.fork_kind.clone())
     .bind(facts.boot_us)
-    .bind(facts.accelerator.clone());
+    .bind(facts.accelerator.clone())
+    .bind((runs && before.state == SandboxState::Paused).then_some(at));
     // Only where needed: these columns are in indexes, which a statement that names them writes anew.
     if to.is_ended() {
         update = update.push(", ended_at = COALESCE(ended_at, $6)");

@@ -26,6 +26,8 @@ pub struct NewSandbox {
     pub region: String,
     /// What it starts from.
     pub image: String,
+    /// The name of the template that this is of.
+    pub template: Option<String>,
     /// The named size.
     pub profile: Option<Profile>,
     /// What it may use at most.
@@ -48,6 +50,10 @@ pub struct NewSandbox {
     pub on_idle: Option<OnTimeout>,
     /// Paused, it wakes up when it is used.
     pub auto_resume: bool,
+    /// Paused, its age limit does not count.
+    pub keep_paused: bool,
+    /// Its ports are reached without a key.
+    pub public_ports: bool,
     /// How long it waits for a place.
     pub queue_timeout_seconds: u32,
 }
@@ -142,6 +148,7 @@ impl NewFork {
             project: parent.project,
             region: parent.region,
             image: parent.image,
+            template: parent.template,
             profile: parent.profile,
             resources: parent.resources,
             wanted: parent.wanted,
@@ -153,6 +160,8 @@ impl NewFork {
             on_timeout: parent.on_timeout,
             on_idle: parent.on_idle,
             auto_resume: parent.auto_resume,
+            keep_paused: parent.keep_paused,
+            public_ports: parent.public_ports,
             queue_timeout_seconds: parent.queue_timeout_seconds,
         }
     }
@@ -190,6 +199,7 @@ impl NewSandbox {
             project: self.project,
             region: self.region,
             image: self.image,
+            template: self.template,
             profile: self.profile,
             resources: self.resources,
             network: self.network,
@@ -209,6 +219,8 @@ impl NewSandbox {
             on_timeout: self.on_timeout,
             on_idle: self.on_idle,
             auto_resume: self.auto_resume,
+            keep_paused: self.keep_paused,
+            public_ports: self.public_ports,
             expires_at: None,
             ttl_warned: false,
             last_active_at: at,
@@ -216,6 +228,7 @@ impl NewSandbox {
             queued_at: Some(at),
             created_at: at,
             started_at: None,
+            resumed_at: None,
             ended_at: None,
             deleted_at: None,
             updated_at: at,
@@ -349,10 +362,11 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
          INSERT INTO sandboxes (id, org_id, node_id, state, queued_at, name, project, region, image, profile, \
          vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
          env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
-         ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume) \
+         ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume, \
+         template, keep_paused, public_ports) \
          SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
          CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29 FROM place RETURNING state")
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32 FROM place RETURNING state")
     .bind(new.id)
     .bind(new.org_id)
     .bind(node)
@@ -382,4 +396,7 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
     .bind(new.queue_timeout_seconds)
     .bind(new.on_idle)
     .bind(new.auto_resume)
+    .bind(new.template.clone())
+    .bind(new.keep_paused)
+    .bind(new.public_ports)
 }

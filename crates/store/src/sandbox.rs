@@ -135,6 +135,8 @@ pub struct Sandbox {
     pub region: String,
     /// What it starts from, as the caller wrote it.
     pub image: String,
+    /// The name of the template it was made from.
+    pub template: Option<String>,
     /// The named size it was asked with.
     pub profile: Option<Profile>,
     /// What it may use at most.
@@ -173,6 +175,10 @@ pub struct Sandbox {
     pub on_idle: Option<OnTimeout>,
     /// Paused, it wakes up when it is used.
     pub auto_resume: bool,
+    /// Paused, its age limit does not count.
+    pub keep_paused: bool,
+    /// Its ports are reached without a key.
+    pub public_ports: bool,
     /// When its age limit is reached; known once it runs.
     pub expires_at: Option<Timestamp>,
     /// The warning before that was given.
@@ -187,6 +193,8 @@ pub struct Sandbox {
     pub created_at: Timestamp,
     /// When it first ran.
     pub started_at: Option<Timestamp>,
+    /// When it last ran again after a pause.
+    pub resumed_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
     /// When it was deleted.
@@ -211,6 +219,7 @@ impl Sandbox {
             project: row.get("project")?,
             region: row.get("region")?,
             image: row.get("image")?,
+            template: row.get("template")?,
             profile: row.word_opt("profile", Profile::from_name)?,
             resources: Resources {
                 vcpus: row.count("vcpus")?,
@@ -237,6 +246,8 @@ impl Sandbox {
             on_timeout: row.word("on_timeout", OnTimeout::from_name)?,
             on_idle: row.word_opt("on_idle", OnTimeout::from_name)?,
             auto_resume: row.get("auto_resume")?,
+            keep_paused: row.get("keep_paused")?,
+            public_ports: row.get("public_ports")?,
             expires_at: row.time_opt("expires_at")?,
             ttl_warned: row.get("ttl_warned")?,
             last_active_at: row.time("last_active_at")?,
@@ -244,6 +255,7 @@ impl Sandbox {
             queued_at: row.time_opt("queued_at")?,
             created_at: row.time("created_at")?,
             started_at: row.time_opt("started_at")?,
+            resumed_at: row.time_opt("resumed_at")?,
             ended_at: row.time_opt("ended_at")?,
             deleted_at: row.time_opt("deleted_at")?,
             updated_at: row.time("updated_at")?,

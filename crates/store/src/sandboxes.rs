@@ -19,6 +19,8 @@ pub struct Filter {
     pub states: Vec<SandboxState>,
     /// Started from this image.
     pub image: Option<String>,
+    /// Made from the template of this name.
+    pub template: Option<String>,
     /// With this name.
     pub name: Option<String>,
     /// Of this project.
@@ -27,6 +29,10 @@ pub struct Filter {
     pub forked_from: Option<SandboxId>,
     /// With all of these names and values.
     pub metadata: BTreeMap<String, String>,
+    /// That began to run after this.
+    pub started_after: Option<Timestamp>,
+    /// The oldest first, not the newest.
+    pub oldest_first: bool,
     /// After this place.
     pub cursor: Option<Cursor>,
     /// How many at most, 1 to [`limits::MAX_PAGE`]; else the nearest of these.
@@ -41,7 +47,7 @@ impl Store {
             .ok_or_else(|| StoreError::NotFound(id.to_string()))
     }
 
-    /// A page of sandboxes, newest first.
+    /// A page of sandboxes, newest first unless asked otherwise.
     pub async fn sandboxes(&self, tenant: &Tenant, filter: &Filter) -> Result<Page<Sandbox>> {
         let limit = filter.limit.clamp(1, limits::MAX_PAGE);
         let rows = self.list(filter.select(tenant, &self.db, limit)).await?;
@@ -135,6 +141,7 @@ impl Filter {
         }
         for (clause, wanted) in [
             (" AND image = ", &self.image),
+            (" AND template = ", &self.template),
             (" AND name = ", &self.name),
             (" AND project = ", &self.project),
         ] {
@@ -155,11 +162,19 @@ impl Filter {
                 .push_bind(value.as_str())
                 .push(")");
         }
+        if let Some(after) = self.started_after {
+            select = select.push(" AND started_at > ").push_bind(after);
+        }
+        let (beyond, order) = if self.oldest_first {
+            (" AND id > ", " ORDER BY id LIMIT ")
+        } else {
+            (" AND id < ", " ORDER BY id DESC LIMIT ")
+        };
         if let Some(cursor) = self.cursor {
-            select = select.push(" AND id < ").push_bind(cursor);
+            select = select.push(beyond).push_bind(cursor);
         }
         select
-            .push(" ORDER BY id DESC LIMIT ")
+            .push(order)
             .push_bind(i64::from(limit) + 1)
     }
 }

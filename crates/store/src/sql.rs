@@ -175,6 +175,14 @@ impl Row {
         T::try_from(self.get::<i64>(column)?).map_err(|_| StoreError::BadValue { column })
     }
 
+    /// The same, where there is one.
+    pub(crate) fn count_opt<T: TryFrom<i64>>(&self, column: &'static str) -> Result<Option<T>> {
+        self.get::<Option<i64>>(column)?
+            .map(T::try_from)
+            .transpose()
+            .map_err(|_| StoreError::BadValue { column })
+    }
+
     /// A time.
     pub(crate) fn time(&self, column: &'static str) -> Result<Timestamp> {
         self.time_opt(column)?

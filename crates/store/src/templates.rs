@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use skerry_types::{BuildId, OrgId, TemplateId, limits};
 
 use crate::Store;
-use crate::builds::Build;
+use crate::builds::{Build, put_tag};
 use crate::context::Tenant;
 use crate::error::{Result, StoreError};
 use crate::orgs::select_quotas;
@@ -136,6 +136,41 @@ impl Store {
             .rows(select.push(" ORDER BY template_id, tag"))
             .await?;
         rows.iter().map(Tag::read).collect()
+    }
+
+    /// Lets tags of its template stand for a finished build.
+    pub async fn put_tags(
+        &self,
+        tenant: &Tenant,
+        build: &Build,
+        tags: &[String],
+        at: Timestamp,
+    ) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        for tag in tags {
+            tx.run(put_tag(tenant, build, tag, at)).await?;
+        }
+        tx.commit().await
+    }
+
+    /// Takes tags away from a template; how many it had.
+    pub async fn remove_tags(
+        &self,
+        tenant: &Tenant,
+        template: TemplateId,
+        tags: &[String],
+    ) -> Result<u64> {
+        let mut removed = 0;
+        let mut tx = self.db.begin().await?;
+        for tag in tags {
+            let delete = sql(
+                "DELETE FROM template_tags WHERE org_id = $1 AND template_id = $2 AND tag = $3",
+            );
+            let delete = delete.bind(tenant.org()).bind(template).bind(tag.as_str());
+            removed += tx.run(delete).await?;
+        }
+        tx.commit().await?;
+        Ok(removed)
     }
 
     /// The finished build that a tag of a template stands for.

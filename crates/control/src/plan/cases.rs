@@ -46,6 +46,7 @@ const SCRIPT: &str = "
     box 3 paused node=1 expires=100 on=stop
     box 4 running node=1 expires=100 busy
     box 5 running node=1 expires=100 retry=120
+    box 6 paused node=1 expires=100 on=delete keep
     at 100
       end 1 delete ttl_exceeded
       end 3 stop ttl_exceeded
@@ -173,6 +174,7 @@ fn sandbox(id: &str, words: &[&str]) -> Seen {
         looked_at: at("looked").unwrap_or(time(0)),
         on_timeout,
         on_idle: on("on_idle").unwrap_or(on_timeout),
+        keep_paused: words.contains(&"keep"),
         busy: words.contains(&"busy"),
         retry_at: at("retry"),
     }

@@ -1,5 +1,7 @@
 //! Asking for a build, looking at it, following its log, and calling it off.
 
+use std::fmt;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use skerry_recipe::{Action, Recipe};
@@ -14,25 +16,40 @@ use crate::validate;
 use crate::{Caller, Control, CreateRequest};
 
 /// Tags of one template.
-const MAX_TAGS: usize = 64;
+pub(super) const MAX_TAGS: usize = 64;
 /// Builds of one template whose records stay, beside those that a tag stands for.
 const KEPT_BUILDS: u32 = 50;
 /// Lines of a log that are read at once.
 const LOG_PAGE: u32 = 500;
 
 /// A template to build.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct BuildRequest {
     /// Its id; a new one unless given.
     pub id: Option<BuildId>,
     /// `name` or `name:tag`.
     pub name: String,
+    /// More tags that it is found under.
+    pub tags: Vec<String>,
     /// How.
     pub recipe: Recipe,
+    /// Get what it starts from out of a registry, if it is not here.
+    pub fetch: bool,
+    /// User name and password there. They serve this build and are kept nowhere.
+    pub login: Option<(String, String)>,
     /// Do every step, whatever was kept of earlier builds.
     pub no_cache: bool,
     /// In what: driver, isolation, privilege, size and network count, and are the template's.
     pub setup: CreateRequest,
+}
+
+impl fmt::Debug for BuildRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildRequest")
+            .field("name", &self.name)
+            .field("recipe", &self.recipe)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Control {
@@ -49,11 +66,12 @@ impl Control {
             }
         }
         let place = self.0.builds.admit(caller.tenant.org())?;
-        let tags = [reference.tag.to_owned()];
+        let tags = reference.with(&request.tags)?;
         let (store, tenant, now) = (&self.0.store, &caller.tenant, self.now());
         let template = store.put_template(tenant, reference.name, now).await?;
         let known = store.tags(tenant, Some(template.id)).await?;
-        if known.len() >= MAX_TAGS && !known.iter().any(|known| known.tag == reference.tag) {
+        let is_new = |tag: &&String| !known.iter().any(|known| known.tag == **tag);
+        if known.len() + tags.iter().filter(is_new).count() > MAX_TAGS {
             let text = format!("a template has at most {MAX_TAGS} tags");
             return Err(Error::new(ErrorCode::QuotaExceeded, text)
                 .with_hint("use one of them again, or another template"));

@@ -44,12 +44,16 @@ impl Control {
         let ends = layers
             .map(|step| (step + 1, keys[step]))
             .chain([(steps, keys[steps])]);
-        let ends: Vec<_> = ends.collect();
-        for (place, (done, key)) in ends.iter().enumerate().rev() {
+        // What is to be done again is not to be found.
+        let last = recipe.steps.iter().position(|step| step.force);
+        let ends: Vec<_> = ends
+            .take_while(|(done, _)| last.is_none_or(|forced| *done <= forced))
+            .collect();
+        for (done, key) in ends.iter().rev() {
             let found = self.0.store.use_layer(tenant, key.bytes(), self.now());
             if let Some((snapshot, defaults)) = found.await? {
                 // Where the end has no key of its own, the last step's layer is the template.
-                let is_whole = place + 1 == ends.len() || *key == keys[steps];
+                let is_whole = *key == keys[steps];
                 return Ok(Begin {
                     done: *done,
                     layer: Some(Layer {

@@ -4,7 +4,10 @@ mod archive;
 mod build;
 mod cache;
 mod log;
+mod promise;
 mod steps;
+mod tags;
+mod ticket;
 mod uploads;
 mod work;
 
@@ -16,6 +19,8 @@ use crate::validate;
 use crate::{Caller, Control};
 
 pub use build::BuildRequest;
+pub use promise::Promise;
+pub(crate) use promise::Promises;
 pub(crate) use uploads::Uploads;
 pub(crate) use work::Builds;
 
@@ -53,6 +58,18 @@ impl<'a> Reference<'a> {
     pub(crate) fn of(text: &'a str) -> Self {
         let (name, tag) = text.split_once(':').unwrap_or((text, LATEST));
         Self { name, tag }
+    }
+
+    /// Its own tag, and more.
+    pub(crate) fn with(&self, more: &[String]) -> Result<Vec<String>> {
+        let mut tags = vec![self.tag.to_owned()];
+        for tag in more {
+            validate::name("tag", tag)?;
+            if !tags.contains(tag) {
+                tags.push(tag.clone());
+            }
+        }
+        Ok(tags)
     }
 
     /// A name that can be told from an id.
@@ -143,12 +160,12 @@ impl Control {
         )
     }
 
-    /// What a template's name, `name:tag` or id stands for.
+    /// What a template's name, `name:tag` or id stands for, and the template's name.
     pub(crate) async fn find_template(
         &self,
         tenant: &Tenant,
         reference: &str,
-    ) -> Result<Option<Snapshot>> {
+    ) -> Result<Option<(Snapshot, String)>> {
         let store = &self.0.store;
         let by_id = match reference.parse::<TemplateId>() {
             Ok(id) => store
@@ -162,7 +179,10 @@ impl Control {
             return Ok(None);
         };
         match build.snapshot_id {
-            Some(id) => Ok(store.snapshot(tenant, id).await?),
+            Some(id) => {
+                let found = store.snapshot(tenant, id).await?;
+                Ok(found.map(|snapshot| (snapshot, name.to_owned())))
+            }
             None => Ok(None),
         }
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use skerry_proto::node::{
-    Command, Defaults, ExecEventBody, ExecRecord, FileKind, Map, MemoryWish, Node, StartExec,
+    Command, Defaults, ExecEventBody, ExecRecord, FileKind, Map, MemoryWish, Node, START_TAG,
+    Start, StartExec,
 };
 use skerry_recipe::{Action, Command as Script, Effect, Key, Recipe, State, Step};
 use skerry_store::BuildEnd;
@@ -37,7 +38,7 @@ impl Control {
         log: &mut Log,
     ) -> Result<BuildEnd> {
         let recipe = &job.request.recipe;
-        let (base, content) = self.base(job).await?;
+        let (base, content) = self.base(job, log).await?;
         let keys = Key::start(&content, &described(&job.request.setup)).all(recipe);
         let begin = if job.request.no_cache {
             Begin::default()
@@ -60,8 +61,13 @@ impl Control {
     }
 
     /// What it starts from: the name that it goes by, and what says which content that is.
-    async fn base(&self, job: &Job) -> Result<(String, String)> {
+    async fn base(&self, job: &Job, log: &mut Log) -> Result<(String, String)> {
         let from = &job.request.recipe.from;
+        if job.request.fetch && self.0.images.resolve(from).await?.is_none() {
+            log.info(&format!("getting {from} from its registry")).await;
+            let got = self.0.images.fetch(from, job.request.login.clone()).await;
+            got.map_err(|error| error_at(&format!("FROM {from}"), error))?;
+        }
         let request = CreateRequest {
             image: Some(from.clone()),
             ..job.request.setup.clone()
@@ -69,10 +75,10 @@ impl Control {
         let found = self.source(&job.caller, request).await;
         let (_, source) = found.map_err(|error| error_at(&format!("FROM {from}"), error))?;
         let content = match &source {
-            Source::Snapshot(snapshot) => snapshot.id.to_string(),
+            Source::Snapshot(snapshot, _) => snapshot.id.to_string(),
             Source::Image(image) => self.0.images.digest(image).await?,
         };
-        Ok((source.name(), content))
+        Ok((source.names().0, content))
     }
 
     /// Makes the sandbox.
@@ -123,6 +129,7 @@ impl Control {
             node,
             sandbox,
             has_users: !given.user.is_empty(),
+            start: given.start,
             state: State {
                 env: given.env,
                 workdir: given.workdir,
@@ -142,6 +149,8 @@ struct Bench<'a> {
     state: State,
     /// There are users in it, and not one id only.
     has_users: bool,
+    /// What runs in what is made from it. What it was itself made from may have brought that along.
+    start: Option<Start>,
 }
 
 impl Bench<'_> {
@@ -152,7 +161,7 @@ impl Bench<'_> {
         for (index, step) in recipe.steps.iter().enumerate().skip(done) {
             let shown = numbered(index + 1, recipe, step);
             self.log.step(&step.text, &shown).await;
-            self.note(&step.text).await?;
+            self.note(&step.text, u32::try_from(index + 1).ok()).await?;
             let place = match step.line {
                 Some(line) => format!("line {line}: {}", step.text),
                 None => step.text.clone(),
@@ -165,8 +174,8 @@ impl Bench<'_> {
             }
         }
         let end = keys[recipe.steps.len()];
-        match (&recipe.start, last) {
-            (Some(start), _) => self.start(start, end).await,
+        match (recipe.start.clone().zip(recipe.ready.clone()), last) {
+            (Some((command, ready)), _) => self.start(Start { command, ready }, end).await,
             (None, Some(layer)) => Ok(layer),
             (None, None) => self.keep(end, MemoryWish::None).await,
         }
@@ -235,24 +244,28 @@ impl Bench<'_> {
     }
 
     async fn begin(&self, command: Script, user: &str, args: Map) -> Result<ExecRecord> {
-        let mut env = self.state.env.clone();
-        env.extend(args);
-        let request = StartExec {
+        let mut request = self.order(command, user);
+        request.env.extend(args);
+        request.timeout = Some(STEP_TIMEOUT);
+        self.node.start_exec(self.sandbox, request).await
+    }
+
+    fn order(&self, command: Script, user: &str) -> StartExec {
+        StartExec {
             id: ExecId::new(),
             command: match command {
                 Script::Shell(script) => Command::Shell(script),
                 Script::Argv(argv) => Command::Argv(argv),
             },
             cwd: Some(self.state.workdir.clone()),
-            env,
+            env: self.state.env.clone(),
             user: self.user(user).map(str::to_owned),
             stdin: false,
             tty: None,
-            timeout: Some(STEP_TIMEOUT),
+            timeout: None,
             session: None,
             tag: None,
-        };
-        self.node.start_exec(self.sandbox, request).await
+        }
     }
 
     /// Writes down what a command says; an error unless it ends with 0.
@@ -283,15 +296,16 @@ impl Bench<'_> {
         }
     }
 
-    /// Starts what goes on in what is made from the template, and keeps it once it is ready.
-    async fn start(&mut self, start: &str, key: Key) -> Result<Layer> {
-        let shown = format!("start {start}");
+    /// Starts what goes on in what is made from the template, and keeps it once it is ready; with its memory where the driver can.
+    async fn start(&mut self, start: Start, key: Key) -> Result<Layer> {
+        let shown = format!("start {}", start.command);
         self.log.step(&shown, &shown).await;
-        self.note(&shown).await?;
-        let user = self.state.user.clone();
-        let program = self.begin(Script::Shell(start.to_owned()), &user, Map::new());
-        let program = program.await?.id;
-        let ready = tokio::time::timeout(READY_TIMEOUT, self.until_ready(program)).await;
+        self.note(&shown, None).await?;
+        let mut program = self.order(Script::Shell(start.command.clone()), &self.state.user);
+        program.tag = Some(START_TAG.to_owned());
+        let program = self.node.start_exec(self.sandbox, program).await?.id;
+        let ready = self.until_ready(program, &start.ready);
+        let ready = tokio::time::timeout(READY_TIMEOUT, ready).await;
         let ready = ready.unwrap_or_else(|_| {
             let seconds = READY_TIMEOUT.as_secs();
             Err(Error::conflict(format!(
@@ -300,14 +314,14 @@ impl Bench<'_> {
         });
         ready.map_err(|error| error_at(&shown, error))?;
         self.log.info("it is ready").await;
-        self.keep(key, MemoryWish::Required).await
+        self.start = Some(start);
+        self.keep(key, MemoryWish::Auto).await
     }
 
-    async fn until_ready(&mut self, program: ExecId) -> Result<()> {
-        let ready = self.job.request.recipe.ready.clone().unwrap_or_default();
+    async fn until_ready(&mut self, program: ExecId, ready: &str) -> Result<()> {
         loop {
             let user = self.state.user.clone();
-            let check = self.begin(Script::Shell(ready.clone()), &user, Map::new());
+            let check = self.begin(Script::Shell(ready.to_owned()), &user, Map::new());
             let check = check.await?.id;
             if self.follow(check).await.is_ok() {
                 return Ok(());
@@ -329,6 +343,7 @@ impl Bench<'_> {
             env: self.state.env.clone(),
             workdir: self.state.workdir.clone(),
             user: self.state.user.clone(),
+            start: self.start.clone(),
         };
         let kept = self
             .control
@@ -336,10 +351,10 @@ impl Bench<'_> {
         kept.await
     }
 
-    async fn note(&self, step: &str) -> Result<()> {
+    async fn note(&self, step: &str, number: Option<u32>) -> Result<()> {
         let (tenant, id) = (&self.job.caller.tenant, self.job.build.id);
         let store = &self.control.0.store;
-        let noted = store.note_build(tenant, id, Some(step), Some(self.sandbox));
+        let noted = store.note_build(tenant, id, Some((step, number)), Some(self.sandbox));
         Ok(noted.await?)
     }
 }

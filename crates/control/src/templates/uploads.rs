@@ -92,12 +92,23 @@ impl Control {
         &self,
         caller: &Caller,
         hash: &str,
+        content: ByteStream,
+        checked: bool,
+    ) -> Result<()> {
+        self.upload_for(&caller.tenant, hash, content, checked)
+            .await
+    }
+
+    pub(super) async fn upload_for(
+        &self,
+        tenant: &Tenant,
+        hash: &str,
         mut content: ByteStream,
         checked: bool,
     ) -> Result<()> {
         self.takes_work()?;
-        let path = self.0.uploads.path(&caller.tenant, hash)?;
-        let folder = self.0.uploads.of(&caller.tenant)?;
+        let path = self.0.uploads.path(tenant, hash)?;
+        let folder = self.0.uploads.of(tenant)?;
         fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
         let mut left = room(&folder).map_err(|error| failed(&error))?;
         // Beside its place, so that it can be put there whole. Without its name it is gone with its writer.

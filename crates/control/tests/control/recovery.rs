@@ -107,6 +107,9 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         on_timeout: OnTimeout::Stop,
         on_idle: None,
         auto_resume: false,
+        keep_paused: false,
+        public_ports: false,
+        template: None,
         queue_timeout_seconds: 10,
     };
     let now = world.clock.now();

@@ -11,7 +11,7 @@ use skerry_control::{
     Sandbox, Settings, Until,
 };
 use skerry_store::{LOCAL_NODE, Location, Org, Quotas, Store, System, Tenant};
-use skerry_types::{ErrorCode, NodeId, OrgId, Result, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{Error, ErrorCode, NodeId, OrgId, Result, SandboxId, SandboxState, SnapshotId};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -47,6 +47,10 @@ impl ImageCatalogue for Images {
 
     async fn digest(&self, name: &str) -> Result<String> {
         Ok(format!("sha256:{name}"))
+    }
+
+    async fn fetch(&self, reference: &str, _: Option<(String, String)>) -> Result<()> {
+        Err(Error::not_found(reference))
     }
 
     async fn names(&self) -> Result<Vec<String>> {

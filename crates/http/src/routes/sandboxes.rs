@@ -6,11 +6,12 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::FutureExt;
+use jiff::Timestamp;
 use serde::Deserialize;
 use skerry_api::{CreateSandbox, DeletedSandbox, Sandbox, SandboxPage, StoppedSandbox};
 use skerry_control::{Attempt, Caller, ListQuery, Scope, Until};
 use skerry_types::{Error, Result, SandboxId, SandboxState, limits};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -111,6 +112,12 @@ struct Filter {
     status: Option<String>,
     /// Only of this image.
     image: Option<String>,
+    /// Only made from this template, by name or id.
+    template: Option<String>,
+    /// Only those that began to run after this.
+    started_after: Option<Timestamp>,
+    /// `newest` (unless given) or `oldest` first.
+    first: Option<First>,
     /// Only with this name.
     name: Option<String>,
     /// Only of this project.
@@ -126,6 +133,15 @@ struct Filter {
     limit: Option<u32>,
 }
 
+/// Which come first in a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum First {
+    #[default]
+    Newest,
+    Oldest,
+}
+
 impl Filter {
     fn query(self) -> Result<ListQuery> {
         Ok(ListQuery {
@@ -136,6 +152,9 @@ impl Filter {
                 .map(state)
                 .collect::<Result<_>>()?,
             image: self.image,
+            template: self.template,
+            started_after: self.started_after,
+            oldest_first: self.first == Some(First::Oldest),
             name: self.name,
             project: self.project,
             forked_from: self.forked_from.map(|id| id.parse()).transpose().map_err(
@@ -165,7 +184,7 @@ fn pair(text: &str) -> Result<(String, String)> {
         .ok_or_else(|| Error::validation("metadata: write it as key=value"))
 }
 
-/// List sandboxes, newest first.
+/// List sandboxes.
 #[utoipa::path(
     get, path = "/v1/sandboxes", tag = "sandboxes", params(Filter),
     responses((status = 200, body = SandboxPage))

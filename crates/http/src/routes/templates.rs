@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::error::Answer;
 use crate::extract::{After, Json, Path, Query};
 use crate::once::Once;
-use crate::{App, body, convert, sse};
+use crate::{App, body, check, convert, sse};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -104,6 +104,7 @@ async fn start_build(
     Json(request): Json<StartBuild>,
 ) -> Answer<Response> {
     caller.require(Scope::SandboxCreate)?;
+    request.login.as_ref().map_or(Ok(()), check::login)?;
     let work = {
         let (app, caller, request) = (app.clone(), caller.clone(), request.clone());
         move |attempt: Attempt| {
@@ -128,7 +129,10 @@ fn asked(id: BuildId, name: String, request: StartBuild) -> BuildRequest {
     BuildRequest {
         id: Some(id),
         name,
+        tags: request.tags,
         recipe: request.recipe,
+        fetch: request.fetch,
+        login: request.login.map(|login| (login.username, login.password)),
         no_cache: request.no_cache,
         setup: CreateRequest {
             profile: request.profile,

@@ -260,6 +260,10 @@ impl ImageCatalogue for Images {
         Ok(format!("sha256:{name}"))
     }
 
+    async fn fetch(&self, reference: &str, _: Option<(String, String)>) -> Result<()> {
+        Err(Error::not_found(reference))
+    }
+
     async fn names(&self) -> Result<Vec<String>> {
         Ok(vec!["base".into()])
     }

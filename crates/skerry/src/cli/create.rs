@@ -51,6 +51,9 @@ pub(crate) struct Spec {
     /// Paused, it wakes up when it is used
     #[arg(long)]
     auto_resume: bool,
+    /// Paused, it stays until it is resumed or deleted, whatever its age limit
+    #[arg(long)]
+    keep_paused: bool,
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
@@ -110,6 +113,7 @@ impl Spec {
             on_timeout: self.on_timeout.map(OnTimeout::from),
             on_idle: self.on_idle.map(OnTimeout::from),
             auto_resume: self.auto_resume,
+            keep_paused: self.keep_paused,
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,

@@ -1,12 +1,14 @@
 //! `template`: named images with defaults, built from a Dockerfile or a TOML recipe.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{fs, io};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use skerry_api::recipe::{Action, ParseError, Recipe, dockerfile, document, ready_made};
+use skerry_api::recipe::{
+    Action, ParseError, READY_MADE, ReadyMade, Recipe, dockerfile, document, ready_made,
+};
 use skerry_api::{Build, BuildLogLine, BuildStatus, StartBuild, Template};
 
 use super::context::BuildContext;
@@ -74,8 +76,8 @@ struct BuildArgs {
         required_unless_present = "ready_made"
     )]
     tag: Option<String>,
-    /// One that comes with the program, from Debian's packages: node or python
-    #[arg(long, value_name = "NAME", value_parser = ["node", "python"], conflicts_with_all = ["context", "file", "build_arg"])]
+    /// One that comes with the program, from Debian's packages: node, python or code-interpreter-v1
+    #[arg(long, value_name = "NAME", value_parser = READY_MADE.iter().map(|one| one.name).collect::<Vec<_>>(), conflicts_with_all = ["context", "file", "build_arg"])]
     ready_made: Option<String>,
     /// A Dockerfile, or a recipe whose name ends with .toml; Dockerfile or skerry.toml of the context unless given
     #[arg(short, long, value_name = "FILE")]
@@ -86,7 +88,7 @@ struct BuildArgs {
     /// Do every step again
     #[arg(long)]
     no_cache: bool,
-    /// A command that goes on running in what is made from it; needs a driver that keeps memory
+    /// A command that goes on running in what is made from it, or is started there again
     #[arg(long, value_name = "COMMAND", requires = "ready")]
     start: Option<String>,
     /// A command that succeeds once that is ready
@@ -133,7 +135,12 @@ pub(super) async fn template(ctx: &Context, args: TemplateArgs) -> Outcome {
 
 async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
     let (file, mut recipe) = recipe(&args)?;
-    if let Some(context) = &args.context {
+    let unpacked = match args.ready_made.as_deref().and_then(ready_made) {
+        Some(ready_made) => Some(unpack(ready_made).context("cannot unpack what it copies")?),
+        None => None,
+    };
+    let unpacked = unpacked.as_ref().map(tempfile::TempDir::path);
+    if let Some(context) = unpacked.or(args.context.as_deref()) {
         let sent = send_files(ctx, context, &mut recipe).await;
         sent.with_context(|| file.clone())?;
     }
@@ -148,6 +155,7 @@ async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
         network: args.network,
         privilege: args.privilege,
         driver: args.driver,
+        ..StartBuild::default()
     };
     let begun = ctx.client.start_build(&tag, &request).await?;
     let name = tag.split(':').next().unwrap_or_default();
@@ -172,9 +180,8 @@ async fn build(ctx: &Context, args: BuildArgs) -> Outcome {
 
 /// What its errors call it, and the recipe.
 fn recipe(args: &BuildArgs) -> anyhow::Result<(String, Recipe)> {
-    let (name, text) = if let Some(name) = &args.ready_made {
-        let text = ready_made(name).unwrap_or_default();
-        (name.clone(), text.to_owned())
+    let (name, read) = if let Some(ready_made) = args.ready_made.as_deref().and_then(ready_made) {
+        (ready_made.name.to_owned(), ready_made.recipe())
     } else {
         let file = match (&args.file, &args.context) {
             (None, Some(context)) => find_file(context)?,
@@ -182,15 +189,12 @@ fn recipe(args: &BuildArgs) -> anyhow::Result<(String, Recipe)> {
         };
         let name = file.display().to_string();
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
-        (name, text)
-    };
-    let is_toml = Path::new(&name)
-        .extension()
-        .is_some_and(|end| end == "toml");
-    let read = if is_toml {
-        document(&text)
-    } else {
-        dockerfile(&text, &parse::map(&args.build_arg))
+        let read = if file.extension().is_some_and(|end| end == "toml") {
+            document(&text)
+        } else {
+            dockerfile(&text, &parse::map(&args.build_arg))
+        };
+        (name, read)
     };
     let mut recipe = read.map_err(|error: ParseError| {
         let failure = Failure::failed(format!("{name}: {error}"));
@@ -203,6 +207,19 @@ fn recipe(args: &BuildArgs) -> anyhow::Result<(String, Recipe)> {
         (recipe.start, recipe.ready) = (args.start.clone(), args.ready.clone());
     }
     Ok((name, recipe))
+}
+
+/// The folder that it copies from.
+fn unpack(ready_made: &ReadyMade) -> io::Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir()?;
+    for (path, content) in ready_made.files {
+        let path = folder.path().join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, content)?;
+    }
+    Ok(folder)
 }
 
 fn find_file(context: &Path) -> Result<PathBuf, Failure> {

@@ -34,6 +34,15 @@ impl ImageCatalogue for Service {
         Ok(self.0.resolve(name)?.digest.clone())
     }
 
+    async fn fetch(&self, reference: &str, login: Option<(String, String)>) -> Result<()> {
+        let auth = login.map_or(Auth::Anonymous, |(user, password)| Auth::Basic {
+            user,
+            password,
+        });
+        let got = self.0.refresh(reference, auth, Progress::none());
+        Ok(got.await.map(drop)?)
+    }
+
     async fn names(&self) -> Result<Vec<String>> {
         let images = self.0.list()?;
         Ok(images.iter().map(|i| i.reference.clone()).collect())

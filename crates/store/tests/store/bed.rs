@@ -159,6 +159,9 @@ pub(crate) fn new_sandbox() -> NewSandbox {
         on_timeout: OnTimeout::Stop,
         on_idle: None,
         auto_resume: false,
+        keep_paused: false,
+        public_ports: false,
+        template: None,
         queue_timeout_seconds: 300,
     }
 }

@@ -17,7 +17,8 @@ on_both_engines! {
     ids_are_stored_as_uuids,
 }
 
-const LAST: i64 = 8;
+/// The newest step.
+pub(crate) const LAST: i64 = 11;
 
 /// A connection beside the store's own.
 pub(crate) enum Raw {
@@ -145,7 +146,7 @@ async fn every_step_may_run_twice(bed: &Bed) {
     let (downs, ups): (Vec<_>, Vec<_>) = files
         .into_iter()
         .partition(|file| file.to_string_lossy().ends_with(".down.sql"));
-    assert_eq!((ups.len(), downs.len()), (9, 9));
+    assert_eq!((ups.len() as i64, downs.len()), (LAST, ups.len()));
     let mut raw = Raw::connect(&bed.location).await;
     let schema = raw.schema().await;
     for file in downs.iter().rev().chain(&ups) {
@@ -187,7 +188,9 @@ async fn ids_are_stored_as_uuids(bed: &Bed) {
         .unwrap();
     let mut raw = Raw::connect(&bed.location).await;
     let columns = raw.schema().await;
-    for line in columns.iter().filter(|line| !line.starts_with("create")) {
+    // The one row of the server's secret has a number.
+    let odd = |line: &str| line.starts_with("create") || line.starts_with("server_secret.");
+    for line in columns.iter().filter(|line| !odd(line)) {
         let column = line.split([' ', '.']).nth(1).unwrap();
         if column == "id" || column.ends_with("_id") || column.starts_with("fork_root") {
             assert!(line.contains(" blob "), "{line}");

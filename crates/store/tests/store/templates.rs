@@ -161,7 +161,7 @@ async fn a_build_ends_once(bed: &Bed) {
         (BuildStatus::Building, Some(at(2)))
     );
     bed.store
-        .note_build(&LOCAL, build.id, Some("RUN x"), None)
+        .note_build(&LOCAL, build.id, Some(("RUN x", Some(1))), None)
         .await
         .unwrap();
     assert!(end(bed, &LOCAL, &build, BuildEnd::Error("cancelled".into())).await);
@@ -174,7 +174,7 @@ async fn a_build_ends_once(bed: &Bed) {
         None
     );
     bed.store
-        .note_build(&LOCAL, build.id, Some("RUN y"), None)
+        .note_build(&LOCAL, build.id, Some(("RUN y", Some(2))), None)
         .await
         .unwrap();
     let ended = bed.store.build(&LOCAL, build.id).await.unwrap().unwrap();

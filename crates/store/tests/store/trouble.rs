@@ -6,7 +6,7 @@ use skerry_store::{Location, Store, StoreError};
 use skerry_types::ErrorCode;
 
 use crate::bed::{Bed, LOCAL, at, new_sandbox, on_both_engines};
-use crate::schema::Raw;
+use crate::schema::{LAST, Raw};
 
 on_both_engines! {
     a_newer_schema_is_refused,
@@ -23,7 +23,7 @@ async fn a_newer_schema_is_refused(bed: &Bed) {
     raw.run(applied.into()).await.unwrap();
     raw.close().await;
     let error = Store::open(&bed.location).await.unwrap_err();
-    let (found, known) = (9999, 9);
+    let (found, known) = (9999, LAST);
     assert!(
         matches!(error, StoreError::NewerSchema { found: f, known: k } if (f, k) == (found, known))
     );

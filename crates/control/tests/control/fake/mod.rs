@@ -449,6 +449,7 @@ impl Sandboxes for FakeNode {
             env: [("PATH".to_owned(), "/bin".to_owned())].into(),
             workdir: "/home".into(),
             user: "user".into(),
+            start: None,
         };
         Ok(from.and_then(|from| self.given(from)).unwrap_or(base))
     }

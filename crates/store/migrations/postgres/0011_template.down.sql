@@ -1,0 +1,4 @@
+ALTER TABLE builds DROP COLUMN IF EXISTS step_number;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS resumed_at;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS keep_paused;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS template;
