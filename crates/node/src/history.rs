@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skerry_journal::{Entry, Journal, JournalError, Record, Stream};
-use skerry_proto::node::{Command, ExecFilter, ExecName, ExecRecord, SandboxFacts, SessionRecord};
+use skerry_proto::node::{Command, ExecFilter, ExecName, ExecRecord, START_TAG, SandboxFacts, SessionRecord};
 use skerry_types::{ExecId, ExecStatus, FailureReason, SandboxState, SessionId};
 
 use crate::event::{Event, ExecEnded};
@@ -262,9 +262,10 @@ impl History {
         self.execs.iter().filter(|e| e.end.is_none())
     }
 
-    /// A command runs. A terminal is not work by itself: somebody may have left it open.
+    /// A command runs. A terminal is not work by itself: somebody may have left it open. Nor is a program that always runs.
     pub(crate) fn is_working(&self) -> bool {
-        self.open_execs().any(|e| !e.tty)
+        self.open_execs()
+            .any(|e| !e.tty && e.tag.as_deref() != Some(START_TAG))
     }
 
     /// Execs by number.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use skerry_driver::Spec;
 use skerry_image::Image;
-use skerry_proto::node::Map;
+use skerry_proto::node::{Map, Start};
 use skerry_types::{SandboxId, SnapshotId};
 
 use crate::event::Event;
@@ -26,6 +26,9 @@ pub(crate) struct Meta {
     pub(crate) user: String,
     /// The environment of everything in it: the image's, then the sandbox's.
     pub(crate) env: Map,
+    /// What runs in it from the start.
+    #[serde(default)]
+    pub(crate) start: Option<Start>,
     /// The parent it was forked from.
     pub(crate) forked_from: Option<SandboxId>,
     /// Paused, it wakes up when it is used.

@@ -112,7 +112,22 @@ pub struct Defaults {
     pub workdir: String,
     /// As whom; empty: whoever is there.
     pub user: String,
+    /// What runs in it from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
 }
+
+/// A program that runs in a sandbox from the start, as a script for the shell. It goes on with memory; without, it is started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Runs on and on.
+    pub command: String,
+    /// Succeeds once that is ready.
+    pub ready: String,
+}
+
+/// The tag of that program. That it runs does not keep its sandbox awake.
+pub const START_TAG: &str = "skerry.start";
 
 /// What a node says of one of its snapshots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

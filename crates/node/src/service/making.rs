@@ -46,11 +46,17 @@ impl Node {
         plan: Plan,
         work: impl Future<Output = Made> + Send + 'static,
     ) -> Result<SandboxReport> {
-        self.make(plan.id, |node| async move {
+        let id = plan.id;
+        let start = plan.meta.start.clone().filter(|_| !plan.origin.memory);
+        self.make(id, |node| async move {
             let started = Instant::now();
             let shared = node.begin(&plan)?;
             let made = in_time(work).await;
-            node.finish(plan, shared, made, started).await
+            let report = node.finish(plan, shared, made, started).await?;
+            if let Some(start) = start {
+                node.start_program(id, &start).await?;
+            }
+            Ok(report)
         })
         .await
     }

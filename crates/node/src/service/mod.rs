@@ -7,6 +7,7 @@ mod health;
 mod making;
 mod order;
 mod ports;
+mod program;
 mod sandboxes;
 mod sessions;
 mod snapshots;

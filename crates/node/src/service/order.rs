@@ -34,6 +34,7 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
         image: image.clone(),
         user,
         env,
+        start: None,
         forked_from: None,
         auto_resume: request.auto_resume,
         names: Names::default(),

@@ -121,6 +121,7 @@ impl Sandboxes for Node {
             env: meta.env,
             workdir: meta.image.config.workdir,
             user: meta.user,
+            start: meta.start,
         })
     }
 

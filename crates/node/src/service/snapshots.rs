@@ -52,7 +52,12 @@ impl Snapshots for Node {
     async fn roll_back(&self, sandbox: SandboxId, to: SnapshotId) -> Result<SandboxReport> {
         let handle = self.handle(sandbox)?;
         let kept = self.own_snapshot(sandbox, to)?;
-        handle.ask(|reply| Command::RollBack(kept, reply)).await
+        let start = kept.meta.start.clone().filter(|_| !kept.report.memory);
+        let report = handle.ask(|reply| Command::RollBack(kept, reply)).await?;
+        if let Some(start) = start {
+            self.start_program(sandbox, &start).await?;
+        }
+        Ok(report)
     }
 }
 
@@ -224,6 +229,7 @@ fn kept(request: &TakeSnapshot, extent: Extent, taken: Taken) -> Kept {
     if let Some(defaults) = &request.defaults {
         meta.env.clone_from(&defaults.env);
         meta.user.clone_from(&defaults.user);
+        meta.start.clone_from(&defaults.start);
         meta.image.config.workdir.clone_from(&defaults.workdir);
     }
     Kept {
