@@ -15,9 +15,6 @@ pub(crate) struct Failure {
     message: String,
 }
 
-/// What a handler answers.
-pub(crate) type Answer<T> = Result<T, Failure>;
-
 impl Failure {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {

@@ -12,5 +12,6 @@ pub mod frame;
 mod front;
 mod place;
 mod token;
+mod usage;
 
 pub use front::{Settings, front};

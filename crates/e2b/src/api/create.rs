@@ -14,6 +14,7 @@ use skerry_http::{Answer, Json, Once};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState};
 
 use super::Api;
+use super::id::plain_name;
 use super::network::Network;
 
 /// Seconds of life unless asked otherwise, of the first generation and the second.
@@ -85,6 +86,8 @@ async fn create(
                     made
                 } else {
                     let id = SandboxId::from_uuid(attempt.id);
+                    let mut asked = asked;
+                    asked.template_id = api.source(&caller, asked.template_id).await?;
                     control.create(&caller, asked.request(id, timeout)?).await?
                 };
                 let made = running(&api, &caller, made).await?;
@@ -94,6 +97,28 @@ async fn create(
         }
     };
     once.run(&api.app, &caller, &asked, work).await
+}
+
+impl Api {
+    /// A template or snapshot by the name that it has here; what is neither may be an image.
+    async fn source(&self, caller: &Caller, asked: String) -> Result<String> {
+        let name = plain_name(&asked);
+        if !asked.contains('/') {
+            return Ok(name);
+        }
+        let mut found = self.control().template(caller, &name).await.map(drop);
+        if found.as_ref().is_err_and(is_missing) {
+            found = self.control().snapshot(caller, &name).await.map(drop);
+        }
+        match found {
+            Err(error) if is_missing(&error) => Ok(asked),
+            found => found.map(|()| name),
+        }
+    }
+}
+
+fn is_missing(error: &Error) -> bool {
+    error.code == ErrorCode::NotFound
 }
 
 impl NewSandbox {
@@ -114,8 +139,10 @@ impl NewSandbox {
             } else {
                 OnTimeout::Delete
             }),
+            keep_paused: true,
             auto_resume: self.auto_resume.is_some_and(|auto| auto.enabled),
             queue_timeout_seconds: Some(QUEUE_SECONDS),
+            public_ports: network.is_public(),
             network: network.name(self.allow_internet_access)?,
             ..CreateRequest::default()
         })

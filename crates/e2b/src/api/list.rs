@@ -3,6 +3,7 @@
 use axum::extract::{Extension, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Deserialize;
 use skerry_control::{Caller, ListQuery, Scope};
 use skerry_http::{Answer, Json, Path, Query};
@@ -22,6 +23,9 @@ const PAGE: u32 = 100;
 pub(super) struct Filter {
     state: Vec<String>,
     metadata: Option<String>,
+    template: Option<String>,
+    started_after: Option<Timestamp>,
+    order: Option<String>,
     next_token: Option<String>,
     limit: Option<u32>,
 }
@@ -71,9 +75,17 @@ impl Filter {
         if status.is_empty() {
             status = vec![SandboxState::Running, SandboxState::Paused];
         }
+        let oldest_first = match self.order.as_deref() {
+            Some("asc") => true,
+            Some("desc") | None => false,
+            Some(_) => return Err(Error::validation("order: must be asc or desc")),
+        };
         let metadata = self.metadata.unwrap_or_default();
         Ok(ListQuery {
             status,
+            template: self.template,
+            started_after: self.started_after,
+            oldest_first,
             metadata: form_urlencoded::parse(metadata.as_bytes())
                 .map(|(name, value)| (unquoted(&name), unquoted(&value)))
                 .collect(),

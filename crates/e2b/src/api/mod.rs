@@ -1,21 +1,32 @@
 //! The control plane: sandboxes, snapshots and templates, on the paths of all generations of clients.
 
+mod absent;
+mod builds;
 mod create;
+mod fork;
 mod id;
 mod lifecycle;
 mod list;
+mod look;
 mod network;
+mod recipe;
 mod shape;
+mod snapshots;
+mod tags;
+mod team;
+mod templates;
+mod uploads;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRef;
+use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{any, get, patch, post, put};
 use skerry_control::Control;
 use skerry_http::{App, Entry, Failure, Protocol};
 use skerry_types::{Error, ErrorCode};
+use tower_http::cors::{Any, CorsLayer};
 
 use crate::error;
 
@@ -46,11 +57,28 @@ impl FromRef<Api> for App {
 
 /// The routes; what they do not know is left to whoever comes after.
 pub(crate) fn router(api: Api) -> Router {
-    let protocol = Protocol {
-        app: api.app.clone(),
-        entry: Entry::KeyFromAnywhere,
-        envelope: error::envelope,
+    let guarded = |routes: Router<Api>, entry| {
+        let protocol = Protocol {
+            app: api.app.clone(),
+            entry,
+            envelope: error::envelope,
+        };
+        let routes = routes.method_not_allowed_fallback(async || {
+            let message = "the route is there, but not with this method";
+            Failure(Error::new(ErrorCode::MethodNotAllowed, message))
+        });
+        routes.layer(from_fn_with_state(protocol, skerry_http::edge))
     };
+    let keyed = sandboxes().merge(templates()).merge(others());
+    let open = Router::new().route("/uploads/{ticket}", put(uploads::put));
+    guarded(keyed, Entry::KeyFromAnywhere)
+        .merge(guarded(open, Entry::Open))
+        .layer(DefaultBodyLimit::disable())
+        .layer(cors())
+        .with_state(api)
+}
+
+fn sandboxes() -> Router<Api> {
     Router::new()
         .route("/v2/sandboxes", get(list::list).post(create::create_v2))
         .route(
@@ -67,10 +95,46 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/sandboxes/{id}/connect", post(lifecycle::connect_v1))
         .route("/sandboxes/{id}/resume", post(lifecycle::resume))
         .route("/sandboxes/{id}/pause", post(lifecycle::pause))
-        .method_not_allowed_fallback(async || {
-            let message = "the route is there, but not with this method";
-            Failure(Error::new(ErrorCode::MethodNotAllowed, message))
-        })
-        .layer(from_fn_with_state(protocol, skerry_http::edge))
-        .with_state(api)
+        .route("/sandboxes/{id}/fork", post(fork::fork))
+        .route("/sandboxes/{id}/snapshots", post(snapshots::take))
+        .route("/sandboxes/{id}/network", put(network::update))
+        .route("/sandboxes/{id}/metrics", get(look::metrics))
+        .route("/sandboxes/{id}/logs", get(look::logs))
+        .route("/v2/sandboxes/{id}/logs", get(look::logs_v2))
+        .route("/snapshots", get(snapshots::list))
+}
+
+fn templates() -> Router<Api> {
+    Router::new()
+        .route("/v3/templates", post(builds::request))
+        .route("/v2/templates", post(builds::request))
+        .route("/templates", get(templates::list))
+        .route(
+            "/templates/{id}",
+            get(templates::detail).delete(templates::remove),
+        )
+        .route("/v2/templates/{id}", patch(templates::update))
+        .route("/templates/aliases/{alias}", get(templates::alias))
+        .route("/templates/tags", post(tags::assign).delete(tags::remove))
+        .route("/templates/{id}/tags", get(tags::list))
+        .route("/templates/{id}/files/{hash}", get(uploads::link))
+        .route("/v2/templates/{id}/builds/{build}", post(builds::start))
+        .route("/templates/{id}/builds/{build}/status", get(builds::status))
+}
+
+fn others() -> Router<Api> {
+    let mut routes = Router::new().route("/teams", get(team::teams));
+    for path in ["/volumes", "/volumes/{id}", "/secrets", "/secrets/{id}"] {
+        routes = routes.route(path, any(absent::absent));
+    }
+    routes
+}
+
+/// Pages of any site may ask: what they need is the key, and no browser adds that by itself.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods(Any)
+        .allow_headers(Any)
+        .expose_headers([list::NEXT_TOKEN])
 }

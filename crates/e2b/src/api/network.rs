@@ -1,8 +1,15 @@
 //! What a sandbox reaches and who reaches it, as these clients ask for it. What cannot be enforced is refused.
 
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use skerry_control::{Caller, Scope};
+use skerry_http::{Answer, Json, Path};
 use skerry_types::{Error, Result};
+
+use super::Api;
+use super::id::Named;
 
 /// Every address.
 const ALL: [&str; 2] = ["0.0.0.0/0", "::/0"];
@@ -22,6 +29,11 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// Whether everybody may reach what listens in it.
+    pub(super) fn is_public(&self) -> bool {
+        self.allow_public_traffic != Some(false)
+    }
+
     /// `nat` or `none`, or neither where nothing was asked for.
     pub(super) fn name(&self, internet: Option<bool>) -> Result<Option<String>> {
         for (field, is_asked) in [
@@ -55,6 +67,31 @@ impl Network {
             _ => Err(refuse("allowOut")),
         }
     }
+}
+
+/// New rules for a sandbox that lives. What is left out is lifted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Update {
+    allow_internet_access: Option<bool>,
+    #[serde(flatten)]
+    network: Network,
+}
+
+/// A sandbox keeps the network that it was made with: the same again is fine, another is refused.
+pub(super) async fn update(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(Named(id)): Path<Named>,
+    Json(asked): Json<Update>,
+) -> Answer<StatusCode> {
+    let found = api.find(&caller, Scope::SandboxWrite, id).await?;
+    let wanted = asked.network.name(asked.allow_internet_access)?;
+    if wanted.as_deref().unwrap_or("nat") != found.network {
+        let text = "network: this server cannot change the network of a sandbox that runs";
+        return Err(Error::unsupported(text).into());
+    }
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn is_some<T>(list: Option<&[T]>) -> bool {

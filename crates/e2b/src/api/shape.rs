@@ -11,7 +11,7 @@ use super::Api;
 use crate::token;
 
 /// What we say the program in the sandbox is: clients use what it had in that version, and nothing later.
-const ENVD_VERSION: &str = "0.6.13";
+pub(super) const ENVD_VERSION: &str = "0.6.13";
 /// Early clients say it again behind the id.
 const CLIENT: &str = "skerry";
 
@@ -22,6 +22,8 @@ pub(super) struct Access {
     template_id: String,
     #[serde(rename = "sandboxID")]
     sandbox_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
     #[serde(rename = "clientID")]
     client_id: &'static str,
     #[serde(rename = "envdVersion")]
@@ -41,6 +43,8 @@ pub(super) struct Listed {
     template_id: String,
     #[serde(rename = "sandboxID")]
     sandbox_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
     #[serde(rename = "clientID")]
     client_id: &'static str,
     started_at: Timestamp,
@@ -94,7 +98,8 @@ impl Api {
 
     pub(super) fn access(&self, sandbox: &Sandbox) -> Access {
         Access {
-            template_id: sandbox.image.clone(),
+            template_id: template_of(sandbox),
+            alias: sandbox.template.clone(),
             sandbox_id: sandbox.id.label(),
             client_id: CLIENT,
             envd_version: ENVD_VERSION,
@@ -120,6 +125,11 @@ impl Api {
     }
 }
 
+/// The template by its name; a snapshot or an image is one to these clients too.
+fn template_of(sandbox: &Sandbox) -> String {
+    sandbox.template.as_ref().unwrap_or(&sandbox.image).clone()
+}
+
 /// There is no such sandbox, as far as these clients are concerned.
 pub(super) fn gone(id: SandboxId) -> Error {
     Error::not_found(format_args!("sandbox {}", id.label()))
@@ -130,7 +140,8 @@ pub(super) fn listed(sandbox: Sandbox) -> Listed {
     let age = SignedDuration::from_secs(sandbox.ttl_seconds.try_into().unwrap_or(i64::MAX));
     let running = sandbox.status == SandboxState::Running;
     Listed {
-        template_id: sandbox.image,
+        template_id: template_of(&sandbox),
+        alias: sandbox.template,
         sandbox_id: sandbox.id.label(),
         client_id: CLIENT,
         started_at: started,

@@ -1,0 +1,85 @@
+//! More names for what was built.
+
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use skerry_control::{Caller, Scope};
+use skerry_http::{Answer, Json, Path};
+
+use super::Api;
+use super::id::plain_name;
+use super::templates::build_id;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Assign {
+    target: String,
+    tags: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Assigned {
+    #[serde(rename = "buildID")]
+    build_id: String,
+    tags: Vec<String>,
+}
+
+pub(super) async fn assign(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<Assign>,
+) -> Answer<(StatusCode, Json<Assigned>)> {
+    caller.require(Scope::SandboxWrite)?;
+    let target = plain_name(&asked.target);
+    let build = api.control().tag_template(&caller, &target, &asked.tags);
+    let body = Assigned {
+        build_id: build_id(&build.await?),
+        tags: asked.tags,
+    };
+    Ok((StatusCode::CREATED, Json(body)))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Remove {
+    name: String,
+    tags: Vec<String>,
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<Remove>,
+) -> Answer<StatusCode> {
+    caller.require(Scope::SandboxWrite)?;
+    let name = plain_name(&asked.name);
+    api.control()
+        .untag_template(&caller, &name, &asked.tags)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tag {
+    tag: String,
+    #[serde(rename = "buildID")]
+    build_id: String,
+    created_at: Timestamp,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(reference): Path<String>,
+) -> Answer<Json<Vec<Tag>>> {
+    caller.require(Scope::SandboxRead)?;
+    let name = plain_name(&reference);
+    let view = api.control().template(&caller, &name).await?;
+    let tags = view.tags.into_iter().map(|tag| Tag {
+        tag: tag.tag,
+        build_id: tag.build_id.uuid().to_string(),
+        created_at: tag.created_at,
+    });
+    Ok(Json(tags.collect()))
+}
