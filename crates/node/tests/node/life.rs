@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use skerry_driver_sim::Stage;
-use skerry_proto::node::{Execs, ForkSandbox, Map, MemoryWish, Sandboxes, StartExec, TtySize};
+use skerry_proto::node::{
+    Execs, ForkSandbox, Map, MemoryWish, START_TAG, Sandboxes, StartExec, TtySize,
+};
 use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Island, request, sh};
@@ -171,7 +173,7 @@ async fn a_paused_sandbox_takes_no_command_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_command_is_use_and_a_terminal_left_open_is_not() {
+async fn a_silent_command_is_use_and_neither_an_open_terminal_nor_its_own_program_is() {
     let bed = Bed::new().await;
     let island = bed.island().await;
     let exec = island.start(sh("echo ready; sleep 1000")).await;
@@ -184,8 +186,14 @@ async fn a_silent_command_is_use_and_a_terminal_left_open_is_not() {
         tty: Some(TtySize { cols: 80, rows: 24 }),
         ..sh("echo ready; sleep 1000")
     };
-    let exec = island.start(terminal).await;
-    island.until_out(exec, 6).await;
-    let before = island.report().await.last_active_at;
-    assert_eq!(island.report().await.last_active_at, before);
+    let program = StartExec {
+        tag: Some(START_TAG.to_owned()),
+        ..sh("echo ready; sleep 1000")
+    };
+    for kept in [terminal, program] {
+        let exec = island.start(kept).await;
+        island.until_out(exec, 6).await;
+        let before = island.report().await.last_active_at;
+        assert_eq!(island.report().await.last_active_at, before);
+    }
 }

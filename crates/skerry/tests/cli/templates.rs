@@ -208,3 +208,48 @@ fn a_server_that_was_killed_ends_what_it_built() {
     let said = build(&bed, &[]);
     assert_eq!(said.matches("as before").count(), 1, "{said}");
 }
+
+/// What a template with a program is built with. It serves once it has counted its starts.
+const PROGRAM: [&str; 4] = [
+    "--start",
+    "echo $WHO >> starts; test -z \"$BREAK\" || exit 3; exec sleep 4242",
+    "--ready",
+    "pgrep -f '^sleep 4242'",
+];
+
+#[test]
+fn a_program_runs_from_the_start_in_what_is_made_without_memory() {
+    let bed = Bed::new();
+    context(&bed, "FROM host\nWORKDIR /opt/app\nENV WHO=built");
+    build(&bed, &PROGRAM);
+    bed.ok(&["create", "--image", "app", "--name", "b", "-e", "WHO=made"]);
+    let inside = |name: &str, script: &str| bed.ok(&["exec", name, script]);
+    assert_eq!(inside("b", "cat starts"), "built\nmade");
+    assert_eq!(inside("b", "pgrep -fc '^sleep 4242'"), "1");
+
+    // What is copied of its files only has it again, and so has what is put back.
+    bed.ok(&["snapshot", "create", "b", "--name", "then"]);
+    bed.ok(&["fork", "b", "--name", "copy"]);
+    assert_eq!(inside("copy", "cat starts"), "built\nmade\nmade");
+    assert_eq!(inside("copy", "pgrep -fc '^sleep 4242'"), "1");
+    bed.ok(&["rollback", "b", "then"]);
+    assert_eq!(inside("b", "pgrep -fc '^sleep 4242'"), "1");
+
+    // One that does not come up is no sandbox.
+    let broken = bed.run(&["create", "--image", "app", "-e", "BREAK=1"]);
+    assert_ne!(broken.code, 0);
+    assert!(
+        broken.stderr.contains("ended before it was ready"),
+        "{}",
+        broken.stderr
+    );
+
+    // A template on top of it has it as well, unless it says otherwise.
+    context(&bed, "FROM app\nRUN touch more");
+    bed.ok(&["template", "build", "-t", "more", "app"]);
+    bed.ok(&["create", "--image", "more", "--name", "m"]);
+    assert_eq!(
+        inside("m", "pgrep -fc '^sleep 4242'; ls"),
+        "1\nmore\nstarts"
+    );
+}

@@ -15,8 +15,9 @@ from .process import DRIVERS, ProcessKernel
 DEFAULT_LANGUAGE = "python"
 SILENCE = 5.0
 """Seconds without a word after which a client is told that it goes on."""
-PATIENCE = 5.0
-"""Seconds that code which was interrupted may take to give up."""
+INTERRUPTS = 10
+PATIENCE = 0.5
+"""Code is interrupted so often, with as many seconds between: it may catch one, or not have begun yet."""
 MAX_CONTEXTS = 64
 NAMES = {"js": "javascript", "ts": "typescript", "sh": "bash"}
 LANGUAGES = [*JUPYTER, *DRIVERS]
@@ -89,9 +90,12 @@ class Context:
 
     async def _give_up(self, running: asyncio.Task[None]) -> None:
         """Interrupts what runs; a kernel that does not listen is ended, and the next code gets another."""
-        self.kernel.interrupt()
-        await asyncio.wait({running}, timeout=PATIENCE)
-        if not running.done():
+        for _ in range(INTERRUPTS):
+            self.kernel.interrupt()
+            await asyncio.wait({running}, timeout=PATIENCE)
+            if running.done():
+                break
+        else:
             await self.kernel.stop()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -4,12 +4,15 @@
 const net = require('net');
 const repl = require('repl');
 const ts = require('typescript');
+const vm = require('vm');
 const { PassThrough } = require('stream');
 const { inspect } = require('util');
 
 const socket = new net.Socket({ fd: Number(process.argv[2]) });
-// Node's own interpreter knows how to await at the top level and how to be interrupted; nobody types into it.
-const interpreter = repl.start({ input: new PassThrough(), output: new PassThrough(), prompt: '', useGlobal: true, breakEvalOnSigint: true, terminal: false });
+// Node's own interpreter knows how to await at the top level; nobody types into it.
+const interpreter = repl.start({ input: new PassThrough(), output: new PassThrough(), prompt: '', useGlobal: true, terminal: false });
+// What runs inside of this script ends at a signal, even if it only computes.
+const guard = new vm.Script("globalThis[Symbol.for('skerry.cell')]()");
 
 const say = (message) => socket.write(JSON.stringify(message) + '\n');
 
@@ -84,17 +87,19 @@ function environment(env) {
   };
 }
 
-const interrupt = () => interpreter.emit('SIGINT');
-
 /** The cell that is run, told how it ended. */
 let running = null;
+
+/** Nobody waits any more for what the cell waits for. */
+function interrupt() {
+  if (running) running(new Error('it was interrupted'));
+}
 
 function run({ code, env, language }) {
   const reset = environment(env);
   const done = (thrown, value) => {
     if (running !== done) return;
     running = null;
-    process.removeListener('SIGINT', interrupt);
     reset();
     if (thrown) failed(thrown);
     else if (value !== undefined) say({ type: 'result', is_main: true, content: shown(value) });
@@ -102,14 +107,15 @@ function run({ code, env, language }) {
   };
   running = done;
   try {
-    interpreter.eval(prepared(code, language), interpreter.context, 'cell.js', done);
+    const script = prepared(code, language);
+    global[Symbol.for('skerry.cell')] = () => interpreter.eval(script, interpreter.context, 'cell.js', done);
+    guard.runInThisContext({ breakOnSigint: true });
   } catch (thrown) {
     done(thrown);
   }
-  // While code computes, the interpreter watches for the signal itself, which a listener would undo.
-  if (running) process.on('SIGINT', interrupt);
 }
 
+process.on('SIGINT', interrupt);
 process.on('unhandledRejection', (thrown) => console.error(thrown));
 // What a cell throws the interpreter says to its domain. What nobody waits for any more is shown, and ends nothing.
 interpreter._domain.removeAllListeners('error');
@@ -121,7 +127,8 @@ socket.on('data', (data) => {
   for (let end = heard.indexOf(0); end >= 0; end = heard.indexOf(0)) {
     const request = JSON.parse(heard.subarray(0, end));
     heard = heard.subarray(end + 1);
-    run(request);
+    if (request.give_up) interrupt();
+    else run(request);
   }
 });
 socket.on('end', () => process.exit());

@@ -10,6 +10,8 @@ import json
 import os
 import shlex
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import kernel
@@ -33,11 +35,21 @@ def bash(code: str, env: dict[str, str], _language: str) -> bytes:
     return b"%s\0%s\0" % (words.encode(), code.replace("\0", "").encode())
 
 
-DRIVERS = {
-    "javascript": (["node", "--no-warnings", str(HERE / "javascript.js")], javascript),
-    "typescript": (["node", "--no-warnings", str(HERE / "javascript.js")], javascript),
-    "bash": (["bash", "--noprofile", "--norc", str(HERE / "bash.sh")], bash),
-}
+@dataclass(frozen=True)
+class Driver:
+    """How a language is spoken to."""
+
+    program: list[str]
+    """The number of the socket comes behind."""
+    encode: Callable[[str, dict[str, str], str], bytes]
+    """Code, its environment and its language, as the driver reads them."""
+    give_up: bytes
+    """Asks it to give up what it waits for, before it gets a signal; empty: a signal is all that it knows."""
+
+
+NODE = Driver(["node", "--no-warnings", str(HERE / "javascript.js")], javascript, b'{"give_up":true}\0')
+BASH = Driver(["bash", "--noprofile", "--norc", str(HERE / "bash.sh")], bash, b"")
+DRIVERS = {"javascript": NODE, "typescript": NODE, "bash": BASH}
 
 
 class Pipe:
@@ -85,7 +97,7 @@ class ProcessKernel:
     """One process of a driver."""
 
     def __init__(self, language: str, cwd: str) -> None:
-        self._program, self._encode = DRIVERS[language]
+        self._driver = DRIVERS[language]
         self._language = language
         self._cwd = cwd
         self._process: asyncio.subprocess.Process | None = None
@@ -93,6 +105,7 @@ class ProcessKernel:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._count = 0
+        self._was_asked = False
 
     async def start(self) -> None:
         """See `Kernel`."""
@@ -103,7 +116,7 @@ class ProcessKernel:
         out, err = (pipe.theirs for pipe in self._pipes)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._program,
+                *self._driver.program,
                 str(theirs.fileno()),
                 cwd=self._cwd,
                 start_new_session=True,
@@ -125,11 +138,12 @@ class ProcessKernel:
         for pipe in self._pipes:
             pipe.drain()
             pipe.emit = emit
+        self._was_asked = False
         self._count += 1
         emit(counted(self._count))
         try:
             with contextlib.suppress(OSError):
-                self._writer.write(self._encode(code, env, self._language))
+                self._writer.write(self._driver.encode(code, env, self._language))
                 await self._writer.drain()
                 if await self._is_done(emit):
                     return
@@ -161,7 +175,11 @@ class ProcessKernel:
 
     def interrupt(self) -> None:
         """See `Kernel`."""
-        kernel.interrupt(self._process)
+        if self._driver.give_up and not self._was_asked and self._writer is not None:
+            self._was_asked = True
+            self._writer.write(self._driver.give_up)
+        else:
+            kernel.interrupt(self._process)
 
     async def stop(self) -> None:
         """See `Kernel`."""

@@ -1,0 +1,1 @@
+"""Tests of the server: `python3 -m unittest discover -t . -s tests`."""
