@@ -39,6 +39,9 @@ pub fn front(app: App, settings: Settings) -> Router {
 
 async fn answer(State(front): State<Front>, mut request: Request) -> Response {
     let Some(place) = Place::of(front.app.control(), &request) else {
+        if envd::is_ours(request.uri().path()) {
+            return error::no_sandbox(&Place::nowhere());
+        }
         return told(front.api.oneshot(request).await);
     };
     match place.sandbox {

@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, Request, header};
 use skerry_control::Control;
 use skerry_types::SandboxId;
 
+use crate::envd::Access;
 use crate::token;
 
 /// Where clients believe `envd` to be.
@@ -41,6 +42,12 @@ impl Place {
         host.and_then(by_host)
             .or_else(|| by_header(headers))
             .or_else(|| by_token(control, headers))
+            .or_else(|| by_signature(control, request))
+    }
+
+    /// The place of a request that can only be for a sandbox and names none.
+    pub(crate) fn nowhere() -> Self {
+        Self::new("", ENVD_PORT)
     }
 }
 
@@ -63,6 +70,13 @@ fn by_header(headers: &HeaderMap) -> Option<Place> {
 
 fn by_token(control: &Control, headers: &HeaderMap) -> Option<Place> {
     let sandbox = token::sandbox_of(control, text(headers, "x-access-token")?)?;
+    Some(Place::new(&sandbox.label(), ENVD_PORT))
+}
+
+/// Links to files are all that some clients have of a sandbox.
+fn by_signature<B>(control: &Control, request: &Request<B>) -> Option<Place> {
+    let access = Access::of(request.method(), request.uri(), request.headers());
+    let sandbox = access.sandbox(control)?;
     Some(Place::new(&sandbox.label(), ENVD_PORT))
 }
 

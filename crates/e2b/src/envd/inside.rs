@@ -12,10 +12,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use skerry_control::{Caller, Kind, Need};
 use skerry_http::{App, Failure};
-use skerry_proto::node::Node;
+use skerry_proto::node::{FileEntry, Node};
 use skerry_types::{Error, ErrorCode, Result, SandboxId};
 
-use super::files::Access;
+use super::files::{Access, FILES};
+use super::path::resolve;
 use crate::place::{Place, text};
 use crate::{error, token};
 
@@ -35,6 +36,26 @@ impl fmt::Debug for Inside {
             .field("sandbox", &self.sandbox)
             .field("user", &self.user)
             .finish_non_exhaustive()
+    }
+}
+
+impl Inside {
+    /// Where a path leads for the user of this request.
+    pub(crate) async fn path(&self, path: &str) -> Result<String> {
+        resolve(self, self.user.as_deref(), path).await
+    }
+
+    /// What is at a path, if there is something.
+    pub(crate) async fn look(&self, path: &str) -> Result<Option<FileEntry>> {
+        absent_is_fine(self.node.stat(self.sandbox, path).await)
+    }
+}
+
+/// Makes nothing of what is not there.
+pub(crate) fn absent_is_fine<T>(done: Result<T>) -> Result<Option<T>> {
+    match done {
+        Err(error) if error.code == ErrorCode::NotFound => Ok(None),
+        done => done.map(Some),
     }
 }
 
@@ -70,8 +91,10 @@ async fn admit(app: &App, inside: &Inside, parts: &Parts) -> Result<()> {
     let path = parts.uri.path();
     match (&parts.method, path) {
         (&Method::GET, "/health") => return Ok(()),
-        (&Method::GET | &Method::POST, "/files") => {
-            if !Access::of(parts).is_enough(app.control(), inside.sandbox) {
+        (&Method::GET | &Method::POST, FILES) => {
+            if !Access::of(&parts.method, &parts.uri, &parts.headers)
+                .is_enough(app.control(), inside.sandbox)
+            {
                 return Err(unauthorized());
             }
         }

@@ -5,20 +5,29 @@
 
 mod connect;
 mod files;
+mod filesystem;
 mod inside;
 mod path;
 mod process;
 mod stream;
+mod whole;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
 use skerry_http::{App, Entry, Failure, Protocol};
 use skerry_types::Error;
 
 use crate::error;
+
+pub(crate) use files::Access;
+
+/// Whether a request for this path can be for nobody else.
+pub(crate) fn is_ours(path: &str) -> bool {
+    ["/process.Process/", "/filesystem.Filesystem/", files::FILES]
+        .iter()
+        .any(|ours| path.starts_with(ours))
+}
 
 /// The routes.
 pub(crate) fn router(app: App) -> Router {
@@ -28,8 +37,9 @@ pub(crate) fn router(app: App) -> Router {
         envelope: error::envelope,
     };
     Router::new()
-        .route("/health", get(async || StatusCode::NO_CONTENT))
+        .merge(whole::routes())
         .merge(process::routes())
+        .merge(filesystem::routes())
         .merge(files::routes())
         .fallback(async || Failure(Error::not_found("this route")))
         // Every route bounds its own body.

@@ -1,7 +1,7 @@
 //! Files as bodies of requests: read one, write some.
 
 mod download;
-mod metadata;
+pub(super) mod metadata;
 mod signature;
 mod upload;
 
@@ -15,11 +15,11 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use super::inside::Inside;
 
-pub(super) use signature::Access;
+pub(crate) use signature::{Access, FILES};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
-        .route("/files", get(download::read).post(upload::write))
+        .route(FILES, get(download::read).post(upload::write))
         .layer(CompressionLayer::new().no_br().no_deflate().no_zstd())
         .layer(
             RequestDecompressionLayer::new()

@@ -1,6 +1,6 @@
 //! Links to one file that need no token: they show that whoever made them had it.
 
-use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, Uri};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use jiff::Timestamp;
@@ -11,6 +11,11 @@ use skerry_types::SandboxId;
 
 use crate::place::text;
 use crate::token;
+
+/// Where files are.
+pub(crate) const FILES: &str = "/files";
+/// Characters of a signature.
+const SIGNATURE: usize = 46;
 
 /// What the query of a signed link says.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,16 +37,12 @@ pub(crate) struct Access<'p> {
 }
 
 impl<'p> Access<'p> {
-    pub(crate) fn of(parts: &'p Parts) -> Self {
-        let query = parts.uri.query().unwrap_or_default();
+    pub(crate) fn of(method: &Method, uri: &Uri, headers: &'p HeaderMap) -> Self {
+        let query = uri.query().filter(|_| uri.path() == FILES);
         Self {
-            token: text(&parts.headers, "x-access-token"),
-            method: if parts.method.is_safe() {
-                "read"
-            } else {
-                "write"
-            },
-            signed: serde_html_form::from_str(query).unwrap_or_default(),
+            token: text(headers, "x-access-token"),
+            method: if method.is_safe() { "read" } else { "write" },
+            signed: serde_html_form::from_str(query.unwrap_or_default()).unwrap_or_default(),
         }
     }
 
@@ -77,11 +78,11 @@ impl<'p> Access<'p> {
     }
 
     /// The sandbox that a signature is for, if the request has nothing else to find it by.
-    pub(crate) fn sandbox(&self, control: &Control, running: &[SandboxId]) -> Option<SandboxId> {
-        if self.token.is_some() || self.signed.signature.is_empty() {
+    pub(crate) fn sandbox(&self, control: &Control) -> Option<SandboxId> {
+        if self.token.is_some() || self.signed.signature.len() != SIGNATURE {
             return None;
         }
-        let mut running = running.iter().copied();
-        running.find(|sandbox| self.is_signed(control, *sandbox))
+        let mut all = control.live_sandboxes().into_iter();
+        all.find(|sandbox| self.is_signed(control, *sandbox))
     }
 }

@@ -27,6 +27,7 @@ use super::connect::{
     Answer, Anything, Code, Empty, Incoming, Opening, Refusal, Unary, streamed_once,
 };
 use super::inside::Inside;
+use super::path::no_user;
 use super::stream::{Terms, refused, response};
 
 pub(super) fn routes() -> Router<App> {
@@ -73,11 +74,16 @@ async fn exec(
 ) -> Result<StartExec, Refusal> {
     let quotas = app.control().quotas(&inside.caller).await?;
     let most = Duration::from_secs(quotas.max_exec_seconds.into());
+    let cwd = match process.cwd.filter(|cwd| !cwd.is_empty()) {
+        Some(cwd) if cwd.starts_with('/') => Some(cwd),
+        Some(cwd) => Some(inside.path(&cwd).await?),
+        None => None,
+    };
     let argv: Vec<String> = std::iter::once(process.cmd).chain(process.args).collect();
     Ok(StartExec {
         id: ExecId::new(),
         command: Command::Argv(argv),
-        cwd: process.cwd,
+        cwd,
         env: process.envs,
         user: inside.user.clone(),
         stdin: stdin.unwrap_or(true),
@@ -122,21 +128,11 @@ async fn follow(
             let source = events(source, record.tty);
             match record.pid {
                 Some(pid) => response(source, words(pid), terms, &app.ending()),
-                None => refused(&never_ran(source).await),
+                None => refused(&inside.why_not(record, source).await),
             }
         }
         Err(error) => refused(&error.into()),
     }
-}
-
-/// Why an exec has no process.
-async fn never_ran(mut source: BoxStream<'static, Result<Event, Refusal>>) -> Refusal {
-    while let Some(event) = source.next().await {
-        if let Err(refusal) = event {
-            return refusal;
-        }
-    }
-    Refusal::new(Code::Internal, "the process never ran")
 }
 
 /// The processes that run, those of other clients too.
@@ -221,6 +217,25 @@ async fn update(
 impl Inside {
     async fn process(&self, selector: Selector) -> Result<ExecRecord, Refusal> {
         Ok(self.node.find_exec(self.sandbox, &selector.name()?).await?)
+    }
+
+    /// Why an exec never ran. Only then is it looked at what the client may have got wrong.
+    async fn why_not(
+        &self,
+        record: &ExecRecord,
+        mut source: BoxStream<'static, Result<Event, Refusal>>,
+    ) -> Refusal {
+        let user = record.user.as_deref();
+        if let Err(error) = self.node.find_user(self.sandbox, user).await {
+            return no_user(error, user).into();
+        }
+        if let Some(cwd) = &record.cwd
+            && let Ok(None) = self.look(cwd).await
+        {
+            return Refusal::invalid(format!("cwd '{cwd}' does not exist"));
+        }
+        let told = source.next().await.and_then(Result::err);
+        told.unwrap_or_else(|| Refusal::new(Code::Internal, "the process never ran"))
     }
 
     async fn running(&self, selector: Selector) -> Result<ExecRecord, Refusal> {
