@@ -364,9 +364,13 @@ async fn what_is_started_is_kept_once_it_is_ready() {
         done[1].starts_with("run hang and serve") && done[2].starts_with("run true"),
         "{done:?}"
     );
-    let id = whole.snapshot_id.unwrap().to_string();
-    let snapshot = world.control.snapshot(&world.caller, &id);
-    assert!(snapshot.await.unwrap().memory);
+    let given = world.node.given(whole.snapshot_id.unwrap()).unwrap();
+    let start = given.start.unwrap();
+    assert_eq!(
+        (&*start.command, &*start.ready),
+        ("hang and serve", "true"),
+        "for who makes something of it without memory"
+    );
     let failed = ended(started("exit 4", "exit 1")).await;
     let reason = failed.reason.unwrap();
     assert!(
