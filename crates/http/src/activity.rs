@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::Response;
 use hyper::body::{Frame, SizeHint};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Semaphore, watch};
 
 /// How long a client may take.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +58,8 @@ impl Activity {
         });
     }
 
-    /// Returns when the client is to be let go. Of those who have nothing in progress, each notice of `crowded` takes the one who waits longest.
-    pub(crate) async fn over(&self, limits: Limits, crowded: &Notify) -> Over {
+    /// Returns when the client is to be let go: it took too long, or takes one of the `wishes`.
+    pub(crate) async fn over(&self, limits: Limits, wishes: &Semaphore) -> Over {
         let mut doing = self.0.subscribe();
         loop {
             let now = *doing.borrow_and_update();
@@ -75,7 +75,10 @@ impl Activity {
             tokio::select! {
                 _ = doing.changed() => {}
                 () = tokio::time::sleep(limit) => return over,
-                () = crowded.notified() => return over,
+                Ok(wish) = wishes.acquire() => {
+                    wish.forget();
+                    return over;
+                }
             }
         }
     }

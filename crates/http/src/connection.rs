@@ -12,7 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -34,8 +34,8 @@ const UNSENT_BYTES: usize = 64 * 1024;
 pub(crate) struct Terms {
     pub(crate) router: Router,
     pub(crate) limits: Limits,
-    /// Somebody waits for a place.
-    pub(crate) crowded: Arc<Notify>,
+    /// A permit is for who waits longest for one: others need its place.
+    pub(crate) wishes: Arc<Semaphore>,
     /// Once it is cancelled connections end after the requests in progress.
     pub(crate) ending: CancellationToken,
 }
@@ -55,7 +55,7 @@ where
         opening = open(&mut io) => opening,
         // Nothing was asked for yet.
         () = terms.ending.cancelled() => return,
-        _ = activity.over(terms.limits, &terms.crowded) => {
+        _ = activity.over(terms.limits, &terms.wishes) => {
             return tracing::debug!("a connection asked for nothing");
         }
     };
@@ -134,7 +134,7 @@ async fn lead<C: Future<Output = hyper::Result<()>>>(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = terms.ending.cancelled() => {}
-        over = activity.over(terms.limits, &terms.crowded) => if over == Over::Dawdled {
+        over = activity.over(terms.limits, &terms.wishes) => if over == Over::Dawdled {
             return Ok(());
         }
     }
@@ -146,6 +146,6 @@ async fn lead<C: Future<Output = hyper::Result<()>>>(
     };
     tokio::select! {
         ended = connection => ended,
-        _ = activity.over(limits, &terms.crowded) => Ok(()),
+        _ = activity.over(limits, &terms.wishes) => Ok(()),
     }
 }

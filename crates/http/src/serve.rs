@@ -7,13 +7,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::activity::Limits;
 use crate::connection::{self, Terms};
+use crate::ports::Secure;
 use crate::tls::{Tls, TlsListener};
 use crate::{App, Settings};
 
@@ -41,6 +42,7 @@ pub async fn serve_tls(
     shutdown: CancellationToken,
 ) {
     let listener = TlsListener::new(listener.tap_io(at_once), tls);
+    let router = router.layer(axum::Extension(Secure));
     serve(listener, app, router, shutdown).await;
 }
 
@@ -94,14 +96,18 @@ pub async fn serve<L: Listener>(
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     free: Arc<Semaphore>,
-    crowded: Arc<Notify>,
+    /// A permit is a wish that somebody leaves. Who waits longest for one takes it, and leaves.
+    wishes: Arc<Semaphore>,
+    /// Only who has it may wish, so that a wish that was not needed can be taken back.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Places {
     pub(crate) fn new(connections: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(connections)),
-            crowded: Arc::default(),
+            wishes: Arc::new(Semaphore::new(0)),
+            turn: Arc::default(),
         }
     }
 
@@ -112,19 +118,29 @@ impl Places {
                 patience: settings.patience,
                 rest: settings.rest,
             },
-            crowded: self.crowded.clone(),
+            wishes: self.wishes.clone(),
             ending,
         }
     }
 
     /// The next connection, once there is room for it; more wait in the kernel's queue.
     async fn accept<L: Listener>(&self, listener: &mut L) -> (Option<OwnedSemaphorePermit>, L::Io) {
-        if self.free.available_permits() == 0 {
-            self.crowded.notify_one();
-        }
-        // Nobody closes the semaphore, so there is always a place in the end.
-        let place = self.free.clone().acquire_owned().await.ok();
         let (io, _) = listener.accept().await;
+        let place = match self.free.clone().try_acquire_owned() {
+            Err(_) => self.make_room().await,
+            place => place.ok(),
+        };
         (place, io)
+    }
+
+    async fn make_room(&self) -> Option<OwnedSemaphorePermit> {
+        let _turn = self.turn.lock().await;
+        self.wishes.add_permits(1);
+        // Nobody closes the semaphore, so there is a place in the end.
+        let place = self.free.clone().acquire_owned().await.ok();
+        if let Ok(needless) = self.wishes.try_acquire() {
+            needless.forget();
+        }
+        place
     }
 }

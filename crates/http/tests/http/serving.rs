@@ -404,7 +404,33 @@ async fn who_rests_longest_makes_room() {
     for gone in &mut resting[..2] {
         assert_eq!(gone.read(&mut [0]).await.unwrap(), 0);
     }
-    assert!(ask(&mut resting[3]).await);
+    for kept in &mut resting[2..] {
+        assert!(ask(kept).await);
+    }
     world.node.writes(exec.parse().unwrap(), b"more");
     assert!(stream.chunk().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn who_waited_for_a_place_is_served() {
+    let settings = Settings {
+        connections: 2,
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let s = world.sandbox().await;
+    let mut streams = Vec::new();
+    // Both places have something to do, so nobody can be asked to leave.
+    for _ in 0..2 {
+        let exec = world.start(&s, "hold").await;
+        let path = format!("{s}/exec/{exec}/stream");
+        let mut stream = world.request("GET", &path).send().await.unwrap();
+        assert!(stream.chunk().await.unwrap().is_some());
+        streams.push(stream);
+    }
+    let mut waiting = TcpStream::connect(&world.address).await.unwrap();
+    let asked = tokio::spawn(async move { ask(&mut waiting).await });
+    tokio::task::yield_now().await;
+    drop(streams);
+    assert!(asked.await.unwrap());
 }

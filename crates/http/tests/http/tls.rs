@@ -58,9 +58,9 @@ async fn each_name_of_ours_is_vouched_for_and_no_other() {
     for (host, version) in [
         ("localhost", Version::HTTP_2),
         ("127.0.0.1", Version::HTTP_11),
-        ("8080-x.localhost", Version::HTTP_2),
+        ("api.localhost", Version::HTTP_2),
         ("boxes.example", Version::HTTP_11),
-        ("8080-x.boxes.example", Version::HTTP_2),
+        ("api.boxes.example", Version::HTTP_2),
         ("a.b.Boxes.Example", Version::HTTP_11),
     ] {
         let client = match version {
