@@ -4,19 +4,21 @@ set -eu
 
 purpose=${1:-run}
 
-# command:package, what a machine needs to build; without these nothing works.
+# command:package or file:package, what a machine needs to build; without these nothing works.
 needed="cc:gcc make:make"
 # What makes sandboxes better, and what they lack without it.
 wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstrap"
+modules=/usr/lib/python3/dist-packages
+interpreter="$modules/ipykernel:python3-ipykernel $modules/jupyter_client:python3-jupyter-client $modules/matplotlib:python3-matplotlib $modules/pandas:python3-pandas node:nodejs /usr/share/nodejs/typescript:node-typescript"
 case $purpose in
-test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot" ;;
+test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot $interpreter" ;;
 guest) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs strip:binutils" ;;
 bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac
 
 missing() {
     for pair in $1; do
-        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || printf '%s ' "${pair#*:}"
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null 2>&1 || [ -e "${pair%%:*}" ] || printf '%s ' "${pair#*:}"
     done
 }
 
