@@ -11,6 +11,7 @@ mod file;
 mod health;
 mod image;
 mod page;
+mod port;
 mod sandbox;
 mod schema;
 mod session;
@@ -32,6 +33,7 @@ pub use file::{
 pub use health::{Check, Health, Readiness};
 pub use image::{Image, ImageList, PullEvent, PullImage, RegistryLogin};
 pub use page::Cursor;
+pub use port::{PortAddress, PortQuery};
 pub use sandbox::{
     CreateSandbox, DeletedSandbox, Facts, ForkError, ForkList, ForkMany, ForkMember, ForkOutcome,
     ForkSandbox, ForkTree, Metrics, OnTimeout, Sandbox, SandboxPage, SetTimeout, StoppedSandbox,

@@ -117,7 +117,7 @@ fn say(standing: Standing, response: &mut Response) {
     }
 }
 
-fn new_request_id() -> String {
+pub(crate) fn new_request_id() -> String {
     let digits = skerry_types::id::base62_encode(Uuid::now_v7().as_u128());
     format!("req_{digits}")
 }

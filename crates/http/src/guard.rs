@@ -77,7 +77,7 @@ fn misdirected() -> Error {
 }
 
 /// What the client calls us, with the port.
-fn host(request: &Request) -> Option<String> {
+pub(crate) fn host(request: &Request) -> Option<String> {
     let header = || request.headers().get(header::HOST)?.to_str().ok();
     let host = request
         .uri()
@@ -88,7 +88,7 @@ fn host(request: &Request) -> Option<String> {
 }
 
 /// Without the port. An IPv6 address keeps its brackets.
-fn name_of(host: &str) -> &str {
+pub(crate) fn name_of(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -110,7 +110,7 @@ fn is_ours(settings: &Settings, name: &str) -> bool {
 }
 
 /// A browser says where a request comes from; a page of another site may not use the key that a proxy or extension adds.
-fn refuse_foreign_pages(settings: &Settings, headers: &HeaderMap, host: &str) -> Result<()> {
+pub(crate) fn refuse_foreign_pages(settings: &Settings, headers: &HeaderMap, host: &str) -> Result<()> {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let foreign = match headers.get(header::ORIGIN) {
         Some(origin) => {

@@ -22,6 +22,7 @@ mod json;
 mod linger;
 mod once;
 mod opened;
+pub mod ports;
 mod routes;
 mod serve;
 mod sse;

@@ -7,6 +7,7 @@ mod files;
 mod health;
 mod images;
 mod lifecycle;
+mod ports;
 mod pty;
 mod sandboxes;
 mod sessions;
@@ -39,6 +40,7 @@ fn routes() -> OpenApiRouter<App> {
         .merge(files::routes())
         .merge(transfer::routes())
         .merge(events::routes())
+        .merge(ports::routes())
         .merge(images::routes())
         .merge(health::routes())
 }
@@ -51,6 +53,7 @@ pub fn openapi() -> OpenApi {
 /// Everything that the server answers.
 pub fn router(app: App) -> Router {
     let cors = cors(&app.settings);
+    let front = axum::middleware::from_fn_with_state(app.clone(), crate::ports::front);
     let protocol = Protocol {
         app: app.clone(),
         entry: Entry::Key,
@@ -68,10 +71,12 @@ pub fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(axum::middleware::from_fn_with_state(protocol, edge))
         .with_state(app);
-    match cors {
+    let router = match cors {
         Some(cors) => router.layer(cors),
         None => router,
-    }
+    };
+    // Before all else: no route of ours is below the name of a port.
+    router.layer(front)
 }
 
 /// Only for the origins that an operator named, if there are any.

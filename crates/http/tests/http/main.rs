@@ -15,6 +15,7 @@ mod node;
 mod operations;
 mod options;
 mod pages;
+mod ports;
 mod serving;
 mod streams;
 mod surface;

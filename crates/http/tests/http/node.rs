@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use skerry_proto::node::*;
 use skerry_types::*;
 use tokio::sync::broadcast;
+use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::log::Log;
 
@@ -566,6 +567,22 @@ impl Files for FakeNode {
             path: format!("{path}/new"),
         };
         Ok(futures::stream::iter([Ok(change)]).boxed())
+    }
+}
+
+/// What listens on the machine's own loopback listens in every sandbox.
+#[async_trait]
+impl Ports for FakeNode {
+    async fn dial(&self, _: SandboxId, port: u16, outgoing: ByteStream) -> Result<ByteStream> {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+        let stream = stream.map_err(|e| Error::new(ErrorCode::PortClosed, e.to_string()))?;
+        let (reader, mut writer) = stream.into_split();
+        tokio::spawn(async move {
+            let mut outgoing = StreamReader::new(outgoing.map_err(std::io::Error::other));
+            drop(tokio::io::copy(&mut outgoing, &mut writer).await);
+        });
+        let heard = ReaderStream::new(reader).map_err(Error::internal);
+        Ok(heard.boxed())
     }
 }
 

@@ -110,6 +110,7 @@ fn example(operation: &str, things: &Things) -> Example {
         "GET /v1/sandboxes/{id}/metrics" => (format!("{s}/metrics"), Body::None, 200),
         "GET /v1/sandboxes/{id}/processes" => (format!("{s}/processes"), Body::None, 200),
         "GET /v1/sandboxes/{id}/wait" => (format!("{s}/wait"), Body::None, 200),
+        "GET /v1/sandboxes/{id}/ports/{port}" => (format!("{s}/ports/3000"), Body::None, 200),
         "GET /v1/sandboxes/{id}/events" => (format!("{s}/events"), Body::None, 200),
         "GET /v1/sandboxes/{id}/stream" => (format!("{s}/stream"), Body::None, 200),
         "POST /v1/sandboxes/{id}/exec" => (

@@ -155,6 +155,11 @@ impl World {
         }
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> &str {
+        self.address.rsplit_once(':').unwrap().1
+    }
+
     /// A request without a key.
     pub fn bare(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().unwrap();

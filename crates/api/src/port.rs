@@ -1,0 +1,28 @@
+//! Where a port of a sandbox is reached.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// Addresses of a port of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PortAddress {
+    /// The port inside.
+    pub port: u16,
+    /// For programs, which send a key as `X-API-Key`; for everybody where the sandbox has `public_ports`.
+    pub url: String,
+    /// For a browser: it needs no key, and lets in whoever has it.
+    pub signed_url: String,
+    /// Until when that lets somebody in.
+    pub expires_at: Timestamp,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PortQuery {
+    /// How long `signed_url` lets somebody in, in seconds: 1 to 604800; 3600 unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds: Option<u64>,
+}
