@@ -1,6 +1,6 @@
 # Every target sets up what it needs. Nothing is downloaded but Rust crates and, as root on Debian, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench install setup
+.PHONY: help demo test test-all fuzz bench install setup
 
 PREFIX ?= /usr/local
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/skerry
@@ -17,15 +17,28 @@ test: ## Check the code and run the tests; under 20 minutes from nothing
 	@scripts/setup.sh test
 	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
+	scripts/interpreter.sh
 	cargo test --workspace --no-fail-fast
 
 test-all: ## Everything `test` does, then the long suites
 	@scripts/setup.sh test
 	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
+	scripts/interpreter.sh
 	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
 	@scripts/setup.sh guest
 	scripts/guest/run.sh
+
+FUZZ_SECONDS ?= 60
+# What libFuzzer needs to see which way a program goes.
+FUZZ_FLAGS = --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+fuzz: ## Feed the decoder of a protocol with whatever bytes; FUZZ_SECONDS says how long. Needs the nightly toolchain
+	@mkdir -p fuzz/corpus/connect_frames
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo +nightly run --release --target "$$(rustc --print host-tuple)" --bin connect_frames -- \
+		-max_total_time=$(FUZZ_SECONDS) -artifact_prefix=target/ corpus/connect_frames
 
 bench: ## Measure, against other runtimes in the same run; writes bench/results
 	@scripts/setup.sh bench
