@@ -10,13 +10,14 @@ use tower::ServiceExt;
 
 use crate::api::Api;
 use crate::place::{ENVD_PORT, Place};
-use crate::{api, envd, error};
+use crate::{api, envd, error, port};
 
 #[derive(Clone)]
 struct Front {
     app: App,
     envd: Router,
     api: Router,
+    v1: Router,
 }
 
 /// What an operator may decide.
@@ -29,15 +30,21 @@ pub struct Settings {
 /// Everything that the server answers: this protocol, and behind it `/v1`.
 pub fn front(app: App, settings: Settings) -> Router {
     let api = Api::new(app.clone(), settings.domain);
+    let v1 = skerry_http::router(app.clone());
     let front = Front {
         envd: envd::router(app.clone()),
-        api: api::router(api).fallback_service(skerry_http::router(app.clone())),
+        api: api::router(api).fallback_service(v1.clone()),
+        v1,
         app,
     };
     Router::new().fallback(answer).with_state(front)
 }
 
 async fn answer(State(front): State<Front>, mut request: Request) -> Response {
+    // The name of a port leads nowhere else, whatever the rest of the request says.
+    if front.app.names_port(&request) && Place::by_name(&request).is_none() {
+        return told(front.v1.oneshot(request).await);
+    }
     let Some(place) = Place::of(front.app.control(), &request) else {
         if envd::is_ours(request.uri().path()) {
             return error::no_sandbox(&Place::nowhere());
@@ -49,7 +56,8 @@ async fn answer(State(front): State<Front>, mut request: Request) -> Response {
             request.extensions_mut().insert(place);
             told(front.envd.oneshot(request).await)
         }
-        _ => error::no_sandbox(&place),
+        Some(sandbox) => port::pass(&front.app, &place, sandbox, request).await,
+        None => error::no_sandbox(&place),
     }
 }
 

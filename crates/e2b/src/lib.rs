@@ -11,6 +11,7 @@ mod error;
 pub mod frame;
 mod front;
 mod place;
+mod port;
 mod token;
 mod usage;
 

@@ -37,26 +37,26 @@ impl Place {
     /// The place of a request; `None`: it is for the control plane.
     pub(crate) fn of<B>(control: &Control, request: &Request<B>) -> Option<Self> {
         let headers = request.headers();
-        let authority = request.uri().authority().map(|host| host.as_str());
-        let host = authority.or_else(|| text(headers, header::HOST.as_str()));
-        host.and_then(by_host)
+        Self::by_name(request)
             .or_else(|| by_header(headers))
             .or_else(|| by_token(control, headers))
             .or_else(|| by_signature(control, request))
+    }
+
+    /// `49983-{id}.{domain}`. Other ports are the port gateway's.
+    pub(crate) fn by_name<B>(request: &Request<B>) -> Option<Self> {
+        let authority = request.uri().authority().map(|host| host.as_str());
+        let host = authority.or_else(|| text(request.headers(), header::HOST.as_str()))?;
+        let (label, _domain) = host.split_once('.')?;
+        let (port, name) = label.split_once('-')?;
+        let port = port.parse().ok()?;
+        matches!(port, ENVD_PORT | INTERPRETER_PORT).then(|| Self::new(name, port))
     }
 
     /// The place of a request that can only be for a sandbox and names none.
     pub(crate) fn nowhere() -> Self {
         Self::new("", ENVD_PORT)
     }
-}
-
-/// `49983-{id}.{domain}`. Other ports are the port gateway's.
-fn by_host(host: &str) -> Option<Place> {
-    let (label, _domain) = host.split_once('.')?;
-    let (port, name) = label.split_once('-')?;
-    let port = port.parse().ok()?;
-    matches!(port, ENVD_PORT | INTERPRETER_PORT).then(|| Place::new(name, port))
 }
 
 fn by_header(headers: &HeaderMap) -> Option<Place> {

@@ -20,6 +20,11 @@ use crate::{App, guard};
 const HELD_BYTES: usize = 64 * 1024;
 
 impl App {
+    /// Whether a request's host name is that of a port of a sandbox. [`crate::router`] answers all of those itself.
+    pub fn names_port(&self, request: &Request) -> bool {
+        super::front::named(self, request).is_some()
+    }
+
     /// Passes a request on to a program in a sandbox, and its answer back; both are streams, and what they agree to speak instead of HTTP passes
     /// as well. Nothing listens, or it breaks off: [`ErrorCode::PortClosed`].
     pub async fn forward(

@@ -42,7 +42,7 @@ pub(crate) async fn front(State(app): State<App>, request: Request, next: Next) 
     response
 }
 
-fn named(app: &App, request: &Request) -> Option<Result<Named>> {
+pub(super) fn named(app: &App, request: &Request) -> Option<Result<Named>> {
     let host = guard::host(request)?;
     Named::of(&app.settings.domains, guard::name_of(&host))
 }
