@@ -3,7 +3,7 @@
 use serde::Serialize;
 use skerry_api::{
     DeletedSandbox, Event, EventPage, ForkList, ForkMany, ForkSandbox, ForkTree, Metrics,
-    ProcessList, Sandbox as Record, SetTimeout, StoppedSandbox,
+    PortAddress, PortQuery, ProcessList, Sandbox as Record, SetTimeout, StoppedSandbox,
 };
 use skerry_types::SandboxId;
 
@@ -131,6 +131,15 @@ impl Sandbox {
     /// What it uses now.
     pub async fn metrics(&self) -> Result<Metrics> {
         self.client.get(&self.below(&["metrics"]), &()).await
+    }
+
+    /// Where a port of it is reached; the signed address lets somebody in for so many seconds.
+    pub async fn port(&self, port: u16, ttl_seconds: u64) -> Result<PortAddress> {
+        let query = PortQuery {
+            ttl_seconds: Some(ttl_seconds),
+        };
+        let port = port.to_string();
+        self.client.get(&self.below(&["ports", &port]), &query).await
     }
 
     /// What runs in it.

@@ -1,14 +1,15 @@
 //! A small node: speaks agent.v1 over a link, keeps what it hears of each exec, and objects to gaps and repetitions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
 use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
 use skerry_proto::agent::{
-    Call, Credit, Ended, ExecAck, ExecAttach, ExecStart, ExecStdin, FromAgent,
-    GENERATION, NodeHello, Reply, Request, STDERR, SessionState, Signal, ToAgent,
+    CREDIT_BYTES, Call, Credit, DIAL_WINDOW_BYTES, Data, Dial, Ended, ExecAck, ExecAttach,
+    ExecStart, ExecStdin, FromAgent, GENERATION, NodeHello, Reply, Request, STDERR, SessionState,
+    Signal, ToAgent, dial_cost,
 };
 use skerry_proto::frame;
 use skerry_types::ExecId;
@@ -57,6 +58,8 @@ pub(crate) struct Agent {
     replies: HashMap<u64, Reply>,
     data: HashMap<u64, (Vec<u8>, bool)>,
     credit: HashMap<u64, u64>,
+    /// Requests that are connections: their data counts differently.
+    dials: HashSet<u64>,
     /// What watches saw, by request: kind and path.
     watched: HashMap<u64, Vec<(u32, Bytes)>>,
     /// Acknowledge what arrives.
@@ -98,6 +101,7 @@ impl Agent {
             replies: HashMap::new(),
             data: HashMap::new(),
             credit: HashMap::new(),
+            dials: HashSet::new(),
             watched: HashMap::new(),
             acks: true,
             next_request: 0,
@@ -178,7 +182,10 @@ impl Agent {
                 self.replies.insert(response.id, reply);
             }
             From::Data(data) => {
-                let bytes = data.data.len() as u32;
+                let bytes = match self.dials.contains(&data.id) {
+                    true => dial_cost(data.data.len()),
+                    false => data.data.len() as u32,
+                };
                 let kept = self.data.entry(data.id).or_default();
                 kept.0.extend_from_slice(&data.data);
                 kept.1 |= data.eof;
@@ -334,7 +341,6 @@ impl Agent {
 
     /// Sends a body under credit, and gives the answer to it.
     pub(crate) async fn upload(&mut self, call: Call, body: &[u8]) -> Verdict<Reply> {
-        use skerry_proto::agent::{CREDIT_BYTES, Data};
         let id = self.ask(call).await?;
         let mut sent = 0;
         for chunk in body.chunks(frame::CHUNK_BYTES) {
@@ -351,6 +357,35 @@ impl Agent {
         let (data, eof) = (Bytes::new(), true);
         self.send(To::Data(Data { id, data, eof })).await?;
         self.answer(id).await
+    }
+
+    /// Connects to a port.
+    pub(crate) async fn dial(&mut self, port: u32) -> Verdict<u64> {
+        let id = self.ask(Call::Dial(Dial { port })).await?;
+        self.dials.insert(id);
+        match self.answer(id).await? {
+            Reply::Done(_) => Ok(id),
+            other => Err(Failure::new(format!("port {port}: {other:?}"))),
+        }
+    }
+
+    /// Says all of it over a connection, and then that it is all; what comes back until the other side has said that.
+    pub(crate) async fn converse(&mut self, id: u64, said: &[u8]) -> Verdict<Vec<u8>> {
+        let mut sent = 0;
+        let pieces = said.chunks(DIAL_WINDOW_BYTES as usize / 2);
+        for (data, eof) in pieces.map(|piece| (piece, false)).chain([(&[][..], true)]) {
+            sent += u64::from(dial_cost(data.len()));
+            self.until(|agent| {
+                let credit = agent.credit.get(&id).copied().unwrap_or(0);
+                sent <= u64::from(DIAL_WINDOW_BYTES) + credit
+            })
+            .await?;
+            let data = Bytes::copy_from_slice(data);
+            self.send(To::Data(Data { id, data, eof })).await?;
+        }
+        self.until(|agent| agent.data.get(&id).is_some_and(|(_, eof)| *eof))
+            .await?;
+        Ok(self.data.remove(&id).unwrap_or_default().0)
     }
 
     /// All the bytes that a request is answered with.

@@ -19,6 +19,7 @@ mod limits;
 mod memory;
 mod network;
 mod pause;
+mod ports;
 mod report;
 mod snapshot;
 mod watch;
@@ -101,6 +102,7 @@ const AREAS: &[&[Check]] = &[
     limits::CHECKS,
     isolation::CHECKS,
     network::CHECKS,
+    ports::CHECKS,
     pause::CHECKS,
     fork::CHECKS,
     snapshot::CHECKS,

@@ -54,6 +54,9 @@ pub(crate) struct Spec {
     /// Paused, it stays until it is resumed or deleted, whatever its age limit
     #[arg(long)]
     keep_paused: bool,
+    /// What listens in it is reached without a key
+    #[arg(long)]
+    public_ports: bool,
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
@@ -114,6 +117,7 @@ impl Spec {
             on_idle: self.on_idle.map(OnTimeout::from),
             auto_resume: self.auto_resume,
             keep_paused: self.keep_paused,
+            public_ports: self.public_ports,
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,
