@@ -120,6 +120,10 @@ pub struct Facts {
 
 /// A sandbox as control remembers it. The truth about what runs is on its node.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are columns that have nothing to do with each other"
+)]
 pub struct Sandbox {
     /// Its id.
     pub id: SandboxId,

@@ -11,7 +11,7 @@ use skerry_types::{BuildId, Error, Result};
 use uuid::Uuid;
 
 use super::Api;
-use super::id::plain_name;
+use super::id::{plain_name, plain_tag, shown_tag};
 use super::recipe::Start;
 use super::templates::build_id;
 
@@ -58,7 +58,7 @@ pub(super) async fn request(
         build_id: promise.build.uuid().to_string(),
         public: promise.template.public,
         names: vec![name.clone()],
-        tags: promise.tags,
+        tags: promise.tags.into_iter().map(shown_tag).collect(),
         aliases: vec![name],
     };
     Ok((StatusCode::ACCEPTED, Json(body)))
@@ -68,7 +68,8 @@ impl NewBuild {
     fn read(self) -> Result<BuildRequest> {
         let name = self.name.or(self.alias);
         let name = name.ok_or_else(|| Error::validation("name: must be given"))?;
-        let (mut name, mut tags) = (plain_name(&name), self.tags);
+        let mut name = plain_name(&name);
+        let mut tags: Vec<_> = self.tags.into_iter().map(plain_tag).collect();
         if !name.contains(':') && !tags.is_empty() {
             name = format!("{name}:{}", tags.remove(0));
         }

@@ -26,6 +26,20 @@ impl<'de> Deserialize<'de> for Named {
     }
 }
 
+/// The tag of who names none, there and here.
+const THEIRS: &str = "default";
+const OURS: &str = "latest";
+
+/// A tag as it is here.
+pub(super) fn plain_tag(tag: String) -> String {
+    if tag == THEIRS { OURS.to_owned() } else { tag }
+}
+
+/// A tag as clients know it.
+pub(super) fn shown_tag(tag: String) -> String {
+    if tag == OURS { THEIRS.to_owned() } else { tag }
+}
+
 /// A name as it is here: clients may put a namespace before it, and say `default` for the tag that we call `latest`.
 pub(super) fn plain_name(name: &str) -> String {
     let name = name.strip_suffix(":default").unwrap_or(name);

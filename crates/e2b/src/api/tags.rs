@@ -8,7 +8,7 @@ use skerry_control::{Caller, Scope};
 use skerry_http::{Answer, Json, Path};
 
 use super::Api;
-use super::id::plain_name;
+use super::id::{plain_name, plain_tag, shown_tag};
 use super::templates::build_id;
 
 #[derive(Debug, Deserialize)]
@@ -32,7 +32,8 @@ pub(super) async fn assign(
 ) -> Answer<(StatusCode, Json<Assigned>)> {
     caller.require(Scope::SandboxWrite)?;
     let target = plain_name(&asked.target);
-    let build = api.control().tag_template(&caller, &target, &asked.tags);
+    let tags: Vec<_> = asked.tags.iter().cloned().map(plain_tag).collect();
+    let build = api.control().tag_template(&caller, &target, &tags);
     let body = Assigned {
         build_id: build_id(&build.await?),
         tags: asked.tags,
@@ -53,9 +54,8 @@ pub(super) async fn remove(
 ) -> Answer<StatusCode> {
     caller.require(Scope::SandboxWrite)?;
     let name = plain_name(&asked.name);
-    api.control()
-        .untag_template(&caller, &name, &asked.tags)
-        .await?;
+    let tags: Vec<_> = asked.tags.into_iter().map(plain_tag).collect();
+    api.control().untag_template(&caller, &name, &tags).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -77,7 +77,7 @@ pub(super) async fn list(
     let name = plain_name(&reference);
     let view = api.control().template(&caller, &name).await?;
     let tags = view.tags.into_iter().map(|tag| Tag {
-        tag: tag.tag,
+        tag: shown_tag(tag.tag),
         build_id: tag.build_id.uuid().to_string(),
         created_at: tag.created_at,
     });
