@@ -1,4 +1,4 @@
-//! The one change that is made to what CRIU wrote: in which namespaces a copy wakes up.
+//! The changes that are made to what CRIU wrote: in which namespaces a copy wakes up, and that there is but one of mounts.
 //!
 //! CRIU makes those namespaces of the first process that differ from its own when it kept it. A copy gets all but the process numbers from the
 //! spawner, so the images are made to say that they were CRIU's own. An image is a magic number or two, then messages, each after its length.
@@ -50,6 +50,52 @@ struct Addition {
     own: Option<Ids>,
 }
 
+/// An open file, if it is a unix socket; it has nothing else then.
+#[derive(Clone, PartialEq, Message)]
+struct OpenFile {
+    #[prost(int32, required, tag = "1")]
+    kind: i32,
+    #[prost(uint32, required, tag = "2")]
+    id: u32,
+    #[prost(bytes = "vec", optional, tag = "16")]
+    socket: Option<Vec<u8>>,
+}
+
+/// What of a socket is added to it: the mount that its name is on, by number. There is none of -1, and so it is not looked for.
+#[derive(Clone, PartialEq, Message)]
+struct OnMount {
+    #[prost(sint32, optional, tag = "17")]
+    mount: Option<i32>,
+}
+
+/// Makes the images in this folder wake up among the mounts that they are restored into. Names of sockets are looked for on those of CRIU, which
+/// were not kept.
+pub(super) fn name_sockets_where_restored(folder: &Path) -> io::Result<()> {
+    let path = folder.join("files.img");
+    let image = fs::read(&path)?;
+    let mut changed = image.get(..HEADER).ok_or_else(cut_off)?.to_vec();
+    let mut rest = &image[HEADER..];
+    while !rest.is_empty() {
+        let entry = message(rest, 0)?;
+        rest = &rest[LENGTH + entry.len()..];
+        let entry = on_no_mount(entry)?.unwrap_or_else(|| entry.to_vec());
+        let length = u32::try_from(entry.len()).map_err(io::Error::other)?;
+        changed.extend(length.to_le_bytes());
+        changed.extend(entry);
+    }
+    fs::write(path, changed)
+}
+
+/// `None`: it is no socket.
+fn on_no_mount(entry: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut file = OpenFile::decode(entry)?;
+    let Some(socket) = &mut file.socket else {
+        return Ok(None);
+    };
+    socket.extend(OnMount { mount: Some(-1) }.encode_to_vec());
+    Ok(Some(file.encode_to_vec()))
+}
+
 /// Makes the images in this folder wake up in the namespaces that they are restored from, but for the process numbers.
 pub(super) fn wake_where_restored(folder: &Path) -> io::Result<()> {
     let ids = fs::read(folder.join("ids-1.img"))?;
@@ -82,9 +128,12 @@ fn all_but_processes(first: &Ids) -> Ids {
     }
 }
 
+fn cut_off() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
 /// The first message of an image.
 fn message(image: &[u8], header: usize) -> io::Result<&[u8]> {
-    let cut_off = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let rest = image.get(header..).ok_or_else(cut_off)?;
     let (length, rest) = rest.split_first_chunk::<LENGTH>().ok_or_else(cut_off)?;
     rest.get(..u32::from_le_bytes(*length) as usize)
@@ -115,6 +164,30 @@ mod tests {
     fn image(header: usize, message: &[u8]) -> Vec<u8> {
         let length = u32::try_from(message.len()).unwrap();
         [&vec![7; header], &length.to_le_bytes()[..], message].concat()
+    }
+
+    #[test]
+    fn sockets_are_on_no_mount_and_other_files_stay_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = OpenFile {
+            kind: 5,
+            id: 1,
+            socket: Some(OnMount { mount: Some(145) }.encode_to_vec()),
+        };
+        // A field that is not known here.
+        let other = [&[8, 1, 16, 2][..], &[26, 1, 7]].concat();
+        let entries = [socket.encode_to_vec(), other.clone()];
+        let behind: Vec<u8> = entries.iter().flat_map(|entry| image(0, entry)).collect();
+        let path = folder.path().join("files.img");
+        fs::write(&path, [&[7; HEADER][..], &behind].concat()).unwrap();
+        name_sockets_where_restored(folder.path()).unwrap();
+        let after = fs::read(path).unwrap();
+        let first = message(&after, HEADER).unwrap();
+        let socket = OpenFile::decode(first).unwrap().socket.unwrap();
+        let mount = OnMount::decode(&socket[..]).unwrap().mount;
+        assert_eq!(mount, Some(-1));
+        let second = message(&after, HEADER + LENGTH + first.len()).unwrap();
+        assert_eq!(second, other);
     }
 
     #[test]

@@ -18,6 +18,21 @@ use super::rpc::{self, Options, Outcome};
 use super::{GHOST_BYTES, PATIENCE, SHM, shm};
 use crate::spawner::{Failure, Laps, Reply, Spawner};
 
+/// Where programs watch files, if they do.
+const WATCHED_BELOW: [&str; 11] = [
+    "/workspace",
+    "/app",
+    "/data",
+    "/tmp",
+    "/home",
+    "/root",
+    "/srv",
+    "/opt",
+    "/etc",
+    "/var",
+    "/usr",
+];
+
 /// Keeps it. This process is of no use to anybody afterwards: it is elsewhere.
 pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<Reply, Failure> {
     let mut laps = Laps::start();
@@ -44,7 +59,10 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
         Outcome::Refused => return Ok(Reply::Refused(jail::reason())),
         Outcome::Done(_) => ended.map_err(Failure::at("end CRIU"))?,
     }
-    images::wake_where_restored(Path::new(IMAGES)).map_err(Failure::at("finish the images"))?;
+    let images = Path::new(IMAGES);
+    images::wake_where_restored(images)
+        .and_then(|()| images::name_sockets_where_restored(images))
+        .map_err(Failure::at("finish the images"))?;
     Ok(Reply::Kept {
         kept: Kept {
             program,
@@ -67,6 +85,8 @@ fn options(order: &Keep, external: Vec<String>) -> Options {
         cgroups: Some(rpc::IGNORE_CGROUPS),
         ghost_bytes: Some(GHOST_BYTES),
         external,
+        find_watched: Some(true),
+        watched_below: WATCHED_BELOW.map(str::to_owned).into(),
         close_tcp: Some(true),
         network_lock: Some(rpc::LOCK_NOTHING),
         ..Options::default()

@@ -49,12 +49,16 @@ pub(super) struct Options {
     pub(super) log_level: Option<i32>,
     #[prost(bool, optional, tag = "12")]
     pub(super) notify: Option<bool>,
+    #[prost(bool, optional, tag = "21")]
+    pub(super) find_watched: Option<bool>,
     #[prost(message, repeated, tag = "27")]
     pub(super) inherit: Vec<Inherit>,
     #[prost(int32, optional, tag = "34")]
     pub(super) cgroups: Option<i32>,
     #[prost(uint32, optional, tag = "35")]
     pub(super) ghost_bytes: Option<u32>,
+    #[prost(string, repeated, tag = "36")]
+    pub(super) watched_below: Vec<String>,
     #[prost(string, repeated, tag = "37")]
     pub(super) external: Vec<String>,
     #[prost(message, repeated, tag = "39")]

@@ -298,8 +298,29 @@ fn step(Lap { name, took }: Lap) -> Step {
     Step { name, took }
 }
 
+/// What CRIU says, and what that is about.
+const KNOWN: [(&str, &str); 4] = [
+    (
+        "sockets: Can't get 1:16 opt",
+        "a program has a TCP or UDP socket, and CRIU 4.1 can keep none on Linux 6.16 or newer",
+    ),
+    (
+        "Can't link ",
+        "a program has a file open that was deleted, as POSIX semaphores are",
+    ),
+    ("SysVIPC", "a program has System V shared memory"),
+    (
+        "fsnotify: ",
+        "a program watches files where they were not looked for",
+    ),
+];
+
 fn refused(what: &str, why: &str) -> DriverError {
-    DriverError::Unsupported(format!("CRIU cannot {what} its memory: {why}"))
+    let known = KNOWN.iter().find(|(said, _)| why.contains(said));
+    let meant = known
+        .map(|(_, meant)| format!("{meant}: "))
+        .unwrap_or_default();
+    DriverError::Unsupported(format!("CRIU cannot {what} its memory: {meant}{why}"))
 }
 
 fn failed(reply: Reply) -> DriverError {

@@ -87,6 +87,7 @@ def pty_():
 def inotify():
     os.mkdir("/tmp/watched")
     watch = checked(LIBC.inotify_init())
+    checked(LIBC.inotify_add_watch(watch, b"/usr/lib", 0x100))
     checked(LIBC.inotify_add_watch(watch, b"/tmp/watched", 0x100))
 
     def step(n):
