@@ -182,9 +182,10 @@ impl Agent {
                 self.replies.insert(response.id, reply);
             }
             From::Data(data) => {
-                let bytes = match self.dials.contains(&data.id) {
-                    true => dial_cost(data.data.len()),
-                    false => data.data.len() as u32,
+                let bytes = if self.dials.contains(&data.id) {
+                    dial_cost(data.data.len())
+                } else {
+                    data.data.len() as u32
                 };
                 let kept = self.data.entry(data.id).or_default();
                 kept.0.extend_from_slice(&data.data);
