@@ -234,7 +234,6 @@ impl Events {
     }
 
     /// The next event.
-    #[track_caller]
     pub(crate) async fn event(&mut self) -> Value {
         match self.next().await {
             Some((0, event)) => event,

@@ -5,8 +5,7 @@ use axum::extract::Extension;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream;
+use futures::stream::{self, Stream, StreamExt};
 use skerry_http::{Answer, Query};
 use skerry_proto::node::{ByteStream, FileEntry};
 use skerry_types::{Error, ErrorCode, Result};
@@ -54,7 +53,9 @@ impl File {
         let Inside { node, sandbox, .. } = &self.inside;
         let opened = node.read_file(*sandbox, &self.path, offset, limit).await;
         opened.map_err(|error| match error.code {
-            ErrorCode::NotFound => Error::not_found(format!("path '{}'", self.path)),
+            ErrorCode::NotFound => {
+                Error::new(error.code, format!("path '{}' does not exist", self.path))
+            }
             _ => error,
         })
     }
@@ -69,7 +70,7 @@ impl File {
             None => Response::new(Body::empty()),
             Some(first) => {
                 let all = stream::iter([first]).chain(content);
-                Response::new(Body::from_stream(all))
+                Response::new(body(all))
             }
         })
     }
@@ -92,6 +93,11 @@ impl File {
     }
 }
 
+/// Whoever packs a body asks again after its end.
+fn body(content: impl Stream<Item = Result<Bytes>> + Send + 'static) -> Body {
+    Body::from_stream(content.fuse())
+}
+
 fn says(response: &mut Response, range: &str) {
     if let Ok(range) = HeaderValue::from_str(range) {
         response.headers_mut().insert(header::CONTENT_RANGE, range);
@@ -109,7 +115,7 @@ fn sized(size: u64, content: ByteStream) -> Response {
         let is_over = matches!(&chunk, Ok(chunk) if chunk.is_empty());
         std::future::ready((!is_over).then_some(chunk))
     });
-    let mut response = Response::new(Body::from_stream(cut));
+    let mut response = Response::new(body(cut));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
     response
