@@ -37,7 +37,7 @@ class Server:
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
             [self._program, "up", "--listen", "127.0.0.1:0"],
-            env=os.environ | {"SKERRY_DATA_DIR": str(self.data), "HOME": str(self.data)},
+            env=os.environ | {"SKERRY_DATA_DIR": str(self.data), "HOME": str(self.data), "SKERRY_LOG": "warn"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -98,9 +98,7 @@ class Server:
         return left
 
     def _sandboxes(self) -> list[str]:
-        status, body = self.request("GET", "/v1/sandboxes?state=running,paused,starting")
-        assert status == 200, body
-        return [f"sandbox {one['id']}" for one in json.loads(body)["sandboxes"]]
+        return [f"sandbox {one['id']}" for one in json.loads(self.cli("ls", "--json"))]
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-8000:]

@@ -31,7 +31,7 @@ check('envs, folder and user', async ({ make }) => {
   const { commands } = await make()
   assert.equal((await commands.run('pwd; whoami; echo $HOME $USER')).stdout, '/home/user\nuser\n/home/user user\n')
   assert.equal((await commands.run('pwd; echo $A', { cwd: '/tmp', envs: { A: 'b c' } })).stdout, '/tmp\nb c\n')
-  assert.equal((await commands.run('id -un; pwd', { user: 'root' })).stdout, 'root\n/root\n')
+  assert.equal((await commands.run('id -un; echo $HOME', { user: 'root' })).stdout, 'root\n/root\n')
   await assert.rejects(commands.run('true', { cwd: '/nowhere' }), /nowhere/)
   await assert.rejects(commands.run('true', { user: 'nobody-such' }), /nobody-such/)
 })

@@ -19,7 +19,8 @@ async def test_pauses_and_goes_on(sdk, sandbox):
     paused = sdk.Sandbox.list(query=e2b.SandboxQuery(state=[e2b.SandboxState.PAUSED]))
     assert sandbox.sandbox_id in {one.sandbox_id for one in await do(paused.next_items())}
     if pause == "pause":
-        assert await do(getattr(sdk.Sandbox, pause)(sandbox.sandbox_id)) is False, "it is paused"
+        # Where it says nothing of how it was before, it gives the id.
+        assert await do(sdk.Sandbox.pause(sandbox.sandbox_id)) in (False, sandbox.sandbox_id)
     again = await do(sdk.Sandbox.connect(sandbox.sandbox_id, timeout=120))
     assert (await do(again.get_info())).state.value == "running"
     assert counting.pid in {process.pid for process in await do(again.commands.list())}
@@ -43,8 +44,10 @@ async def test_a_paused_one_does_not_run(sdk, sandbox):
 async def test_pauses_by_itself(sdk, make):
     if hasattr(sdk.Sandbox, "beta_create"):
         sandbox = await do(sdk.Sandbox.beta_create(timeout=1, auto_pause=True))
-    else:
+    elif "lifecycle" in _parameters(sdk.Sandbox.create):
         sandbox = await make(timeout=1, lifecycle={"on_timeout": "pause"})
+    else:
+        pytest.skip("this version has no way to ask for it")
     try:
         await do(sandbox.is_running())
         while (await do(sandbox.get_info())).state.value != "paused":
