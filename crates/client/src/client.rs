@@ -11,6 +11,7 @@ use skerry_types::SandboxId;
 use crate::error::{ClientError, Result};
 use crate::retry::Repeat;
 use crate::sandbox::Sandbox;
+use crate::send::broken;
 
 /// A server on a network that answers at all does so within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,6 +100,14 @@ impl Client {
             .json()
             .await
             .map_err(|_| ClientError::Strange { status })
+    }
+
+    /// The certificate of the server's own CA, in PEM. Needs no key.
+    pub async fn ca(&self) -> Result<String> {
+        let mut url = self.base.clone();
+        url.set_path("/ca.pem");
+        let answer = self.send(self.http.get(url), Repeat::Safe).await?;
+        answer.text().await.map_err(broken)
     }
 
     /// Makes a sandbox. Answers when it runs, or after 30 s, or at once when it is queued: look at `status`.

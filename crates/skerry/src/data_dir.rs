@@ -53,6 +53,26 @@ impl DataDir {
         self.0.join("url")
     }
 
+    /// Where it listens for TLS, with the name that its certificates are for.
+    pub(crate) fn tls_url_file(&self) -> PathBuf {
+        self.0.join("tls_url")
+    }
+
+    /// The CA of its own.
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.0.join("tls")
+    }
+
+    /// The certificate of that CA.
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.tls().join("ca.pem")
+    }
+
+    /// The same, and those that the system trusts. There as long as a server shows what the CA signed.
+    pub(crate) fn ca_bundle(&self) -> PathBuf {
+        self.tls().join("bundle.pem")
+    }
+
     /// The process of the server.
     pub(crate) fn pid_file(&self) -> PathBuf {
         self.0.join("pid")
@@ -64,14 +84,18 @@ impl DataDir {
     }
 
     /// Leaves word that this process serves it.
-    pub(crate) fn announce(&self, url: &str) -> io::Result<()> {
+    pub(crate) fn announce(&self, url: &str, tls_url: Option<&str>) -> io::Result<()> {
+        self.withdraw();
         std::fs::write(self.pid_file(), std::process::id().to_string())?;
+        if let Some(url) = tls_url {
+            std::fs::write(self.tls_url_file(), url)?;
+        }
         std::fs::write(self.url_file(), url)
     }
 
     /// Nobody serves it any more.
     pub(crate) fn withdraw(&self) {
-        for file in [self.url_file(), self.pid_file()] {
+        for file in [self.url_file(), self.tls_url_file(), self.pid_file()] {
             // One that stays is not believed: nothing answers there.
             drop(std::fs::remove_file(file));
         }

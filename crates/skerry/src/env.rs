@@ -12,6 +12,12 @@ pub(crate) const API_KEY: &str = "SKERRY_API_KEY";
 pub(crate) const DATA_DIR: &str = "SKERRY_DATA_DIR";
 /// Where `skerry up` listens.
 pub(crate) const LISTEN: &str = "SKERRY_LISTEN";
+/// Where it listens for TLS.
+pub(crate) const TLS_LISTEN: &str = "SKERRY_TLS_LISTEN";
+/// The file of the certificates that it shows.
+pub(crate) const TLS_CERT: &str = "SKERRY_TLS_CERT";
+/// The file of their key.
+pub(crate) const TLS_KEY: &str = "SKERRY_TLS_KEY";
 /// `postgres://…` or the path of an SQLite file.
 pub(crate) const DATABASE_URL: &str = "SKERRY_DATABASE_URL";
 /// Networks that sandboxes with network `nat` may reach although they are private: `10.1.0.0/16,…`.

@@ -21,30 +21,53 @@ struct Config {
 /// What `skerry up` left on this machine.
 #[derive(Debug, Default)]
 struct Local {
+    dir: Option<DataDir>,
     url: Option<String>,
     key: Option<String>,
 }
 
 /// The server that is meant.
-pub(super) fn client(global: &Global) -> anyhow::Result<Client> {
-    let config = config()?;
-    let local = local(global)?;
-    let url = global.url.clone().or(config.url);
-    // The local key opens the local server; it is nobody else's business.
-    let is_local = url
-        .as_ref()
-        .is_none_or(|url| Some(url) == local.url.as_ref());
-    let local_key = local.key.filter(|_| is_local);
-    let url = url.or(local.url).ok_or_else(|| {
-        Failure::unreachable("no server runs on this machine")
-            .hint("start one with `skerry up`, or name one with --url or SKERRY_URL")
-    })?;
-    let key = global.api_key.clone().or(config.api_key).or(local_key);
-    let key = key.ok_or_else(|| {
-        Failure::key(format!("there is no key for {url}"))
-            .hint("set SKERRY_API_KEY or give --api-key")
-    })?;
-    Ok(Client::new(&url, &key)?)
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) url: String,
+    pub(super) key: Option<String>,
+    /// What it left on this machine, if it is the one that runs here.
+    pub(super) data_dir: Option<DataDir>,
+}
+
+impl Server {
+    pub(super) fn find(global: &Global) -> anyhow::Result<Self> {
+        let config = config()?;
+        let local = local(global)?;
+        let url = global.url.clone().or(config.url);
+        // The local key opens the local server; it is nobody else's business.
+        let is_local = url
+            .as_ref()
+            .is_none_or(|url| Some(url) == local.url.as_ref());
+        let local_key = local.key.filter(|_| is_local);
+        let url = url.or(local.url).ok_or_else(|| {
+            Failure::unreachable("no server runs on this machine")
+                .hint("start one with `skerry up`, or name one with --url or SKERRY_URL")
+        })?;
+        Ok(Self {
+            url,
+            key: global.api_key.clone().or(config.api_key).or(local_key),
+            data_dir: local.dir.filter(|_| is_local),
+        })
+    }
+
+    /// The key to call it with.
+    pub(super) fn key(&self) -> anyhow::Result<&str> {
+        let none = || {
+            Failure::key(format!("there is no key for {}", self.url))
+                .hint("set SKERRY_API_KEY or give --api-key")
+        };
+        Ok(self.key.as_deref().ok_or_else(none)?)
+    }
+
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.url, self.key()?)?)
+    }
 }
 
 fn config() -> anyhow::Result<Config> {
@@ -78,5 +101,6 @@ fn local(global: &Global) -> anyhow::Result<Local> {
     Ok(Local {
         url: read(dir.url_file())?,
         key: read(dir.key_file())?,
+        dir: Some(dir),
     })
 }

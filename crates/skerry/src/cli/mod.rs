@@ -1,12 +1,14 @@
 //! The command line to a server: data on stdout, everything else on stderr.
 
 mod attach;
+mod ca;
 mod completions;
 mod connect;
 mod context;
 mod cp;
 mod create;
 mod end;
+mod environment;
 mod events;
 mod exec;
 mod execs;
@@ -30,6 +32,7 @@ mod stats;
 mod template;
 mod terminal;
 mod transfer;
+mod url;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,7 @@ use skerry_client::Client;
 use crate::Global;
 
 pub(crate) use failure::{EXIT_CODES, Failure, report};
+use connect::Server;
 use output::Out;
 
 /// Commands that call a server.
@@ -56,6 +60,7 @@ pub(crate) enum CliCommand {
     Execs(execs::ExecsArgs),
     Ps(execs::PsArgs),
     Stats(stats::StatsArgs),
+    Url(url::UrlArgs),
     Session(session::SessionArgs),
     Fork(fork::ForkArgs),
     Tree(fork::TreeArgs),
@@ -69,6 +74,9 @@ pub(crate) enum CliCommand {
     Clean(end::CleanArgs),
     Image(image::ImageArgs),
     Template(template::TemplateArgs),
+    Ca(ca::CaArgs),
+    #[command(subcommand)]
+    Env(environment::EnvCommand),
     Completions(completions::CompletionsArgs),
 }
 
@@ -110,39 +118,41 @@ impl CliCommand {
 }
 
 async fn run(command: CliCommand, global: &Global) -> Outcome {
-    if let CliCommand::Completions(args) = command {
-        return completions::completions(&args);
-    }
-    let ctx = Context {
-        client: connect::client(global)?,
-        out: Out::new(global.json),
+    let ctx = || -> anyhow::Result<Context> {
+        Ok(Context {
+            client: Server::find(global)?.client()?,
+            out: Out::new(global.json),
+        })
     };
     match command {
-        CliCommand::Run(args) => run::run(&ctx, args).await,
-        CliCommand::Create(args) => create::create(&ctx, args).await,
-        CliCommand::Ls(args) => ls::ls(&ctx, args).await,
-        CliCommand::Get(args) => ls::get(&ctx, args).await,
-        CliCommand::Exec(args) => exec::exec(&ctx, args).await,
-        CliCommand::Sh(args) => sh::sh(&ctx, args).await,
-        CliCommand::Cp(args) => cp::cp(&ctx, args).await,
-        CliCommand::Logs(args) => logs::logs(&ctx, args).await,
-        CliCommand::Events(args) => events::events(&ctx, args).await,
-        CliCommand::Execs(args) => execs::execs(&ctx, args).await,
-        CliCommand::Ps(args) => execs::ps(&ctx, args).await,
-        CliCommand::Stats(args) => stats::stats(&ctx, args).await,
-        CliCommand::Session(args) => session::session(&ctx, args).await,
-        CliCommand::Fork(args) => fork::fork(&ctx, args).await,
-        CliCommand::Tree(args) => fork::tree(&ctx, args).await,
-        CliCommand::Snapshot(args) => snapshot::snapshot(&ctx, args).await,
-        CliCommand::Rollback(args) => snapshot::rollback(&ctx, args).await,
-        CliCommand::Timeout(args) => lifecycle::timeout(&ctx, args).await,
-        CliCommand::Pause(args) => lifecycle::pause(&ctx, args).await,
-        CliCommand::Resume(args) => lifecycle::resume(&ctx, args).await,
-        CliCommand::Stop(args) => end::stop(&ctx, args).await,
-        CliCommand::Rm(args) => end::rm(&ctx, args).await,
-        CliCommand::Clean(args) => end::clean(&ctx, args).await,
-        CliCommand::Image(args) => image::image(&ctx, args).await,
-        CliCommand::Template(args) => template::template(&ctx, args).await,
+        CliCommand::Run(args) => run::run(&ctx()?, args).await,
+        CliCommand::Create(args) => create::create(&ctx()?, args).await,
+        CliCommand::Ls(args) => ls::ls(&ctx()?, args).await,
+        CliCommand::Get(args) => ls::get(&ctx()?, args).await,
+        CliCommand::Exec(args) => exec::exec(&ctx()?, args).await,
+        CliCommand::Sh(args) => sh::sh(&ctx()?, args).await,
+        CliCommand::Cp(args) => cp::cp(&ctx()?, args).await,
+        CliCommand::Logs(args) => logs::logs(&ctx()?, args).await,
+        CliCommand::Events(args) => events::events(&ctx()?, args).await,
+        CliCommand::Execs(args) => execs::execs(&ctx()?, args).await,
+        CliCommand::Ps(args) => execs::ps(&ctx()?, args).await,
+        CliCommand::Stats(args) => stats::stats(&ctx()?, args).await,
+        CliCommand::Url(args) => url::url(&ctx()?, args).await,
+        CliCommand::Session(args) => session::session(&ctx()?, args).await,
+        CliCommand::Fork(args) => fork::fork(&ctx()?, args).await,
+        CliCommand::Tree(args) => fork::tree(&ctx()?, args).await,
+        CliCommand::Snapshot(args) => snapshot::snapshot(&ctx()?, args).await,
+        CliCommand::Rollback(args) => snapshot::rollback(&ctx()?, args).await,
+        CliCommand::Timeout(args) => lifecycle::timeout(&ctx()?, args).await,
+        CliCommand::Pause(args) => lifecycle::pause(&ctx()?, args).await,
+        CliCommand::Resume(args) => lifecycle::resume(&ctx()?, args).await,
+        CliCommand::Stop(args) => end::stop(&ctx()?, args).await,
+        CliCommand::Rm(args) => end::rm(&ctx()?, args).await,
+        CliCommand::Clean(args) => end::clean(&ctx()?, args).await,
+        CliCommand::Image(args) => image::image(&ctx()?, args).await,
+        CliCommand::Template(args) => template::template(&ctx()?, args).await,
+        CliCommand::Ca(args) => ca::ca(global, &args).await,
+        CliCommand::Env(command) => environment::env(global, &command),
         CliCommand::Completions(args) => completions::completions(&args),
     }
 }

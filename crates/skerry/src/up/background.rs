@@ -56,10 +56,15 @@ pub(crate) fn detach(global: &Global, data_dir: &DataDir) -> anyhow::Result<()> 
     let Some(url) = first_line(stdout, &process)? else {
         return Err(Failure::failed(format!("the server ended: {}", tail(log, begin)?)).into());
     };
+    let tls_url = DataDir::read(&data_dir.tls_url_file())?;
     if global.json {
-        return output::json(&json!({"url": url, "pid": child.id(), "log": path}));
+        let said = json!({"url": url, "tls_url": tls_url, "pid": child.id(), "log": path});
+        return output::json(&said);
     }
     output::line(&url)?;
+    if let Some(url) = tls_url {
+        output::line(&url)?;
+    }
     output::note(&format!(
         "it logs to {}; `skerry down` ends it",
         path.display()

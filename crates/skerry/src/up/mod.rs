@@ -1,12 +1,12 @@
 //! `skerry up`: control and node in one process, with SQLite and no other service.
 
 mod background;
+mod doors;
 mod drivers;
 mod images;
 mod machine;
 mod parse;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -16,16 +16,17 @@ use skerry_control::{Control, Nodes, Settings};
 use skerry_http::App;
 use skerry_node::{Node, Options};
 use skerry_store::{Location, Store};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Failure, output};
+use crate::cli::output;
 use crate::data_dir::DataDir;
 use crate::{Global, env, log};
 
 pub(crate) use background::{DownArgs, down};
 pub(crate) use machine::Machine;
+
+use doors::{DoorArgs, Doors};
 
 /// Run a server on this machine
 #[derive(Debug, Args)]
@@ -33,14 +34,14 @@ pub(crate) use machine::Machine;
 Examples:
   skerry up
   skerry up --detach
+  skerry up --tls-listen 127.0.0.1:7443
   skerry up --listen 127.0.0.1:0 --data-dir /tmp/skerry")]
 pub(crate) struct UpArgs {
     /// Run in the background, and return once it listens; `skerry down` ends it
     #[arg(long)]
     detach: bool,
-    /// Where to listen
-    #[arg(long, env = env::LISTEN, hide_env_values = true, default_value = "127.0.0.1:7300", value_name = "ADDRESS")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    doors: DoorArgs,
     /// `postgres://…` or the path of an SQLite file; one in the data folder unless said
     #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true, value_parser = parse::database)]
     database: Option<String>,
@@ -84,25 +85,18 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
 }
 
 async fn run(data_dir: DataDir, args: UpArgs, why_one_id: Option<String>) -> anyhow::Result<()> {
-    let listener = listen(args.listen).await?;
+    let doors = Doors::open(&args.doors, &data_dir, &args.domains).await?;
     let machine = Machine::open(&data_dir, &args.egress_allow, why_one_id).await?;
-    let served = serve(listener, &machine, &data_dir, args).await;
+    let served = serve(doors, &machine, &data_dir, args).await;
     // Also after a start that failed: what was started for it does not stay.
     machine.close().await;
     tracing::info!("ended");
     served
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = format!("--listen or {} chooses another address", env::LISTEN);
-        Failure::failed(format!("cannot listen on {address}: {error}")).hint(hint)
-    })
-}
-
 /// Until it is told to end.
 async fn serve(
-    listener: TcpListener,
+    doors: Doors,
     machine: &Machine,
     data_dir: &DataDir,
     args: UpArgs,
@@ -115,13 +109,13 @@ async fn serve(
         journal_bytes: args.journals_mb.map(|mb| mb << 20),
     })
     .await?;
-    let served = serve_node(listener, machine, data_dir, args, Arc::clone(&node)).await;
+    let served = serve_node(doors, machine, data_dir, args, Arc::clone(&node)).await;
     node.close().await;
     served
 }
 
 async fn serve_node(
-    listener: TcpListener,
+    doors: Doors,
     machine: &Machine,
     data_dir: &DataDir,
     args: UpArgs,
@@ -139,23 +133,26 @@ async fn serve_node(
     let nodes = Nodes::new(vec![machine.member(node, args.slots)]);
     let control = Control::start(store, nodes, images.clone(), settings(machine, data_dir)).await?;
     control.ensure_local_key(&data_dir.key_file()).await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    data_dir.announce(&url)?;
-    // Whoever started us may wait for it, or not care.
-    let _gone = output::line(&url);
-    tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
+    let tls_url = doors.tls_url();
+    data_dir.announce(&doors.url, tls_url.as_deref())?;
+    for url in std::iter::once(&doors.url).chain(&tls_url) {
+        // Whoever started us may wait for it, or not care.
+        let _gone = output::line(url);
+        tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
+    }
     let other = skerry_e2b::Settings {
-        domain: args.domains.first().cloned(),
+        domain: doors.domain.clone().or(args.domains.first().cloned()),
     };
     let http = skerry_http::Settings {
         domains: args.domains,
         origins: args.origins,
+        ca: doors.ca().map(str::to_owned),
         ..skerry_http::Settings::default()
     };
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
     let router = skerry_e2b::front(app.clone(), other);
-    skerry_http::serve_tcp(listener, app, router, ending).await;
+    doors.serve(app, router, ending).await;
     data_dir.withdraw();
     Ok(())
 }

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 35] = [
     "up",
     "down",
     "run",
@@ -37,6 +37,8 @@ const COMMANDS: [&str; 33] = [
     "image import",
     "template",
     "template build",
+    "ca",
+    "env e2b",
     "completions",
 ];
 

@@ -13,3 +13,4 @@ mod rest;
 mod snapshots;
 mod templates;
 mod terminal;
+mod tls;
