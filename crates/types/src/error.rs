@@ -85,6 +85,8 @@ codes! {
     InternalError = "internal_error", 500;
     /// The node cannot be reached.
     NodeUnreachable = "node_unreachable", 502;
+    /// Nothing in the sandbox listens on that port.
+    PortClosed = "port_closed", 502;
     /// No node has room.
     NoCapacity = "no_capacity", 503;
     /// Not now: starting or draining.
