@@ -18,6 +18,7 @@ mod flood;
 mod kills;
 mod life;
 mod output;
+mod ports;
 mod restart;
 mod rootless;
 mod sessions;
