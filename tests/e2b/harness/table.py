@@ -9,7 +9,12 @@ from .jobs import Report
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs/e2b-methods.md"
-LANGUAGES = {"python": "Python", "node": "JavaScript"}
+LANGUAGES = {
+    "python": "Python",
+    "node": "JavaScript",
+    "interpreter-python": "Python, code interpreter",
+    "interpreter-node": "JavaScript, code interpreter",
+}
 # Why a method is not there, by how its name begins.
 REASONS: dict[str, str] = json.loads((Path(__file__).parent / "reasons.json").read_text())
 HEAD = """# Methods of the E2B SDKs

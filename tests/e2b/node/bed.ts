@@ -1,13 +1,12 @@
 /** What every test has: sandboxes that go away again, and a note of what was called. */
 
 import { test } from 'node:test'
-import * as e2b from 'e2b'
-import { book } from './methods.js'
+import { book, client } from './methods.js'
 
 const TEST_MS = 90_000
 
 /** The client. What only some versions have is not in the types of all. */
-export const sdk = e2b as any
+export const sdk: any = await import(client)
 
 type Bed = { make: (...args: any[]) => Promise<any>; skip: (why: string) => never }
 

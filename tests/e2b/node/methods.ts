@@ -1,6 +1,6 @@
 /** Which public methods the installed client has, and which of them a test really called, with the client's code left alone. */
 
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { Session } from 'node:inspector'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -11,9 +11,20 @@ const SHOWN: Record<string, string> = {
   Filesystem: 'sandbox.files', Commands: 'sandbox.commands', Pty: 'sandbox.pty', Git: 'sandbox.git', TemplateBase: 'Template',
 }
 /** Data, errors and the client's own transport: not what a program speaks to. */
-const LEFT_OUT = /^(default|ApiClient|ConnectionConfig|VolumeConnectionConfig|ReadyCmd|LogEntry.*|.*Error)$/
+const LEFT_OUT = /^(default|ApiClient|ConnectionConfig|VolumeConnectionConfig|ReadyCmd|LogEntry.*|OutputMessage|.*Error)$/
 
-const program = realpathSync(fileURLToPath(import.meta.resolve('e2b')))
+/** The package whose methods these are: the one for the code interpreter has all that the other has, and a sandbox of its own. */
+export const client = isThere('@e2b/code-interpreter') ? '@e2b/code-interpreter' : 'e2b'
+
+const program = realpathSync(fileURLToPath(import.meta.resolve(client)))
+
+function isThere(name: string): boolean {
+  try {
+    return existsSync(fileURLToPath(import.meta.resolve(name)))
+  } catch {
+    return false
+  }
+}
 
 /** `Class.method` as it is in the program text → its name for a user. */
 function surface(): Map<string, string> {
@@ -28,6 +39,7 @@ function surface(): Map<string, string> {
     if (LEFT_OUT.test(name)) continue
     if (symbol.flags & ts.SymbolFlags.Alias) symbol = checker.getAliasedSymbol(symbol)
     const declared = symbol.valueDeclaration
+    if (declared && !isOurs(declared)) continue
     if (declared && ts.isFunctionDeclaration(declared) && name !== 'Template') found.set(name, name)
     if (!declared || !ts.isClassDeclaration(declared)) continue
     const own = methods(checker.getDeclaredTypeOfSymbol(symbol))
@@ -41,12 +53,18 @@ function surface(): Map<string, string> {
   return found
 }
 
+/** It is the package's own, and not what it took over from the other. */
+function isOurs(declared: ts.Node): boolean {
+  return client === 'e2b' || declared.getSourceFile().fileName.includes(client)
+}
+
 /** The public methods of a type, and the class that has each. */
 function methods(type: ts.Type): Map<string, string> {
   const found = new Map<string, string>()
   for (const property of type.getProperties()) {
     const declared = property.valueDeclaration
     if (!declared || !(ts.isMethodDeclaration(declared) && ts.isClassDeclaration(declared.parent))) continue
+    if (!isOurs(declared)) continue
     const hidden = ts.ModifierFlags.Private | ts.ModifierFlags.Protected
     if (!(ts.getCombinedModifierFlags(declared) & hidden)) found.set(property.name, declared.parent.name!.text)
   }

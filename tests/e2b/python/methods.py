@@ -8,6 +8,12 @@ from typing import Any, Iterator
 
 import e2b
 
+try:
+    # It has all that the other has, and a sandbox of its own.
+    import e2b_code_interpreter as client
+except ImportError:
+    client = e2b
+
 # What a program speaks to; the rest of the exports are data, errors and the client's own transport.
 CLASSES = (
     "Sandbox SandboxPaginator SnapshotPaginator CommandHandle CommandInputHandle WatchHandle Template Volume Secret SecretPaginator"
@@ -20,6 +26,9 @@ FUNCTIONS = "get_signature default_build_logger wait_for_file wait_for_port wait
 def surface(flavour: str) -> dict[CodeType, str]:
     """The code of every public method, with its name as a user knows it."""
     prefix = "Async" if flavour == "async" else ""
+    if client is not e2b:
+        sandbox = getattr(client, prefix + "Sandbox")
+        return {code: f"Sandbox.{name}" for name, code in _methods(sandbox) if name in vars(sandbox)}
     classes = {name: getattr(e2b, prefix + name) for name in CLASSES if hasattr(e2b, prefix + name)}
     for part in PARTS:
         if isinstance(found := inspect.getattr_static(classes["Sandbox"], part, None), property):
