@@ -47,6 +47,9 @@ pub struct RunExec {
     /// Answer when it ended (`true`, the default) or at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<bool>,
+    /// A name to find it by, of at most 256 bytes; several may have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 /// Starts a program on a terminal.
@@ -112,6 +115,9 @@ pub struct Exec {
     pub tty: bool,
     /// Its time limit.
     pub timeout_seconds: Option<u64>,
+    /// What it was tagged with.
+    #[serde(default)]
+    pub tag: Option<String>,
     /// Its process in the sandbox, once started.
     pub pid: Option<u32>,
     /// Where it is in its life.

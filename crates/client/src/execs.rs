@@ -32,6 +32,7 @@ fn run(cmd: Command) -> RunExec {
         stdin: false,
         timeout_seconds: None,
         wait: None,
+        tag: None,
     }
 }
 

@@ -6,7 +6,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Flags of the envelope that ends an answer.
 const END: u8 = 2;
-const HEAD: usize = 5;
+/// Bytes before a message.
+pub const HEAD: usize = 5;
 
 /// Why bytes are no envelope of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

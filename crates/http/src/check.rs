@@ -1,6 +1,7 @@
 //! Input that is wrong whatever it is for. What depends on who asks is checked in control.
 
 use skerry_api::{Map, RegistryLogin, Signal};
+use skerry_proto::node::{Command, StartExec};
 use skerry_types::{Error, ErrorCode, Result, limits};
 
 /// A path in a sandbox.
@@ -14,6 +15,40 @@ pub(crate) fn path(path: &str) -> Result<&str> {
             .with_hint("write it from the root, such as /home/user/file"));
     }
     Ok(path)
+}
+
+/// Refuses a command that no kernel would run, or of which something is too much.
+pub fn start(start: &StartExec) -> Result<()> {
+    command(&start.command)?;
+    cwd(start.cwd.as_deref())?;
+    env(&start.env)?;
+    let tag = start.tag.as_deref().unwrap_or_default();
+    if tag.len() > limits::MAX_TAG_BYTES {
+        let most = limits::MAX_TAG_BYTES;
+        return Err(Error::validation(format!("tag: more than {most} bytes")));
+    }
+    Ok(())
+}
+
+fn command(command: &Command) -> Result<()> {
+    let (bytes, bad) = match command {
+        Command::Shell(script) => (script.len(), script.is_empty() || script.contains('\0')),
+        Command::Argv(argv) => (
+            argv.iter().map(|arg| arg.len() + 1).sum(),
+            argv.first().is_none_or(String::is_empty) || argv.iter().any(|a| a.contains('\0')),
+        ),
+    };
+    if bad {
+        return Err(Error::validation(
+            "cmd: must name a command and have no NUL",
+        ));
+    }
+    if bytes > limits::MAX_COMMAND_BYTES {
+        let most = limits::MAX_COMMAND_BYTES;
+        return Err(Error::validation(format!("cmd: more than {most} bytes"))
+            .with_hint("write it to a file and run that"));
+    }
+    Ok(())
 }
 
 /// A working directory, if there is one.

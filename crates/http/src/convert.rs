@@ -297,6 +297,7 @@ pub(crate) fn exec(record: node::ExecRecord) -> api::Exec {
         session_id: record.session,
         tty: record.tty,
         timeout_seconds: record.timeout.map(|timeout| timeout.as_secs()),
+        tag: record.tag,
         pid: record.pid,
         status: record.status,
         exit_code: record

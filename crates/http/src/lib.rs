@@ -32,6 +32,7 @@ mod ws;
 
 pub use app::{App, Settings};
 pub use body::upload;
+pub use check::start as check_start;
 pub use edge::{Entry, Protocol, edge};
 pub use error::{Answer, Failure};
 pub use extract::{Json, Path, Query};

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skerry_journal::{Entry, Journal, JournalError, Record, Stream};
-use skerry_proto::node::{Command, ExecFilter, ExecName, ExecRecord, START_TAG, SandboxFacts, SessionRecord};
+use skerry_proto::node::{
+    Command, ExecFilter, ExecName, ExecRecord, START_TAG, SandboxFacts, SessionRecord,
+};
 use skerry_types::{ExecId, ExecStatus, FailureReason, SandboxState, SessionId};
 
 use crate::event::{Event, ExecEnded};
@@ -276,6 +278,7 @@ impl History {
             .skip(from)
             .filter(|e| filter.status.is_none_or(|s| e.status == s))
             .filter(|e| filter.session.is_none_or(|s| e.session == Some(s)))
+            .filter(|e| filter.tag.is_none() || filter.tag == e.tag)
             .take(filter.limit)
             .cloned()
             .collect()

@@ -411,6 +411,9 @@ pub struct ExecFilter {
     pub status: Option<ExecStatus>,
     /// Only in this session.
     pub session: Option<SessionId>,
+    /// Only with this tag.
+    #[serde(default)]
+    pub tag: Option<String>,
     /// Only with a number above this one.
     pub after_number: u64,
     /// At most this many.

@@ -60,5 +60,7 @@ pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 pub const MAX_PATH_BYTES: usize = 4096;
 /// Bytes of a command, all arguments together; what the kernel takes for one argument (`MAX_ARG_STRLEN`).
 pub const MAX_COMMAND_BYTES: usize = 128 * 1024;
+/// Bytes of what an exec is tagged with.
+pub const MAX_TAG_BYTES: usize = 256;
 /// How long a key is remembered with its answer.
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 3600;

@@ -127,9 +127,7 @@ pub(super) fn overwrite(
         return Err(FileError::NotAFile(path.to_owned()));
     }
     file.set_len(0).doing("write", path)?;
-    if (found.uid(), found.gid()) != (user.uid, user.gid) {
-        fchown(&file, Some(user.uid), Some(user.gid)).doing("write", path)?;
-    }
+    fchown(&file, Some(user.uid), Some(user.gid)).doing("write", path)?;
     if !request.attribute_prefix.is_empty() {
         attributes::replace(&file, &request.attribute_prefix, &request.attributes, path)?;
     }

@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::json;
 use skerry_http::App;
+use skerry_proto::node::ByteStream;
 use skerry_types::{Error, ErrorCode};
 
-use crate::frame;
+use crate::frame::{self, FrameError};
 
 /// Why a call failed, in Connect's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +114,16 @@ impl From<Error> for Refusal {
     }
 }
 
+impl From<FrameError> for Refusal {
+    fn from(error: FrameError) -> Self {
+        let code = match error {
+            FrameError::TooLarge(_) => Code::ResourceExhausted,
+            FrameError::Flags(_) => Code::InvalidArgument,
+        };
+        Self::new(code, error)
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.code.status(), Json(self)).into_response()
@@ -153,28 +164,46 @@ impl<T: DeserializeOwned> FromRequest<App> for Opening<T> {
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
         must_be(request.headers(), STREAM)?;
-        let whole = whole(request, app).await;
-        Ok(Self(whole.and_then(only)))
+        Ok(Self(only(request, app).await))
     }
 }
 
-fn only<T: DeserializeOwned>(mut whole: BytesMut) -> Result<T, Refusal> {
-    let message = frame::decode(&mut whole).map_err(Refusal::invalid)?;
-    match message {
-        Some(message) if whole.is_empty() => parse(&message),
-        _ => Err(Refusal::invalid("the request is not one whole message")),
+/// The message of a body that has one. What cannot be one is refused as soon as it is seen.
+async fn only<T: DeserializeOwned>(request: Request, app: &App) -> Result<T, Refusal> {
+    let mut chunks = chunks(request, app)?;
+    let mut buffer = BytesMut::new();
+    let message = loop {
+        if let Some(message) = frame::decode(&mut buffer)? {
+            break message;
+        }
+        match chunks.next().await {
+            Some(chunk) => buffer.extend_from_slice(&chunk?),
+            None => return Err(Refusal::invalid("the request is not a whole message")),
+        }
+    };
+    while let Some(chunk) = chunks.next().await {
+        buffer.extend_from_slice(&chunk?);
     }
+    if !buffer.is_empty() {
+        return Err(Refusal::invalid("the request has more than one message"));
+    }
+    parse(&message)
 }
 
 /// All of a body that comes at once.
 async fn whole(request: Request, app: &App) -> Result<BytesMut, Refusal> {
-    let (parts, body) = request.into_parts();
-    let mut chunks = skerry_http::upload(app, &parts.headers, body, frame::MOST_BYTES as u64)?;
+    let mut chunks = chunks(request, app)?;
     let mut whole = BytesMut::new();
     while let Some(chunk) = chunks.next().await {
         whole.extend_from_slice(&chunk?);
     }
     Ok(whole)
+}
+
+fn chunks(request: Request, app: &App) -> Result<ByteStream, Refusal> {
+    let (parts, body) = request.into_parts();
+    let most = (frame::HEAD + frame::MOST_BYTES) as u64;
+    Ok(skerry_http::upload(app, &parts.headers, body, most)?)
 }
 
 /// Messages that a client streams for as long as it likes.
@@ -200,8 +229,7 @@ impl Incoming {
     /// The next message; `None` after the last.
     pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Refusal> {
         loop {
-            let message = frame::decode(&mut self.buffer).map_err(Refusal::invalid)?;
-            if let Some(message) = message {
+            if let Some(message) = frame::decode(&mut self.buffer)? {
                 return parse(&message).map(Some);
             }
             match self.body.next().await {

@@ -1,17 +1,26 @@
 //! Processes.
 
-use axum::body::Body;
+use std::convert::Infallible;
+
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 
-use crate::world::{Island, Events, World, enveloped};
+use crate::world::{Events, Island, World, enveloped};
 
 const START: &str = "process.Process/Start";
 
 fn shell(script: &str) -> Value {
     json!({ "process": { "cmd": "/bin/sh", "args": ["-c", script] }, "stdin": false })
+}
+
+/// A body of which nothing comes after these bytes, not even its end.
+fn endless(bytes: &'static [u8]) -> Body {
+    let begin = stream::iter([Ok::<_, Infallible>(Bytes::from_static(bytes))]);
+    Body::from_stream(begin.chain(stream::pending()))
 }
 
 fn base64(text: &str) -> String {
@@ -215,26 +224,24 @@ async fn what_is_no_message_is_told_where_clients_look() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
     let whole = shell("true");
+    let invalid = "invalid_argument";
     let bodies = [
-        Body::empty(),
-        Body::from(&b"\0\0\0\0"[..]),
-        Body::from(&b"\0\0\0\0\x09{}"[..]),
-        Body::from(&b"\0\x7f\xff\xff\xff{}"[..]),
-        Body::from(&b"\x01\0\0\0\x02{}"[..]),
-        Body::from(&b"\0\0\0\0\x02{]"[..]),
-        enveloped(&[&whole, &whole]),
+        (Body::empty(), invalid),
+        (Body::from(&b"\0\0\0\0"[..]), invalid),
+        (Body::from(&b"\0\0\0\0\x09{}"[..]), invalid),
+        (Body::from(&b"\x01\0\0\0\x02{}"[..]), invalid),
+        (Body::from(&b"\0\0\0\0\x02{]"[..]), invalid),
+        (enveloped(&[&whole, &whole]), invalid),
+        (endless(b"\0\x7f\xff\xff\xff{}"), "resource_exhausted"),
     ];
-    for (at, body) in bodies.into_iter().enumerate() {
+    for (at, (body, wanted)) in bodies.into_iter().enumerate() {
         let request = sandbox.request("POST", "/process.Process/Start");
         let request = request.header("content-type", "application/connect+json");
         let answer = sandbox.send(request.body(body).unwrap()).await;
-        assert_eq!(
-            (answer.status, answer.body[0]),
-            (StatusCode::OK, 2),
-            "body {at}"
-        );
+        let seen = (answer.status, answer.body[0]);
+        assert_eq!(seen, (StatusCode::OK, 2), "body {at}");
         let end: Value = serde_json::from_slice(&answer.body[5..]).unwrap();
-        assert_eq!(end["error"]["code"], "invalid_argument", "body {at}");
+        assert_eq!(end["error"]["code"], wanted, "body {at}");
     }
     for (kind, body) in [("application/json", "{}"), ("application/proto", "")] {
         let request = sandbox.request("POST", "/process.Process/Start");

@@ -82,18 +82,14 @@ pub(super) async fn run(
 }
 
 fn start(request: RunExec, timeout: Duration) -> Result<StartExec> {
-    let command = with_args(request.cmd, request.args)?;
-    check_command(&command)?;
-    check::cwd(request.cwd.as_deref())?;
-    check::env(&request.env)?;
     if request.stdin && request.wait != Some(false) {
         return Err(Error::validation(
             "stdin: nobody could write to it with wait: true",
         ));
     }
-    Ok(StartExec {
+    let start = StartExec {
         id: ExecId::new(),
-        command: convert::command(command),
+        command: convert::command(with_args(request.cmd, request.args)?),
         cwd: request.cwd,
         env: request.env,
         user: request.user,
@@ -101,8 +97,10 @@ fn start(request: RunExec, timeout: Duration) -> Result<StartExec> {
         tty: None,
         timeout: Some(timeout),
         session: None,
-        tag: None,
-    })
+        tag: request.tag,
+    };
+    check::start(&start)?;
+    Ok(start)
 }
 
 fn with_args(cmd: Command, args: Option<Vec<String>>) -> Result<Command> {
@@ -115,28 +113,6 @@ fn with_args(cmd: Command, args: Option<Vec<String>>) -> Result<Command> {
             Err(Error::validation("args: cmd is a list already").with_hint("put them into cmd"))
         }
     }
-}
-
-/// Refuses what no kernel would run.
-pub(super) fn check_command(command: &Command) -> Result<()> {
-    let (bytes, bad) = match command {
-        Command::Shell(script) => (script.len(), script.is_empty() || script.contains('\0')),
-        Command::Argv(argv) => (
-            argv.iter().map(|arg| arg.len() + 1).sum(),
-            argv.first().is_none_or(String::is_empty) || argv.iter().any(|a| a.contains('\0')),
-        ),
-    };
-    if bad {
-        return Err(Error::validation(
-            "cmd: must name a command and have no NUL",
-        ));
-    }
-    if bytes > limits::MAX_COMMAND_BYTES {
-        let most = limits::MAX_COMMAND_BYTES;
-        return Err(Error::validation(format!("cmd: more than {most} bytes"))
-            .with_hint("write it to a file and run that"));
-    }
-    Ok(())
 }
 
 /// The time limit of an exec: what can be waited for, or what the org may have.
@@ -183,6 +159,8 @@ struct Filter {
     status: Option<String>,
     /// Only of this session.
     session_id: Option<String>,
+    /// Only with this tag.
+    tag: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
     /// At most this many, 1 to 200; 50 unless given.
@@ -203,6 +181,7 @@ impl Filter {
         Ok(ExecFilter {
             status: self.status.as_ref().map(status).transpose()?,
             session: self.session_id.as_ref().map(session).transpose()?,
+            tag: self.tag.clone(),
             after_number: check::number_cursor(self.cursor.as_deref())?,
             // One more than asked tells whether there is a next page.
             limit: check::limit(self.limit)? as usize + 1,

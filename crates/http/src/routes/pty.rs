@@ -12,7 +12,6 @@ use tokio::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::execs::check_command;
 use crate::error::Answer;
 use crate::extract::{After, Json, Path};
 use crate::once::Once;
@@ -65,13 +64,10 @@ fn start(request: OpenPty) -> Result<StartExec> {
     let command = request
         .cmd
         .unwrap_or_else(|| Command::Shell(SHELL.to_owned()));
-    check_command(&command)?;
-    check::cwd(request.cwd.as_deref())?;
-    check::env(&request.env)?;
     let mut env = request.env;
     env.entry("TERM".into())
         .or_insert_with(|| "xterm-256color".into());
-    Ok(StartExec {
+    let start = StartExec {
         id: ExecId::new(),
         command: convert::command(command),
         cwd: request.cwd,
@@ -86,7 +82,9 @@ fn start(request: OpenPty) -> Result<StartExec> {
         timeout: None,
         session: None,
         tag: None,
-    })
+    };
+    check::start(&start)?;
+    Ok(start)
 }
 
 fn size(cols: u16, rows: u16) -> Result<TtySize> {

@@ -138,7 +138,6 @@ async fn run_in_session(
     let timeout = execs::exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     check::seconds("timeout_seconds", timeout.as_secs(), MAX_SECONDS)?;
     let command = api::Command::Shell(request.cmd.clone());
-    execs::check_command(&command)?;
     let start = StartExec {
         id: ExecId::new(),
         command: convert::command(command),
@@ -151,6 +150,7 @@ async fn run_in_session(
         session: Some(session),
         tag: None,
     };
+    check::start(&start)?;
     let work = |attempt| execs::run(node, id, attempt, start, wait).boxed();
     once.run(&app, &caller, &request, work).await
 }

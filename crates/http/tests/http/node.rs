@@ -332,6 +332,7 @@ impl Execs for FakeNode {
         let fits = |record: &ExecRecord| {
             filter.status.is_none_or(|status| status == record.status)
                 && (filter.session.is_none() || filter.session == record.session)
+                && (filter.tag.is_none() || filter.tag == record.tag)
         };
         Ok(records.filter(fits).take(filter.limit).collect())
     }

@@ -47,6 +47,7 @@ impl How {
             stdin,
             timeout_seconds: self.timeout,
             wait: Some(false),
+            tag: None,
         }
     }
 

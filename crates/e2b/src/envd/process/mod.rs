@@ -13,10 +13,10 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use skerry_http::App;
+use skerry_http::{App, check_start};
 use skerry_proto::node::{Command, ExecFilter, ExecRecord, StartExec};
 use skerry_types::limits::MAX_RUNNING_EXECS;
-use skerry_types::{ExecId, ExecStatus};
+use skerry_types::{ErrorCode, ExecId, ExecStatus};
 
 use self::events::{Event, events, words};
 use self::message::{
@@ -80,7 +80,7 @@ async fn exec(
         None => None,
     };
     let argv: Vec<String> = std::iter::once(process.cmd).chain(process.args).collect();
-    Ok(StartExec {
+    let start = StartExec {
         id: ExecId::new(),
         command: Command::Argv(argv),
         cwd,
@@ -95,7 +95,9 @@ async fn exec(
         },
         session: None,
         tag,
-    })
+    };
+    check_start(&start)?;
+    Ok(start)
 }
 
 /// Follows a process from now on. Of one that has ended there is its end.
@@ -198,7 +200,12 @@ async fn send_signal(
     };
     let record = inside.running(request.process).await?;
     let (node, sandbox) = (&inside.node, inside.sandbox);
-    node.exec_signal(sandbox, record.id, signal).await?;
+    let sent = node.exec_signal(sandbox, record.id, signal).await;
+    sent.map_err(|error| match error.code {
+        // It ended in between, or is just about to.
+        ErrorCode::Conflict => Refusal::new(Code::NotFound, error.message),
+        _ => error.into(),
+    })?;
     Ok(Json(Empty {}))
 }
 
