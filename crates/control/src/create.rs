@@ -19,7 +19,7 @@ pub(crate) enum Source {
     /// The image of this name.
     Image(String),
     /// This snapshot, and the name of the template that it is of.
-    Snapshot(Snapshot, Option<String>),
+    Snapshot(Box<Snapshot>, Option<String>),
 }
 
 impl Source {
@@ -94,7 +94,7 @@ impl Control {
             && let Some((snapshot, template)) = self.find_source(&caller.tenant, asked).await?
         {
             let request = of_snapshot(request, &snapshot)?;
-            return Ok((request, Source::Snapshot(snapshot, template)));
+            return Ok((request, Source::Snapshot(Box::new(snapshot), template)));
         }
         let image = self.image(&caller.tenant, request.image.as_deref()).await?;
         Ok((request, Source::Image(image)))
@@ -109,13 +109,11 @@ impl Control {
         if RESERVED.contains(&asked) {
             return Ok(None);
         }
-        match self.find_snapshot(tenant, asked).await? {
-            Some(snapshot) => Ok(Some((snapshot, None))),
-            None => {
-                let found = self.find_template(tenant, asked).await?;
-                Ok(found.map(|(snapshot, name)| (snapshot, Some(name))))
-            }
+        if let Some(snapshot) = self.find_snapshot(tenant, asked).await? {
+            return Ok(Some((snapshot, None)));
         }
+        let found = self.find_template(tenant, asked).await?;
+        Ok(found.map(|(snapshot, name)| (snapshot, Some(name))))
     }
 
     /// The image's name for the record.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use skerry_control::{CreateRequest, Need, OnDrain, OnTimeout, Settings, TimeoutRequest};
+use skerry_control::{Clock, CreateRequest, Need, OnDrain, OnTimeout, Settings, TimeoutRequest};
 use skerry_types::{ErrorCode, FailureReason, SandboxState};
 
 use crate::fake::Fault;
@@ -454,4 +454,56 @@ async fn old_records_are_forgotten_and_young_ones_kept() {
     tokio::time::timeout(PATIENCE, forgotten).await.unwrap();
     assert_eq!(world.get(young).await.status, SandboxState::Deleted);
     eventually("journals too", || world.node.purged_before().is_some()).await;
+}
+
+#[tokio::test]
+async fn an_end_that_may_only_be_later_never_comes_sooner() {
+    let world = World::new(1).await;
+    let id = world.running_with(lives(100, 0, OnTimeout::Stop)).await;
+    let set = async |seconds| {
+        let request = TimeoutRequest {
+            ttl_seconds: Some(seconds),
+            only_longer: true,
+            ..TimeoutRequest::default()
+        };
+        let set = world.control.set_timeout(&world.caller, id, request).await;
+        let seen = set.unwrap();
+        let lives = seen.expires_at.unwrap().duration_since(world.clock.now());
+        lives.as_secs()
+    };
+    assert_eq!(set(50).await, 100);
+    assert_eq!(set(200).await, 200);
+    world.pass(150);
+    assert_eq!(set(49).await, 50);
+    assert_eq!(set(60).await, 60);
+}
+
+#[tokio::test]
+async fn what_is_paused_to_stay_stays_and_may_live_on_when_it_is_resumed() {
+    let world = World::new(2).await;
+    let request = CreateRequest {
+        keep_paused: true,
+        ..lives(100, 0, OnTimeout::Delete)
+    };
+    let kept = world.running_with(request).await;
+    let other = world.running_with(lives(100, 0, OnTimeout::Delete)).await;
+    let (control, caller) = (&world.control, &world.caller);
+    for id in [kept, other] {
+        control.pause(caller, id).await.unwrap();
+    }
+    // Longer than the largest age.
+    world.pass(20_000);
+    world.becomes(other, SandboxState::Deleted).await;
+    assert_eq!(world.get(kept).await.status, SandboxState::Paused);
+    let longer = TimeoutRequest {
+        ttl_seconds: Some(300),
+        ..TimeoutRequest::default()
+    };
+    control.set_timeout(caller, kept, longer).await.unwrap();
+    control.resume(caller, kept).await.unwrap();
+    world.pass(200);
+    let set = control.set_timeout(caller, kept, longer).await.unwrap();
+    assert_eq!(set.status, SandboxState::Running);
+    world.pass(300);
+    world.becomes(kept, SandboxState::Deleted).await;
 }

@@ -136,11 +136,8 @@ async fn what_fails_leaves_nothing() {
 async fn after_a_crash_record_and_node_agree() {
     let mut world = World::new(5).await;
     let parent = world.running().await;
-    let [kept, lost] = [
-        world.take(parent, named("kept")),
-        world.take(parent, named("lost")),
-    ];
-    let (kept, lost) = (kept.await, lost.await);
+    let kept = world.take(parent, named("kept")).await;
+    let lost = world.take(parent, named("lost")).await;
     world.node.lose_snapshot(lost);
     // Taken by a daemon that died before it wrote that down.
     let order = TakeSnapshot {
