@@ -111,7 +111,9 @@ fn templates() -> Router<Api> {
         .route("/templates", get(templates::list))
         .route(
             "/templates/{id}",
-            get(templates::detail).delete(templates::remove),
+            get(templates::detail)
+                .patch(templates::update)
+                .delete(templates::remove),
         )
         .route("/v2/templates/{id}", patch(templates::update))
         .route("/templates/aliases/{alias}", get(templates::alias))
