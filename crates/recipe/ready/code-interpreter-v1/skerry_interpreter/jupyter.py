@@ -20,7 +20,7 @@ from .outputs import Emit, counted, error, printed, result
 
 START_LIMIT = 60.0
 """Seconds that one may take to come up."""
-ANSWER_LIMIT = 0.5
+ANSWER_LIMIT = 0.1
 """Seconds after which it is asked again: what it says before somebody listens is lost."""
 
 Message = dict[str, Any]
