@@ -17,20 +17,29 @@ from .server import Server
 SUITES = Path(__file__).resolve().parents[1]
 # One process that hangs must not hang all.
 LIMIT_SECONDS = 600
+# What is tested of the other clients, which have one flavour.
+SUITE_OF = {
+    "node": "node", "cli": "cli", "openai-agents": "openai-agents", "langchain-e2b": "langchain", "computesdk": "computesdk",
+    "interpreter-node": "node",
+}  # fmt: skip
 NEWEST = ("python-2.63.0", "node-2.51.0")
+# These know no other way to a server that is not the cloud.
+ONLY_BY_DOMAIN = ("python-1.11.1",)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One test process: a suite with a client, in one flavour of it (`sync` or `async` in Python)."""
+    """One test process: a suite with a client, in one flavour of it (`sync` or `async` in Python), by addresses or by a domain."""
 
     client: str
     suite: str
     flavour: str = ""
+    domain: bool = False
 
     @property
     def name(self) -> str:
-        return " ".join(filter(None, (self.suite, self.client, self.flavour)))
+        mode = "by domain" if self.domain else ""
+        return " ".join(filter(None, (self.suite, self.client, self.flavour, mode)))
 
 
 @dataclass
@@ -50,21 +59,31 @@ def plan(everything: bool) -> list[Job]:
         if not everything and name not in NEWEST:
             continue
         if family == "python":
-            jobs += [Job(name, "python", "sync"), Job(name, "python", "async")]
-        elif family == "node":
-            jobs.append(Job(name, "node"))
+            jobs += [Job(name, "python", flavour, mode) for flavour in ("sync", "async") for mode in modes(name, everything)]
+        elif family == "interpreter-python":
+            jobs += [Job(name, "python/test_code_interpreter.py", flavour) for flavour in ("sync", "async")]
+        elif family in SUITE_OF:
+            jobs += [Job(name, SUITE_OF[family], domain=mode) for mode in modes(name, everything)]
     jobs.append(Job(NEWEST[0], "wire"))
     return jobs
 
 
+def modes(client: str, everything: bool) -> list[bool]:
+    """Whether by a domain."""
+    if client in ONLY_BY_DOMAIN:
+        return [True]
+    return [False, True] if everything and client in NEWEST else [False]
+
+
 def run_all(jobs: list[Job], server: Server, at_once: int, tests: str) -> list[Report]:
     """Runs them all; the output of each is shown when it ends."""
-    env = os.environ | server.env | {"SKERRY_URL": server.url, "SKERRY_API_KEY": server.key}
+    env = os.environ | {"SKERRY_URL": server.url, "SKERRY_API_KEY": server.key}
+    exported = {domain: server.env(domain) for domain in (False, True)}
     env |= {"SKERRY_E2B_TESTS": tests, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     shown = threading.Lock()
 
     def one(job: Job) -> Report:
-        report, output = run(job, env)
+        report, output = run(job, env | exported[job.domain])
         with shown:
             print(f"{'ok    ' if report.passed else 'FAILED'} {job.name}: {last_line(output)}", file=sys.stderr)
             if not report.passed:
@@ -86,14 +105,14 @@ def run(job: Job, env: dict[str, str]) -> tuple[Report, str]:
             tests = ["-k", env["SKERRY_E2B_TESTS"]] if env["SKERRY_E2B_TESTS"] else []
             options = ["-q", "--tb=short", "-p", "no:cacheprovider", *tests]
             command = [sys.executable, "-m", "pytest", *options, str(SUITES / job.suite)]
-            env["PYTHONPATH"] = str(client.folder)
+            env["PYTHONPATH"] = f"{SUITES / 'names'}:{client.folder}"
         else:
             # Modules are looked for beside the file that imports them.
             suite = Path(folder, job.suite)
             shutil.copytree(SUITES / job.suite, suite)
             for name in ("package.json", "node_modules"):
                 Path(folder, name).symlink_to(client.folder / name)
-            command = ["node", "--import", "tsx", str(suite / "all.ts")]
+            command = ["node", "--import", str(SUITES / "names/lookup.mjs"), "--import", "tsx", str(suite / "all.ts")]
         try:
             done = subprocess.run(
                 command, env=env, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

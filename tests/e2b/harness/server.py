@@ -19,7 +19,7 @@ GONE_SECONDS = 30
 
 
 class Server:
-    """Runs from `with` to its end. `url` and `key` are for /v1; `env` is what a user of the clients exports."""
+    """Runs from `with` to its end. `url` and `key` are for /v1."""
 
     def __init__(self, program: Path):
         self._program = program.resolve(strict=True)
@@ -36,7 +36,7 @@ class Server:
             subprocess.run(["cp", "-al", str(images), str(self.data / "images")], check=True)
         log = (self.folder / "log").open("ab")
         self._process = subprocess.Popen(
-            [self._program, "up", "--listen", "127.0.0.1:0"],
+            [self._program, "up", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0"],
             env=os.environ | {"SKERRY_DATA_DIR": str(self.data), "HOME": str(self.data), "SKERRY_LOG": "warn"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -85,10 +85,10 @@ class Server:
         answer = connection.getresponse()
         return answer.status, answer.read()
 
-    @property
-    def env(self) -> dict[str, str]:
-        """The three variables, as `skerry env e2b` prints them."""
-        return json.loads(self.cli("env", "e2b", "--json"))
+    def env(self, domain: bool) -> dict[str, str]:
+        """What a user of the clients exports."""
+        said = json.loads(self.cli("env", "e2b", "--json", *(["--domain"] if domain else [])))
+        return {name: value for name, value in said.items() if value is not None}
 
     def leftovers(self) -> list[str]:
         """What there still is although every test removed its own: waits a little for what is just ending."""

@@ -84,7 +84,7 @@ check('signs what the server checks', async ({ make }) => {
   const token = sandbox.envdAccessToken
   const { signature } = await sdk.getSignature({ path: '/tmp/signed', operation: 'read', user: undefined, envdAccessToken: token })
   const query = new URLSearchParams({ path: '/tmp/signed', signature })
-  assert.equal(await (await fetch(`${process.env.E2B_SANDBOX_URL}/files?${query}`)).text(), 'yes')
+  assert.equal(await (await fetch(`${process.env.SKERRY_URL}/files?${query}`)).text(), 'yes')
 })
 
 check('watches a folder', async ({ make }) => {

@@ -13,7 +13,7 @@ const build = (template: any, alias: string, more = {}) => Template.build(templa
 
 async function remove(built: any): Promise<void> {
   const headers = { 'X-API-Key': process.env.E2B_API_KEY! }
-  const answer = await fetch(`${process.env.E2B_API_URL}/templates/${built.templateId}`, { method: 'DELETE', headers })
+  const answer = await fetch(`${process.env.SKERRY_URL}/templates/${built.templateId}`, { method: 'DELETE', headers })
   assert.equal(answer.status, 204)
 }
 
@@ -53,7 +53,7 @@ check('a template runs its start command', async ({ make }) => {
   const built = await build(template, alias)
   try {
     const sandbox = await make(alias)
-    assert.ok((await sandbox.commands.run("pgrep -fx 'sleep 100000'", { user: 'root' })).stdout.trim())
+    await sandbox.commands.run("until pgrep -fx 'sleep 100000'; do sleep 0.05; done", { user: 'root', timeoutMs: 20_000 })
   } finally {
     await remove(built)
   }

@@ -2,7 +2,7 @@
 
 import e2b
 import pytest
-from conftest import do
+from conftest import do, second_generation
 
 
 async def test_output_and_exit_code(sandbox):
@@ -59,6 +59,7 @@ async def test_is_listed_and_killed(sandbox):
     assert not {one.pid, two.pid} & {process.pid for process in await do(sandbox.commands.list())}
 
 
+@second_generation
 async def test_reads_stdin(sdk, sandbox):
     command = await do(sandbox.commands.run("read a; read b; echo $b $a", background=True, stdin=True))
     await do(sandbox.commands.send_stdin(command.pid, "one\n"))
@@ -86,7 +87,7 @@ async def test_stdin_is_streamed(sdk, sandbox):
     parts = ["a\n", "b\n", b"c\n"]
 
     if sdk.is_async:
-        stream = await sandbox.commands.stream_input(command.pid)
+        stream = sandbox.commands.stream_input(command.pid)
         for part in parts:
             await stream.send(part)
         await stream.close()
@@ -95,6 +96,7 @@ async def test_stdin_is_streamed(sdk, sandbox):
     assert (await do(command.wait())).stdout == "a\nb\nc\n"
 
 
+@second_generation
 async def test_connects_to_what_runs(sandbox):
     command = await do(sandbox.commands.run("read line; echo got $line", background=True, stdin=True))
     await do(command.disconnect())
@@ -123,6 +125,7 @@ async def test_twenty_at_once(sandbox):
     assert [(await do(command.wait())).stdout for command in commands] == [f"{n}\n" for n in range(20)]
 
 
+@second_generation
 async def test_a_terminal(sdk, sandbox):
     seen = bytearray()
     heard = {"on_data": seen.extend} if sdk.is_async else {}
@@ -137,6 +140,7 @@ async def test_a_terminal(sdk, sandbox):
     assert "42-/tmp-xterm-256color" in said
 
 
+@second_generation
 async def test_a_terminal_is_connected_to_and_killed(sdk, sandbox):
     terminal = await do(
         sandbox.pty.create(e2b.PtySize(cols=80, rows=24), user="root", **({"on_data": print} if sdk.is_async else {}))
@@ -147,7 +151,7 @@ async def test_a_terminal_is_connected_to_and_killed(sdk, sandbox):
     if hasattr(sandbox.pty, "stream_input"):
         typed = b"echo streamed >/root/streamed\n"
         if sdk.is_async:
-            stream = await sandbox.pty.stream_input(terminal.pid)
+            stream = sandbox.pty.stream_input(terminal.pid)
             await stream.send(typed)
             await stream.close()
         else:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import e2b
 import httpx
 import pytest
-from conftest import do
+from conftest import do, second_generation
 
 WATCH_SECONDS = 20
 
@@ -36,6 +36,7 @@ async def test_an_empty_file(sandbox):
     assert bytes(await do(sandbox.files.read("empty", format="bytes"))) == b""
 
 
+@second_generation
 async def test_many_at_once(sandbox):
     files = [{"path": f"/tmp/many/{n}/file", "data": f"{n}"} for n in range(20)]
     written = await do(sandbox.files.write_files(files))
@@ -100,6 +101,7 @@ async def test_entries_tell_all(sandbox):
     assert "/home/user/folder/file" in {entry.path for entry in through}
 
 
+@second_generation
 async def test_belong_to_who_writes_them(sandbox):
     await do(sandbox.files.write("/home/user/mine", "x"))
     await do(sandbox.files.write("/root/deep/his", "x", user="root"))

@@ -5,7 +5,7 @@ import uuid
 
 import e2b
 import pytest
-from conftest import do
+from conftest import do, second_generation
 
 
 async def test_is_made_found_and_killed(sdk, make):
@@ -37,13 +37,14 @@ async def test_a_dead_one_says_so(sdk, make):
 
 async def test_an_unknown_template_is_not_found(sdk):
     with pytest.raises(e2b.SandboxException) as error:
-        await do(sdk.Sandbox.create("no-such-template"))
+        await do(sdk.create("no-such-template"))
     assert "no-such-template" in str(error.value)
 
 
+@second_generation
 async def test_a_wrong_key_is_refused(sdk):
     with pytest.raises(e2b.AuthenticationException):
-        await do(sdk.Sandbox.create(api_key="e2b_" + "0" * 40))
+        await do(sdk.create(api_key="e2b_" + "0" * 40))
 
 
 async def test_the_timeout_moves_both_ways(sdk, make):
@@ -57,6 +58,7 @@ async def test_the_timeout_moves_both_ways(sdk, make):
     assert (await do(sandbox.get_info())).end_at < before.end_at
 
 
+@second_generation
 async def test_ends_by_itself(sdk, make):
     sandbox = await make(timeout=1)
     until = datetime.datetime.now() + datetime.timedelta(seconds=20)
@@ -65,6 +67,7 @@ async def test_ends_by_itself(sdk, make):
     assert await do(sandbox.kill()) is False
 
 
+@second_generation
 async def test_connects_again(sdk, make):
     sandbox = await make()
     await do(sandbox.files.write("/home/user/kept", "here"))
@@ -75,6 +78,7 @@ async def test_connects_again(sdk, make):
     assert await do(again.is_running())
 
 
+@second_generation
 async def test_lists_by_metadata_in_pages(sdk, make):
     mark = uuid.uuid4().hex
     made = {(await make(metadata={"mark": mark, "n": str(n)})).sandbox_id for n in range(3)}
@@ -119,8 +123,9 @@ async def test_a_client_of_its_own(sdk, make):
     assert await do(Sandbox.kill(sandbox.sandbox_id))
 
 
+@second_generation
 async def test_mcp_is_refused(sdk, sandbox):
     """It needs an image of its own; what the client computes by itself works."""
     with pytest.raises(e2b.SandboxException):
-        await do(sdk.Sandbox.create(mcp={"duckduckgo": {}}))
+        await do(sdk.create(mcp={"duckduckgo": {}}))
     assert sandbox.get_mcp_url().endswith("/mcp")

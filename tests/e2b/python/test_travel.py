@@ -4,9 +4,10 @@ import uuid
 
 import e2b
 import pytest
-from conftest import do
+from conftest import do, second_generation
 
 
+@second_generation
 async def test_pauses_and_goes_on(sdk, sandbox):
     pause = "pause" if hasattr(sandbox, "pause") else "beta_pause"
     sdk.needs("Sandbox", pause)
@@ -31,6 +32,7 @@ async def test_pauses_and_goes_on(sdk, sandbox):
     assert await do(again.kill()) is True
 
 
+@second_generation
 async def test_a_paused_one_does_not_run(sdk, sandbox):
     pause = "pause" if hasattr(sandbox, "pause") else "beta_pause"
     await do(getattr(sdk.Sandbox, pause)(sandbox.sandbox_id))
@@ -44,7 +46,7 @@ async def test_a_paused_one_does_not_run(sdk, sandbox):
 async def test_pauses_by_itself(sdk, make):
     if hasattr(sdk.Sandbox, "beta_create"):
         sandbox = await do(sdk.Sandbox.beta_create(timeout=1, auto_pause=True))
-    elif "lifecycle" in _parameters(sdk.Sandbox.create):
+    elif "lifecycle" in _parameters(sdk.create):
         sandbox = await make(timeout=1, lifecycle={"on_timeout": "pause"})
     else:
         pytest.skip("this version has no way to ask for it")
@@ -99,9 +101,10 @@ async def test_snapshots(sdk, make):
         assert await do(sdk.Sandbox.delete_snapshot(two.snapshot_id)) is True
     assert await do(sdk.Sandbox.delete_snapshot(one.snapshot_id)) is False
     with pytest.raises(e2b.SandboxException):
-        await do(sdk.Sandbox.create(one.snapshot_id))
+        await do(sdk.create(one.snapshot_id))
 
 
+@second_generation
 async def test_changes_its_network(sdk, sandbox):
     sdk.needs("Sandbox", "update_network")
     await do(sandbox.update_network({"deny_out": ["0.0.0.0/0"]}))
@@ -109,7 +112,9 @@ async def test_changes_its_network(sdk, sandbox):
     await do(sandbox.update_network({}))
 
 
-async def test_without_a_network(make):
+async def test_without_a_network(sdk, make):
+    if "allow_internet_access" not in _parameters(sdk.create):
+        pytest.skip("this version has no way to ask for it")
     sandbox = await make(allow_internet_access=False)
     with pytest.raises(e2b.CommandExitException):
         await do(sandbox.commands.run("curl -sS --max-time 5 http://1.1.1.1/", timeout=20))

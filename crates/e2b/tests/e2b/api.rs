@@ -233,6 +233,20 @@ async fn a_life_to_the_letter() {
     insta::assert_snapshot!(trace.0);
 }
 
+/// Some clients put the headers of the data plane on it.
+#[tokio::test]
+async fn a_sandbox_named_in_headers_too_is_still_asked_about() {
+    let world = World::new().await;
+    let island = world.sandbox().await;
+    let path = format!("/sandboxes/{}/connect", island.id);
+    let asked = island.request("POST", &path).header("x-api-key", &world.key);
+    let body = Body::from(json!({"timeout": 10}).to_string());
+    let asked = asked.header("content-type", "application/json").body(body);
+    let answer = island.send(asked.unwrap()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.json()["sandboxID"], island.id);
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_is_refused_and_not_ignored() {
     let world = World::new().await;
