@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 35] = [
+const COMMANDS: [&str; 36] = [
     "up",
     "down",
     "run",
@@ -19,6 +19,7 @@ const COMMANDS: [&str; 35] = [
     "execs",
     "ps",
     "stats",
+    "url",
     "session open",
     "session exec",
     "fork",
