@@ -83,7 +83,7 @@ class Context:
                 except asyncio.CancelledError:
                     await self._give_up(running)
                     raise
-            except KernelDied as died:
+            except (KernelDied, OSError) as died:
                 said.put_nowait(error("KernelDied", str(died), ""))
             finally:
                 said.put_nowait(END)
@@ -155,7 +155,10 @@ class Contexts:
     def _add(self, language: str, cwd: str) -> Context:
         if len(self._all) >= MAX_CONTEXTS:
             raise Refusal(400, f"there are {MAX_CONTEXTS} contexts already; remove one")
-        kernel: Kernel = JupyterKernel(language, cwd) if language in JUPYTER else ProcessKernel(language, cwd)
+        if language in JUPYTER:
+            kernel: Kernel = JupyterKernel(language, cwd)
+        else:
+            kernel = ProcessKernel(language, cwd)
         context = Context(language, cwd, kernel)
         self._all[context.id] = context
         return context

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -66,11 +67,17 @@ async def converse(answer: Answer, reader: asyncio.StreamReader, writer: asyncio
         await send(writer, refused(refusal))
         return
     work = asyncio.create_task(respond(answer, request, writer))
-    hung_up = asyncio.create_task(reader.read(1))
+    hung_up = asyncio.create_task(end_of(reader))
     await asyncio.wait({work, hung_up}, return_when=asyncio.FIRST_COMPLETED)
     for task in (work, hung_up):
         task.cancel()
     await asyncio.gather(work, hung_up, return_exceptions=True)
+
+
+async def end_of(reader: asyncio.StreamReader) -> None:
+    """Returns when the client has hung up. What it says before that nobody asked for."""
+    while await reader.read(MAX_HEAD):
+        pass
 
 
 async def respond(answer: Answer, request: Request, writer: asyncio.StreamWriter) -> None:
@@ -79,6 +86,9 @@ async def respond(answer: Answer, request: Request, writer: asyncio.StreamWriter
         response = await answer(request)
     except Refusal as refusal:
         response = refused(refusal)
+    except Exception as failure:
+        traceback.print_exc()
+        response = refused(Refusal(500, f"{type(failure).__name__}: {failure}"))
     await send(writer, response)
 
 

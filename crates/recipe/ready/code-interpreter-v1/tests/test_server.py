@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import time
 import unittest
 from pathlib import Path
@@ -112,6 +113,14 @@ display({"text/plain": "t", "text/html": "h", "text/markdown": "m", "image/svg+x
             self.assertIn(part, answer[1])
         self.assertEqual(self.server.call("POST", "/contexts", {"cwd": "/nowhere"})[0], 400)
         self.assertEqual(self.server.call("GET", "/elsewhere")[0], 404)
+
+    def test_who_says_more_than_was_asked_has_not_hung_up(self) -> None:
+        body = b'{"code": "import time; time.sleep(0.3); 6 * 7"}'
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as connection:
+            connection.sendall(b"POST /execute HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+            connection.sendall(b"\r\nmore")
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        self.assertIn(b'"42"', answer)
 
     def test_a_kernel_that_ended_comes_back(self) -> None:
         for language, code in [("python", "import os; os._exit(1)"), ("javascript", "process.exit(1)"), ("bash", "exit 1")]:
