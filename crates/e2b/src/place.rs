@@ -1,6 +1,7 @@
 //! Which sandbox, and which of its ports, a request is for.
 
 use axum::http::{HeaderMap, Request, header};
+use axum::http::uri::Authority;
 use skerry_control::Control;
 use skerry_types::SandboxId;
 
@@ -47,7 +48,7 @@ impl Place {
 
     /// `49983-{id}.{domain}`. Other ports are the port gateway's.
     pub(crate) fn by_name<B>(request: &Request<B>) -> Option<Self> {
-        let authority = request.uri().authority().map(|host| host.as_str());
+        let authority = request.uri().authority().map(Authority::as_str);
         let host = authority.or_else(|| text(request.headers(), header::HOST.as_str()))?;
         let (label, _domain) = host.split_once('.')?;
         let (port, name) = label.split_once('-')?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Api;
 use super::id::{plain_name, plain_tag, shown_tag};
-use super::recipe::Start;
+use super::recipe::Order;
 use super::templates::build_id;
 
 /// Lines of a log in one answer: clients ask until there is none.
@@ -90,7 +90,7 @@ pub(super) async fn start(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path((template, id)): Path<(String, Uuid)>,
-    Json(asked): Json<Start>,
+    Json(asked): Json<Order>,
 ) -> Answer<StatusCode> {
     caller.require(Scope::SandboxCreate)?;
     let (control, id) = (api.control(), BuildId::from_uuid(id));
@@ -111,7 +111,7 @@ pub(super) struct From {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Status {
+pub(super) struct Progress {
     #[serde(rename = "templateID")]
     template_id: String,
     #[serde(rename = "buildID")]
@@ -143,7 +143,7 @@ pub(super) async fn status(
     Extension(caller): Extension<Caller>,
     Path((template, id)): Path<(String, Uuid)>,
     Query(from): Query<From>,
-) -> Answer<Json<Status>> {
+) -> Answer<Json<Progress>> {
     caller.require(Scope::SandboxRead)?;
     let (control, id) = (api.control(), BuildId::from_uuid(id));
     // Before its lines, so that whoever sees its end then sees all of them.
@@ -152,7 +152,7 @@ pub(super) async fn status(
     let lines = control.build_log(&caller, &template, id, from.logs_offset, false);
     let lines: Vec<LogLine> = lines.await?.take(most).try_collect().await?;
     let shown = lines.into_iter().filter(|line| line.level != LAST);
-    Ok(Json(Status {
+    Ok(Json(Progress {
         template_id: build.template_id.to_string(),
         build_id: build_id(&build),
         status: build.status.as_str(),

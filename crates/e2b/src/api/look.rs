@@ -110,7 +110,8 @@ pub(super) async fn logs(
     let log_entries = api.journal(&caller, id).await?;
     let logs = log_entries.iter().map(|entry| Line {
         timestamp: entry.timestamp,
-        line: entry.message.clone(),
+        // The command line reads it as JSON once more.
+        line: serde_json::json!({ "message": entry.message, "level": entry.level }).to_string(),
     });
     Ok(Json(Logs {
         logs: logs.collect(),

@@ -16,7 +16,7 @@ const READY: &str = "sleep 20";
 /// How to build.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Start {
+pub(super) struct Order {
     from_image: Option<String>,
     from_template: Option<String>,
     from_image_registry: Option<Registry>,
@@ -46,7 +46,7 @@ struct Instruction {
     files_hash: Option<String>,
 }
 
-impl Start {
+impl Order {
     /// Adds how it is done to what was asked for before.
     pub(super) fn complete(self, asked: BuildRequest) -> Result<BuildRequest> {
         let (from, fetch) = match (self.from_image, self.from_template) {

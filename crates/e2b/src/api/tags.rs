@@ -61,7 +61,7 @@ pub(super) async fn remove(
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Tag {
+pub(super) struct Tagged {
     tag: String,
     #[serde(rename = "buildID")]
     build_id: String,
@@ -72,11 +72,11 @@ pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(reference): Path<String>,
-) -> Answer<Json<Vec<Tag>>> {
+) -> Answer<Json<Vec<Tagged>>> {
     caller.require(Scope::SandboxRead)?;
     let name = plain_name(&reference);
     let view = api.control().template(&caller, &name).await?;
-    let tags = view.tags.into_iter().map(|tag| Tag {
+    let tags = view.tags.into_iter().map(|tag| Tagged {
         tag: shown_tag(tag.tag),
         build_id: tag.build_id.uuid().to_string(),
         created_at: tag.created_at,

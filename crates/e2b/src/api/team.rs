@@ -7,7 +7,7 @@ use skerry_http::Json;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Team {
+pub(super) struct Membership {
     #[serde(rename = "teamID")]
     team_id: String,
     name: String,
@@ -16,9 +16,9 @@ pub(super) struct Team {
 }
 
 /// The one org that the key is of. No key is ever shown again.
-pub(super) async fn teams(Extension(caller): Extension<Caller>) -> Json<Vec<Team>> {
+pub(super) async fn teams(Extension(caller): Extension<Caller>) -> Json<Vec<Membership>> {
     let org = caller.tenant.org();
-    Json(vec![Team {
+    Json(vec![Membership {
         team_id: org.uuid().to_string(),
         name: org.to_string(),
         api_key: "",

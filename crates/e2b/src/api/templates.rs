@@ -14,7 +14,7 @@ use super::shape::ENVD_VERSION;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Template {
+pub(super) struct Shown {
     #[serde(rename = "templateID")]
     template_id: String,
     #[serde(rename = "buildID")]
@@ -58,7 +58,7 @@ struct Attempt {
 pub(super) async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-) -> Answer<Json<Vec<Template>>> {
+) -> Answer<Json<Vec<Shown>>> {
     caller.require(Scope::SandboxRead)?;
     let most = Some(limits::MAX_PAGE);
     let page = api.control().templates(&caller, None, most).await?;
@@ -73,7 +73,7 @@ pub(super) async fn detail(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(reference): Path<String>,
-) -> Answer<Json<Template>> {
+) -> Answer<Json<Shown>> {
     caller.require(Scope::SandboxRead)?;
     let name = plain_name(&reference);
     let view = api.control().template(&caller, &name).await?;
@@ -160,7 +160,7 @@ impl Api {
         caller: &Caller,
         view: TemplateView,
         with_builds: bool,
-    ) -> Answer<Template> {
+    ) -> Answer<Shown> {
         let template = view.template;
         let builds = self.control().builds(caller, &template.name).await?;
         let last = builds
@@ -173,7 +173,7 @@ impl Api {
         let size = snapshot.map(|snapshot| snapshot.resources);
         let size = size.unwrap_or(skerry_types::Profile::Small.resources());
         let newest = builds.first();
-        Ok(Template {
+        Ok(Shown {
             template_id: template.id.to_string(),
             build_id: last.or(newest).map(build_id).unwrap_or_default(),
             cpu_count: size.vcpus,

@@ -117,6 +117,7 @@ struct Filter {
     /// Only those that began to run after this.
     started_after: Option<Timestamp>,
     /// `newest` (unless given) or `oldest` first.
+    #[param(inline)]
     first: Option<First>,
     /// Only with this name.
     name: Option<String>,

@@ -505,7 +505,7 @@ async fn the_same_key_makes_one_sandbox() {
     assert_eq!((other.status, other.code()), (409, "conflict".into()));
     let long = world
         .request("POST", "/v1/sandboxes")
-        .header("idempotency-key", "k".repeat(65));
+        .header("idempotency-key", "k".repeat(256));
     assert_eq!(send(long.json(&json!({}))).await.code(), "validation_error");
     let list = world.get("/v1/sandboxes").await.json();
     assert_eq!(list["sandboxes"].as_array().unwrap().len(), 1);

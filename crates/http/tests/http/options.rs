@@ -9,7 +9,7 @@ async fn what_was_asked_is_shown_in_every_answer() {
     let world = World::new().await;
     let asked = json!({
         "image": "base", "profile": "medium", "vcpus": 2, "memory_mb": 700, "disk_mb": 2000, "pids": 99,
-        "ttl_seconds": 77, "idle_seconds": 0, "on_timeout": "delete", "on_idle": "pause", "auto_resume": true,
+        "ttl_seconds": 77, "idle_seconds": 0, "on_timeout": "delete", "on_idle": "pause", "auto_resume": true, "keep_paused": true,
         "queue_timeout_seconds": 9,
         "metadata": {"team": "a"}, "name": "box", "project": "p 1", "region": "local",
         "network": "none", "privilege": "root", "driver": "sim", "isolation": "none",
@@ -96,5 +96,34 @@ async fn a_fork_and_a_new_timeout_change_what_they_name() {
         assert_eq!(&changed[field], value, "{field}");
     }
     assert_eq!(changed["expires_at"], child["expires_at"]);
+    let sooner = json!({"ttl_seconds": 1, "only_longer": true});
+    let changed = world.post(&timeout, sooner).await.json();
+    assert_eq!(changed["expires_at"], child["expires_at"]);
     assert_eq!(world.get(&path(&child)).await.json()["idle_seconds"], 0);
+}
+
+#[tokio::test]
+async fn lists_go_in_either_order_and_by_start_and_template() {
+    let world = World::new().await;
+    let (one, two) = (world.sandbox().await, world.sandbox().await);
+    let listed = async |query: &str| {
+        let page = world.get(&format!("/v1/sandboxes?{query}")).await.json();
+        let found = page["sandboxes"].as_array().unwrap().iter();
+        let paths =
+            found.map(|one| format!("/v1/sandboxes/{}", one["sandbox_id"].as_str().unwrap()));
+        paths.collect::<Vec<_>>()
+    };
+    assert_eq!(listed("first=oldest").await, [one.clone(), two.clone()]);
+    assert_eq!(listed("first=newest").await, [two.clone(), one.clone()]);
+    assert_eq!(
+        listed("started_after=2020-01-01T00:00:00Z").await,
+        [two, one]
+    );
+    assert!(
+        listed("started_after=2100-01-01T00:00:00Z")
+            .await
+            .is_empty()
+    );
+    assert!(listed("template=unheard-of").await.is_empty());
+    assert_eq!(world.get("/v1/sandboxes?first=best").await.status, 400);
 }
