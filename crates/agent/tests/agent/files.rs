@@ -426,3 +426,99 @@ fn nobody_reads_the_agent_itself() {
     let other = format!("/proc/{}/status", std::process::id());
     assert!(!read(&mut node, Path::new(&other), 0, 0).is_empty());
 }
+
+#[test]
+fn writing_into_a_file_goes_on_with_it_and_its_attributes_are_told() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let path = agent.dir.path().join("below/file");
+    let other = agent.dir.path().join("other");
+    let mut overwrite = |path: &Path, attributes: &[(&str, &str)], body: &[u8]| {
+        let attributes = attributes.iter().map(|(name, value)| Attribute {
+            name: b(name),
+            value: b(value),
+        });
+        let id = node.ask(Call::Overwrite(Overwrite {
+            path: at(path),
+            user: "4242:4343".into(),
+            attribute_prefix: "user.note.".into(),
+            attributes: attributes.collect(),
+        }));
+        node.send_body(id, body);
+        node.reply(id)
+    };
+    overwrite(
+        &path,
+        &[("user.note.a", "1"), ("user.note.b", "2")],
+        b"a long text",
+    );
+    fs::hard_link(&path, &other).unwrap();
+    rustix::fs::setxattr(&path, "user.own", b"3", rustix::fs::XattrFlags::empty()).unwrap();
+    let Reply::Entry(entry) = overwrite(&path, &[("user.note.c", "4")], b"short") else {
+        panic!("not written");
+    };
+    assert_eq!(
+        (entry.size, entry.mode, entry.uid, entry.gid),
+        (5, 0o644, 4242, 4343)
+    );
+    assert_eq!(
+        fs::read(&other).unwrap(),
+        b"short",
+        "a link goes on with it"
+    );
+    let mut told: Vec<_> = entry
+        .attributes
+        .iter()
+        .map(|a| (&a.name[..], &a.value[..]))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [(&b"user.note.c"[..], &b"4"[..]), (b"user.own", b"3")]
+    );
+
+    let refused = failed(overwrite(&path, &[("user.own", "5")], b""));
+    assert_eq!(refused.errno, libc::EPERM, "none but below the prefix");
+    failed(overwrite(Path::new("/proc/sys/kernel/hostname"), &[], b"x"));
+    failed(overwrite(agent.dir.path(), &[], b"x"));
+}
+
+#[test]
+fn users_are_found_and_links_are_followed_to_their_end() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let ask = |node: &mut Node, user: &str| {
+        let id = node.ask(Call::FindUser(FindUser { user: user.into() }));
+        node.reply(id)
+    };
+    let Reply::User(root) = ask(&mut node, "") else {
+        panic!("no root");
+    };
+    assert_eq!(
+        (root.name.as_str(), &root.home[..]),
+        ("root", &b"/root"[..])
+    );
+    assert_eq!(failed(ask(&mut node, "nobody-here")).errno, libc::ENOENT);
+
+    let (file, link) = (agent.dir.path().join("file"), agent.dir.path().join("link"));
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("file", agent.dir.path().join("between")).unwrap();
+    symlink("between", &link).unwrap();
+    let mut stat = || {
+        let id = node.ask(Call::Stat(Stat { path: at(&link) }));
+        match node.reply(id) {
+            Reply::Entry(entry) => entry.resolved,
+            other => panic!("no entry: {other:?}"),
+        }
+    };
+    let path = at(&file.canonicalize().unwrap());
+    let end = Resolved {
+        path,
+        kind: 1,
+        mode: 0o600,
+    };
+    assert_eq!(stat(), Some(end));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(stat(), None);
+}
