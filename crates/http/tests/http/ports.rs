@@ -70,14 +70,14 @@ async fn echo_socket(upgrade: WebSocketUpgrade) -> Response {
 }
 
 /// A sandbox with a program that listens.
-struct Port {
+struct Site {
     world: World,
     path: String,
     host: String,
     port: u16,
 }
 
-impl Port {
+impl Site {
     async fn new(order: Value) -> Self {
         let world = World::new().await;
         let port = program().await;
@@ -111,7 +111,7 @@ async fn status(request: RequestBuilder) -> u16 {
 
 #[tokio::test]
 async fn only_whoever_may_gets_in() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     let world = &port.world;
     let with = |key: &str| port.bare("GET", "/").header("x-api-key", key);
     assert_eq!(status(with(&world.key)).await, 200);
@@ -148,7 +148,7 @@ async fn only_whoever_may_gets_in() {
 
 #[tokio::test]
 async fn what_cannot_answer_is_told_apart() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
@@ -173,7 +173,7 @@ async fn what_cannot_answer_is_told_apart() {
 
 #[tokio::test]
 async fn a_name_of_a_port_leads_to_the_program_only() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     for path in ["/", "/v1/sandboxes", "/healthz", "/docs", "/openapi.json"] {
         for method in ["GET", "POST", "DELETE", "OPTIONS", "PROPFIND"] {
             let said = send(port.request(method, path)).await;
@@ -184,7 +184,7 @@ async fn a_name_of_a_port_leads_to_the_program_only() {
 
 #[tokio::test]
 async fn requests_and_answers_pass_but_for_what_is_ours() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     let asked = port
         .request("PUT", "/a%2Fb?x=1&x=%20")
         .header("cookie", "session=x; skerry_access=1.f")
@@ -229,7 +229,7 @@ async fn requests_and_answers_pass_but_for_what_is_ours() {
 
 #[tokio::test]
 async fn both_bodies_are_streams() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     let (say, said) = mpsc::channel::<Result<Bytes, std::io::Error>>(1);
     let said = futures::stream::unfold(said, |mut said| async { Some((said.recv().await?, said)) });
     let asked = port
@@ -246,7 +246,7 @@ async fn both_bodies_are_streams() {
 
 #[tokio::test]
 async fn websockets_pass_and_end_with_the_server() {
-    let port = Port::new(json!({"public_ports": true})).await;
+    let port = Site::new(json!({"public_ports": true})).await;
     let connect = async || {
         let stream = TcpStream::connect(&port.world.address).await.unwrap();
         let mut asked = format!("ws://{}/ws", port.host)
@@ -277,7 +277,7 @@ async fn websockets_pass_and_end_with_the_server() {
 
 #[tokio::test]
 async fn a_link_lets_a_browser_in_and_no_other_page() {
-    let port = Port::new(json!({})).await;
+    let port = Site::new(json!({})).await;
     let at = format!("{}/ports/{}", port.path, port.port);
     let given = port.world.get(&at).await.json();
     let (url, signed) = (
@@ -367,7 +367,7 @@ async fn a_link_lets_a_browser_in_and_no_other_page() {
 
 #[tokio::test]
 async fn public_ports_need_no_key_and_a_fork_has_them_too() {
-    let port = Port::new(json!({"public_ports": true})).await;
+    let port = Site::new(json!({"public_ports": true})).await;
     let record = port.world.get(&port.path).await.json();
     assert_eq!(record["public_ports"], true);
     assert_eq!(status(port.bare("GET", "/")).await, 200);

@@ -85,6 +85,8 @@ fn heard(transfer: Transfer) -> ByteStream {
             Err(error) => Some((Err(error), None)),
         }
     })
+    // Who reads bytes may ask again after their end.
+    .fuse()
     .boxed()
 }
 

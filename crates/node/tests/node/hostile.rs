@@ -1,11 +1,12 @@
 //! An agent that keeps to no rule: the node stays what it is, nobody else notices, and no end is made up.
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
 use skerry_proto::agent::*;
 use skerry_proto::frame;
-use skerry_proto::node::{Execs, Files, Map, OpenSession, Sandboxes, Sessions};
+use skerry_proto::node::{Execs, Files, Map, OpenSession, Ports, Sandboxes, Sessions};
 use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxState, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -361,4 +362,56 @@ async fn an_agent_that_opens_no_session_keeps_nobody_waiting() {
     };
     impostor.say(From::SessionState(late)).await;
     while !matches!(impostor.hear().await, Some(To::SessionClose(_))) {}
+}
+
+/// What an agent may not say of a connection, after it said that it stands.
+fn false_tellings(id: u64) -> Vec<(&'static str, Vec<From>)> {
+    let data = |bytes, eof| {
+        let data = vec![0; bytes].into();
+        From::Data(Data { id, data, eof })
+    };
+    let credit = |bytes| From::Credit(Credit { id, bytes });
+    let window = DIAL_WINDOW_BYTES as usize;
+    let reply = Some(Reply::Done(Done { bytes: 0 }));
+    vec![
+        (
+            "more than the window",
+            vec![data(window, false), data(1, false)],
+        ),
+        ("more pieces than it holds", vec![data(1, false); window]),
+        (
+            "something after the end",
+            vec![data(0, true), data(1, false)],
+        ),
+        (
+            "that it stands, twice",
+            vec![From::Response(Response { id, reply })],
+        ),
+        ("credit without end", vec![credit(u32::MAX); 1000]),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_of_a_connection_ends_that_and_nothing_else() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let mut impostor = Impostor::of(&bed, &island).await;
+    impostor.greet().await;
+    for number in 0..false_tellings(0).len() {
+        let nothing = || futures::stream::pending().boxed();
+        let (dialled, id) = tokio::join!(island.node.dial(island.id, 80, nothing()), async {
+            let id = impostor.asked().await.id;
+            let reply = Some(Reply::Done(Done { bytes: 0 }));
+            impostor.say(From::Response(Response { id, reply })).await;
+            id
+        });
+        let mut heard = dialled.unwrap();
+        let (what, told) = false_tellings(id).swap_remove(number);
+        for said in told {
+            impostor.say(said).await;
+        }
+        while !matches!(impostor.hear().await, Some(To::Cancel(cancel)) if cancel.id == id) {}
+        while let Some(Ok(_)) = heard.next().await {}
+        assert!(heard.next().await.is_none(), "{what}");
+    }
 }
