@@ -239,7 +239,9 @@ async fn a_sandbox_named_in_headers_too_is_still_asked_about() {
     let world = World::new().await;
     let island = world.sandbox().await;
     let path = format!("/sandboxes/{}/connect", island.id);
-    let asked = island.request("POST", &path).header("x-api-key", &world.key);
+    let asked = island
+        .request("POST", &path)
+        .header("x-api-key", &world.key);
     let body = Body::from(json!({"timeout": 10}).to_string());
     let asked = asked.header("content-type", "application/json").body(body);
     let answer = island.send(asked.unwrap()).await;
@@ -571,4 +573,17 @@ async fn upload(world: &World, template: &str, content: &'static [u8]) {
     let altered = path.replace(&"0".repeat(64), &"1".repeat(64));
     assert_eq!(put(&altered).await, StatusCode::FORBIDDEN);
     assert_eq!(put(path).await, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn logs_are_what_happened() {
+    let world = World::new().await;
+    let id = world.sandbox().await.id;
+    let path = format!("/sandboxes/{id}/logs");
+    let logs = world.api("GET", &path, Value::Null).await.json();
+    let first: Value = serde_json::from_str(logs["logs"][0]["line"].as_str().unwrap()).unwrap();
+    assert_eq!(first["message"], logs["logEntries"][0]["message"]);
+    let path = format!("/v2/sandboxes/{id}/logs");
+    let newer = world.api("GET", &path, Value::Null).await.json();
+    assert_eq!(newer["logs"], logs["logEntries"]);
 }
