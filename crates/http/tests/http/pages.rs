@@ -91,6 +91,13 @@ async fn execs_events_and_files() {
         .await
         .json();
     assert_eq!(held["execs"].as_array().unwrap().len(), 7);
+    let tagged = json!({"cmd": "hold", "wait": false, "tag": "mine"});
+    let tagged = world.post(&format!("{s}/exec"), tagged).await.json();
+    let found = world.get(&format!("{s}/execs?tag=mine")).await.json();
+    assert_eq!(found["execs"], json!([tagged]));
+    assert_eq!(tagged["tag"], "mine");
+    let long = json!({"cmd": "hold", "wait": false, "tag": "x".repeat(257)});
+    assert_eq!(world.post(&format!("{s}/exec"), long).await.status, 400);
     let done = world.get(&format!("{s}/execs?status=done")).await.json();
     assert_eq!(
         (&done["execs"], &done["next_cursor"]),
