@@ -52,7 +52,7 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Up(UpArgs),
+    Up(Box<UpArgs>),
     Down(DownArgs),
     /// Say what this machine can do, and what would help it do more
     Doctor,
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let Args { global, command } = Args::try_parse()
         .unwrap_or_else(|error| env::blame(error, |name| std::env::var(name).ok()).exit());
     let done = match command {
-        Command::Up(args) => up::main(&global, args),
+        Command::Up(args) => up::main(&global, *args),
         Command::Down(args) => up::down(&global, &args),
         Command::Doctor => doctor::main(&global),
         Command::Cli(command) => return cli::main(*command, &global),

@@ -41,8 +41,8 @@ use skerry_client::Client;
 
 use crate::Global;
 
-pub(crate) use failure::{EXIT_CODES, Failure, report};
 use connect::Server;
+pub(crate) use failure::{EXIT_CODES, Failure, report};
 use output::Out;
 
 /// Commands that call a server.
