@@ -96,13 +96,10 @@ impl Journal {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let journal = Self::open_with(path, &mut options, meter)?;
-        journal
-            .file
-            .set_len(journal.size())
-            .map_err(|source| JournalError::Open {
-                path: path.to_owned(),
-                source,
-            })?;
+        journal.cut().map_err(|source| JournalError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
         meter.add(journal.size());
         Ok(journal)
     }
@@ -136,6 +133,15 @@ impl Journal {
             writing: Mutex::new(BytesMut::new()),
             meter: meter.clone(),
         }))
+    }
+
+    /// Cuts off what is not whole. Cutting nothing off a new file would have ext4 write it out when it is closed.
+    fn cut(&self) -> io::Result<()> {
+        let size = self.size();
+        if self.file.metadata()?.len() == size {
+            return Ok(());
+        }
+        self.file.set_len(size)
     }
 
     /// Writes records, all or none of them. Readers see them when this returns.
@@ -221,7 +227,8 @@ fn microseconds(at: Timestamp) -> Timestamp {
 fn scan(file: &File) -> io::Result<Index> {
     let len = file.metadata()?.len();
     let mut index = Index::default();
-    let mut buffer = vec![0; codec::MAX_RECORD_BYTES + codec::HEADER_BYTES];
+    let most = codec::MAX_RECORD_BYTES + codec::HEADER_BYTES;
+    let mut buffer = vec![0; len.min(most as u64) as usize];
     let mut record = Vec::new();
     let (mut held, mut from) = (0, 0u64);
     loop {
