@@ -268,6 +268,14 @@ impl Driver for NsDriver {
         .await
     }
 
+    async fn oom_kills(&self, id: SandboxId) -> Result<u64, DriverError> {
+        self.live(id).ok_or(DriverError::NotRunning(id))?;
+        let kills = self.group(id).map(|group| group.oom_kills()).transpose();
+        Ok(kills
+            .map_err(DriverError::step("count kills for lack of memory"))?
+            .unwrap_or_default())
+    }
+
     async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
         self.set_paused(id, true).await
     }

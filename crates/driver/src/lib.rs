@@ -59,6 +59,11 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What it uses now; of one that ended by itself what it used until then, as long as it is not killed.
     async fn stats(&self, id: SandboxId) -> Result<Stats, DriverError>;
 
+    /// [`Stats::oom_kills`] alone: every first exec asks for it.
+    async fn oom_kills(&self, id: SandboxId) -> Result<u64, DriverError> {
+        Ok(self.stats(id).await?.oom_kills)
+    }
+
     /// Stops all its processes. With [`Capabilities::pause_to_disk`] they and their memory go to disk: the link ends, nothing but files is used, and
     /// a restart of the machine does not matter. To [`Driver::wait`] and [`Driver::adopt`] it lives on.
     async fn pause(&self, _id: SandboxId) -> Result<(), DriverError> {

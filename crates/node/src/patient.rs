@@ -60,6 +60,10 @@ impl Driver for Patient {
         within(LOOK, self.0.stats(id)).await
     }
 
+    async fn oom_kills(&self, id: SandboxId) -> Result<u64, DriverError> {
+        within(LOOK, self.0.oom_kills(id)).await
+    }
+
     async fn pause(&self, id: SandboxId) -> Result<(), DriverError> {
         within(STEP, self.0.pause(id)).await
     }

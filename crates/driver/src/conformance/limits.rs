@@ -51,6 +51,8 @@ async fn memory(ground: Ground<'_>) -> Verdict {
     same("its neighbour", neighbour.sh("echo well").await?, "well\n")?;
     let after = ground.driver().stats(spec.id).await?;
     ensure!(after.oom_kills > before, "not counted: {after:?}");
+    let alone = ground.driver().oom_kills(spec.id).await?;
+    same("the same kills alone", alone, after.oom_kills)?;
     ensure!(
         after.memory_peak_bytes <= 64 << 20,
         "over the limit: {after:?}"

@@ -449,11 +449,11 @@ impl Actor {
 
     /// Whether the kernel killed something for lack of memory that nobody was blamed for yet.
     pub(super) async fn take_oom_kill(&mut self) -> bool {
-        let Ok(stats) = self.driver.stats(self.place()).await else {
+        let Ok(kills) = self.driver.oom_kills(self.place()).await else {
             return false;
         };
-        let fresh = stats.oom_kills > self.oom_seen;
-        self.oom_seen = (self.oom_seen + 1).min(stats.oom_kills);
+        let fresh = kills > self.oom_seen;
+        self.oom_seen = (self.oom_seen + 1).min(kills);
         fresh
     }
 
@@ -461,7 +461,7 @@ impl Actor {
     pub(super) fn look_at_oom_kills(&mut self) {
         if self.live.len() == 1 {
             let (driver, place) = (Arc::clone(&self.driver), self.place());
-            let kills = async move { Some(driver.stats(place).await.ok()?.oom_kills) };
+            let kills = async move { driver.oom_kills(place).await.ok() };
             self.oom_kills = kills.boxed();
         }
     }

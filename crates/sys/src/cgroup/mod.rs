@@ -180,6 +180,14 @@ impl Group {
         }
     }
 
+    /// [`Usage::oom_kills`] alone, which costs far less than all of it.
+    pub fn oom_kills(&self) -> io::Result<u64> {
+        match self.version {
+            Version::V1 => v1::oom_kills(&self.folders),
+            Version::V2 => v2::oom_kills(&self.folders[0]),
+        }
+    }
+
     /// Bytes its processes wrote to files that are not on disk yet.
     pub fn dirty_bytes(&self) -> io::Result<u64> {
         match self.version {

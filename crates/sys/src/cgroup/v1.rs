@@ -78,9 +78,13 @@ pub(super) fn usage(folders: &[PathBuf]) -> io::Result<Usage> {
         memory_bytes: number(memory, "memory.usage_in_bytes")?,
         memory_peak_bytes: number(memory, "memory.max_usage_in_bytes")?,
         pids: number(&folders[PIDS], "pids.current")?,
-        oom_kills: keyed(memory, "memory.oom_control", "oom_kill")?,
+        oom_kills: oom_kills(folders)?,
     };
     Ok(usage.without_cache(keyed(memory, "memory.stat", "total_inactive_file")?))
+}
+
+pub(super) fn oom_kills(folders: &[PathBuf]) -> io::Result<u64> {
+    keyed(&folders[MEMORY], "memory.oom_control", "oom_kill")
 }
 
 pub(super) fn dirty_bytes(folders: &[PathBuf]) -> io::Result<u64> {

@@ -154,9 +154,13 @@ pub(super) fn usage(folder: &Path) -> io::Result<Usage> {
         // Before Linux 5.19 nobody counted it.
         memory_peak_bytes: number(folder, "memory.peak").unwrap_or(current),
         pids: number(folder, "pids.current")?,
-        oom_kills: keyed(folder, "memory.events", "oom_kill")?,
+        oom_kills: oom_kills(folder)?,
     };
     Ok(usage.without_cache(keyed(folder, "memory.stat", "inactive_file")?))
+}
+
+pub(super) fn oom_kills(folder: &Path) -> io::Result<u64> {
+    keyed(folder, "memory.events", "oom_kill")
 }
 
 pub(super) fn dirty_bytes(folder: &Path) -> io::Result<u64> {
