@@ -134,32 +134,18 @@ impl NsDriver {
         steps: &mut Vec<Step>,
     ) -> Result<Ground, DriverError> {
         let first_id = self.take_ids()?;
-        // All three are waited for, so that none still makes something while a failure is cleaned up.
-        let (grounds, volume, netns) = tokio::join!(
-            timed("socket, cgroup", self.door(spec, first_id)),
+        // All are waited for, so that none still makes something while a failure is cleaned up.
+        let (door, listener, volume, netns) = tokio::join!(
+            timed("cgroup", self.door(spec)),
+            timed("record, socket", self.listen(spec, first_id)),
             timed("volume", self.volume(spec, source)),
             timed("netns", self.netns(spec)),
         );
-        let mut take = |took: Step| steps.push(took);
-        let ((listener, door), volume, netns) = (
-            grounds.map(|(it, took)| {
-                take(took);
-                it
-            })?,
-            volume.map(|(it, took)| {
-                take(took);
-                it
-            })?,
-            netns.map(|(it, took)| {
-                take(took);
-                it
-            })?,
-        );
         Ok(Ground {
-            listener,
-            door,
-            volume,
-            netns,
+            door: noted(door, steps)?,
+            listener: noted(listener, steps)?,
+            volume: noted(volume, steps)?,
+            netns: noted(netns, steps)?,
             first_id,
         })
     }
@@ -176,18 +162,26 @@ impl NsDriver {
         }
     }
 
-    /// The agent's socket and the way into the control group. Writes down the ids first: they are taken until the record ends.
-    async fn door(
-        &self,
-        spec: &Spec,
-        first_id: Option<u32>,
-    ) -> Result<(OwnedFd, Option<Door>), DriverError> {
-        let (id, group, records) = (spec.id, self.group(spec.id), self.records.clone());
+    /// The way into the control group.
+    async fn door(&self, spec: &Spec) -> Result<Option<Door>, DriverError> {
+        let Some(group) = self.group(spec.id) else {
+            return Ok(None);
+        };
         let limits = Limits {
             memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
             cpu_milli: u64::from(spec.resources.vcpus) * 1000,
             pids: u64::from(spec.resources.pids),
         };
+        blocking("make the control group", move || {
+            group.create(limits)?;
+            group.door().map(Some)
+        })
+        .await
+    }
+
+    /// The agent's socket. Writes down the ids first: they are taken until the record ends.
+    async fn listen(&self, spec: &Spec, first_id: Option<u32>) -> Result<OwnedFd, DriverError> {
+        let (id, records) = (spec.id, self.records.clone());
         let state = State {
             agent: None,
             first_id,
@@ -196,17 +190,12 @@ impl NsDriver {
             facts: facts(self, spec, None),
         };
         let has_home = self.memory.is_some();
-        blocking("make the socket and the control group", move || {
+        blocking("write the record and make the socket", move || {
             records.write(id, &state)?;
-            let listener = records.listen(id)?;
             if has_home {
                 records.make_home(id)?;
             }
-            let door = group.map(|group| {
-                group.create(limits)?;
-                group.door()
-            });
-            Ok((listener, door.transpose()?))
+            records.listen(id)
         })
         .await
     }
@@ -359,6 +348,13 @@ async fn timed<T, E>(name: &str, work: impl Future<Output = Result<T, E>>) -> Re
     let began = Instant::now();
     let done = work.await?;
     Ok((done, step(name, began.elapsed())))
+}
+
+/// What came of it; how long it took goes among the steps.
+fn noted<T, E>(done: Result<(T, Step), E>, steps: &mut Vec<Step>) -> Result<T, E> {
+    let (made, took) = done?;
+    steps.push(took);
+    Ok(made)
 }
 
 fn step(name: &str, took: Duration) -> Step {
