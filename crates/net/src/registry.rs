@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use skerry_types::SandboxId;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::factory::{Factory, MakeError};
@@ -16,6 +18,8 @@ use crate::wire::{Failure, Held, NetworkKind};
 
 /// Addresses tried in a row while the kernel still takes earlier owners down.
 const TRIES: usize = 64;
+/// Whoever was just given one needs the processor first, as long as there are some left.
+const AFTER_TAKING: Duration = Duration::from_millis(10);
 
 /// A sandbox's place in the network; closed when nobody refers to it.
 #[derive(Debug)]
@@ -208,6 +212,9 @@ impl Registry {
                 }
             }
             self.taken.notified().await;
+            if self.state.lock().least() > self.pool / 2 {
+                sleep(AFTER_TAKING).await;
+            }
         }
     }
 
@@ -224,6 +231,11 @@ impl Registry {
 }
 
 impl State {
+    /// Of the kind that fewest are ready of, as many.
+    fn least(&self) -> usize {
+        self.none.len().min(self.nat.len())
+    }
+
     fn ready(&mut self, kind: NetworkKind) -> &mut Vec<Made> {
         match kind {
             NetworkKind::None => &mut self.none,
