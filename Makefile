@@ -1,12 +1,12 @@
-# Every target sets up what it needs. Nothing is downloaded but Rust crates and, as root on Debian, Debian packages.
+# Every target sets up what it needs. Nothing is downloaded but Rust crates, the clients that tests/e2b drives and, as root on Debian, Debian packages.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz bench install setup
+.PHONY: help demo test test-all test-e2b fuzz bench install setup
 
 PREFIX ?= /usr/local
 BINARY = $(or $(CARGO_TARGET_DIR),target)/release/skerry
 
 help: ## Show this
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: ## Build, then fork a sandbox to try three fixes of a broken project at once
 	@scripts/setup.sh run
@@ -19,6 +19,7 @@ test: ## Check the code and run the tests; under 20 minutes from nothing
 	cargo xtask check
 	scripts/interpreter.sh
 	cargo test --workspace --no-fail-fast
+	tests/e2b/run
 
 test-all: ## Everything `test` does, then the long suites
 	@scripts/setup.sh test
@@ -26,8 +27,14 @@ test-all: ## Everything `test` does, then the long suites
 	cargo xtask check
 	scripts/interpreter.sh
 	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
+	tests/e2b/run --all --skerry "$(BINARY)"
 	@scripts/setup.sh guest
 	scripts/guest/run.sh
+
+test-e2b: ## Drive every published client of the E2B protocol that we support; writes docs/e2b-methods.md
+	@scripts/setup.sh test
+	cargo build --package skerry
+	tests/e2b/run --all
 
 FUZZ_SECONDS ?= 60
 # What libFuzzer needs to see which way a program goes.

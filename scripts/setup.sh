@@ -11,7 +11,7 @@ wanted="mkfs.btrfs:btrfs-progs nft:nftables newuidmap:uidmap mmdebstrap:mmdebstr
 modules=/usr/lib/python3/dist-packages
 interpreter="$modules/ipykernel:python3-ipykernel $modules/jupyter_client:python3-jupyter-client $modules/matplotlib:python3-matplotlib $modules/pandas:python3-pandas node:nodejs /usr/share/nodejs/typescript:node-typescript"
 case $purpose in
-test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot $interpreter" ;;
+test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pip3:python3-pip npm:npm node:nodejs pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot $interpreter" ;;
 guest) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs strip:binutils" ;;
 bench) wanted="$wanted python3:python3 pg_ctlcluster:postgresql bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac

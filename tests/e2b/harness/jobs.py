@@ -41,6 +41,11 @@ class Job:
         mode = "by domain" if self.domain else ""
         return " ".join(filter(None, (self.suite, self.client, self.flavour, mode)))
 
+    @property
+    def needs_interpreter(self) -> bool:
+        """Whether it starts sandboxes of the template for the code interpreter."""
+        return self.client.startswith("interpreter-")
+
 
 @dataclass
 class Report:

@@ -15,12 +15,13 @@ LANGUAGES = {
     "interpreter-python": "Python, code interpreter",
     "interpreter-node": "JavaScript, code interpreter",
 }
-# Why a method is not there, by how its name begins.
-REASONS: dict[str, str] = json.loads((Path(__file__).parent / "reasons.json").read_text())
+# Why methods are not there, by how their names begin.
+REASONS: list[dict] = json.loads((Path(__file__).parent / "reasons.json").read_text())
 HEAD = """# Methods of the E2B SDKs
 
 Made by `make test-e2b` from what the published, unmodified clients did in its suites against a real server: do not edit. A method has a ✓ where a test
-called it in that version and passed, in Python with the sync and the async client. – : this version has no such method.
+called it in that version and passed, in Python with the sync and the async client. – : this version has no such method. Python 1.11.1 runs by a domain,
+the others by addresses; the newest ones run in both ways.
 """
 
 
@@ -53,12 +54,12 @@ def _column(reports: list[Report], client: str) -> dict[str, str | None]:
         if report.job.client == client:
             for method, came in report.methods.items():
                 ways[method].add(came)
-    return {method: _cell(method, came) for method, came in ways.items()}
+    return {method: _cell(client, method, came) for method, came in ways.items()}
 
 
-def _cell(method: str, came: set[str]) -> str | None:
-    for number, beginning in enumerate(REASONS, 1):
-        if method.startswith(beginning):
+def _cell(client: str, method: str, came: set[str]) -> str | None:
+    for number, reason in enumerate(REASONS, 1):
+        if client == reason.get("client", client) and method.startswith(tuple(reason["methods"])):
             return f"[{number}]"
     return "✓" if came == {"passed"} else None
 
@@ -73,7 +74,7 @@ def _page(columns: dict[str, dict[str, str | None]]) -> str:
             cells = " | ".join(column.get(method) or "–" for column in chosen.values())
             parts.append(f"| `{method}` | {cells} |\n")
     parts.append("\n## Why not\n\n")
-    parts += [f"{number}. {reason}\n" for number, reason in enumerate(REASONS.values(), 1)]
+    parts += [f"{number}. {reason['why']}\n" for number, reason in enumerate(REASONS, 1)]
     return "".join(parts)
 
 

@@ -78,7 +78,8 @@ function ends(): Map<number, string> {
   const visit = (node: ts.Node, owner: string) => {
     if (ts.isClassLike(node)) {
       const name = node.name ?? (ts.isVariableDeclaration(node.parent) ? (node.parent.name as ts.Identifier) : undefined)
-      owner = name?.text.replace(/^_/, '') ?? owner
+      // A bundler puts these around names that are taken.
+      owner = name?.text.replace(/^_|\d$/g, '') ?? owner
     }
     if (ts.isMethodDeclaration(node) && ts.isIdentifier(node.name) && ts.isClassLike(node.parent)) {
       const still = ts.getCombinedModifierFlags(node) & ts.ModifierFlags.Static ? 'static ' : ''

@@ -66,10 +66,3 @@ check('snapshots', async ({ make, skip }) => {
   }
   assert.equal(await Sandbox.deleteSnapshot(one.snapshotId), false)
 })
-
-check('changes its network', async ({ make, skip }) => {
-  if (!Sandbox.updateNetwork) skip('this version has no Sandbox.updateNetwork')
-  const sandbox = await make()
-  await sandbox.updateNetwork({ denyOut: [sdk.ALL_TRAFFIC] })
-  await Sandbox.updateNetwork(sandbox.sandboxId, {})
-})

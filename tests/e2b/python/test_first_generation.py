@@ -17,7 +17,12 @@ async def test_is_listed_and_connected_to(sdk, make):
     assert listed.sandbox_id.partition("-")[0] == sandbox.sandbox_id.partition("-")[0]
     same = await do(sdk.Sandbox.connect(sandbox.sandbox_id))
     assert (await do(same.commands.run("echo here"))).stdout == "here\n"
-    assert await do(sandbox.kill()) is True
+    info = await do(sandbox.get_info())
+    assert (info.metadata, info.end_at > info.started_at) == ({"mark": mark}, True)
+    assert (await do(sdk.Sandbox.get_info(sandbox.sandbox_id))).metadata == info.metadata
+    assert await do(sandbox.is_running())
+    await do(sandbox.kill())
+    assert not await do(sandbox.is_running())
 
 
 async def test_a_wrong_key_is_refused(sdk):

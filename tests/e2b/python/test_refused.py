@@ -25,3 +25,10 @@ async def test_secrets(sdk):
         with pytest.raises(Exception, match="(?i)secrets") as refused:
             await do(call())
         assert type(refused.value).__module__.startswith("e2b")
+
+
+async def test_changes_of_the_network(sdk, sandbox):
+    sdk.needs("Sandbox", "update_network")
+    for update in (sandbox.update_network, lambda network: sdk.Sandbox.update_network(sandbox.sandbox_id, network)):
+        with pytest.raises(e2b.SandboxException, match="network"):
+            await do(update({"deny_out": ["0.0.0.0/0"]}))

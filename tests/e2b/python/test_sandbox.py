@@ -8,6 +8,7 @@ import pytest
 from conftest import do, second_generation
 
 
+@second_generation
 async def test_is_made_found_and_killed(sdk, make):
     sandbox = await make(metadata={"who": "me", "odd key": "ä &=%"}, envs={"COLOUR": "green"})
     info = await do(sandbox.get_info())

@@ -127,7 +127,7 @@ async def test_is_described_without_a_server(sdk):
     assert '"aws"' in new.to_json(aws) and '"gcp"' in new.to_json(gcp)
     assert "RUN" in new.to_json(new().from_dockerfile("FROM debian:12\nRUN true\n"))
     many = (
-        new().from_image("debian:12").skip_cache().pip_install("six").npm_install("left-pad").bun_install("left-pad")
+        new().skip_cache().from_image("debian:12").skip_cache().pip_install("six").npm_install("left-pad").bun_install("left-pad")
         .apt_install(["curl"]).git_clone("https://example.com/x.git", "/x")
     )  # fmt: skip
     said = new.to_json(many)

@@ -104,14 +104,6 @@ async def test_snapshots(sdk, make):
         await do(sdk.create(one.snapshot_id))
 
 
-@second_generation
-async def test_changes_its_network(sdk, sandbox):
-    sdk.needs("Sandbox", "update_network")
-    await do(sandbox.update_network({"deny_out": ["0.0.0.0/0"]}))
-    await do(sdk.Sandbox.update_network(sandbox.sandbox_id, {"allow_internet_access": False}))
-    await do(sandbox.update_network({}))
-
-
 async def test_without_a_network(sdk, make):
     if "allow_internet_access" not in _parameters(sdk.create):
         pytest.skip("this version has no way to ask for it")
