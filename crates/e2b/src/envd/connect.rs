@@ -148,7 +148,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Unary<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
-        must_be(request.headers(), "application/json")?;
+        must_be(request.headers(), "application/json").map_err(NotOf::into_response)?;
         let whole = whole(request, app).await;
         let message = whole.and_then(|whole| parse(&whole));
         message.map(Self).map_err(IntoResponse::into_response)
@@ -163,7 +163,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Opening<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Response> {
-        must_be(request.headers(), STREAM)?;
+        must_be(request.headers(), STREAM).map_err(NotOf::into_response)?;
         Ok(Self(only(request, app).await))
     }
 }
@@ -217,7 +217,7 @@ impl<S: Sync> FromRequest<S> for Incoming {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        must_be(request.headers(), STREAM)?;
+        must_be(request.headers(), STREAM).map_err(NotOf::into_response)?;
         Ok(Self {
             body: request.into_body().into_data_stream(),
             buffer: BytesMut::new(),
@@ -243,17 +243,27 @@ impl Incoming {
 
 const STREAM: &str = "application/connect+json";
 
-fn must_be(headers: &HeaderMap, wanted: &str) -> Result<(), Response> {
+/// The body is of another type than this one.
+struct NotOf(&'static str);
+
+impl IntoResponse for NotOf {
+    fn into_response(self) -> Response {
+        (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            [("accept-post", self.0)],
+        )
+            .into_response()
+    }
+}
+
+fn must_be(headers: &HeaderMap, wanted: &'static str) -> Result<(), NotOf> {
     let kind = crate::place::text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case(wanted) {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(NotOf(wanted))
     }
-    Err((
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        [("accept-post", wanted)],
-    )
-        .into_response())
 }
 
 fn parse<T: DeserializeOwned>(message: &[u8]) -> Result<T, Refusal> {

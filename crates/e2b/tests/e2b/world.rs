@@ -203,7 +203,7 @@ pub(crate) fn enveloped(messages: &[&Value]) -> Body {
     let mut out = BytesMut::new();
     for message in messages {
         frame::message(&mut out, |out| {
-            out.extend_from_slice(message.to_string().as_bytes())
+            out.extend_from_slice(message.to_string().as_bytes());
         });
     }
     Body::from(out.freeze())
@@ -286,7 +286,7 @@ async fn node(folder: &TempDir) -> Arc<Node> {
     std::fs::create_dir_all(path("source/etc")).unwrap();
     std::fs::create_dir(path("images")).unwrap();
     std::fs::create_dir(path("node")).unwrap();
-    let images = Images::open(&path("images")).unwrap();
+    let images = Images::open(path("images")).unwrap();
     let source = path("source");
     let imported = images.import_folder(&source, "sim", Progress::none());
     imported.await.unwrap();

@@ -95,9 +95,10 @@ impl Watched {
             let message = "changes came faster than they could be told; look again";
             return Err(Refusal::new(Code::ResourceExhausted, message));
         };
-        let entry = match self.with_entry {
-            true => self.inside.look(&change.path).await?.map(EntryInfo::of),
-            false => None,
+        let entry = if self.with_entry {
+            self.inside.look(&change.path).await?.map(EntryInfo::of)
+        } else {
+            None
         };
         let name = change.path.strip_prefix(self.folder.trim_end_matches('/'));
         let name = name.unwrap_or(&change.path).trim_start_matches('/');
@@ -150,13 +151,12 @@ impl Watchers {
         let mut changes = Vec::new();
         while changes.len() < MOST_EVENTS {
             match waiting.changes.next().now_or_never() {
-                None => break,
                 Some(Some(change)) => changes.push(change),
                 Some(None) if changes.is_empty() => {
                     all.remove(key);
                     return None;
                 }
-                Some(None) => break,
+                None | Some(None) => break,
             }
         }
         Some((waiting.watched.clone(), changes))

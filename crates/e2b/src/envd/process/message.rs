@@ -197,9 +197,10 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D:
     let Some(text) = <Option<String>>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    let alphabet = match text.contains(['-', '_']) {
-        true => &alphabet::URL_SAFE,
-        false => &alphabet::STANDARD,
+    let alphabet = if text.contains(['-', '_']) {
+        &alphabet::URL_SAFE
+    } else {
+        &alphabet::STANDARD
     };
     let decoded = GeneralPurpose::new(alphabet, ANY).decode(text);
     decoded
