@@ -8,8 +8,8 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use rustix::process::geteuid;
 use tokio::time::timeout;
 
-/// Of an engine that is only asked who it is.
-const GREETING: Duration = Duration::from_secs(5);
+/// Of an engine that is only asked who it is; on a busy machine Podman has been seen to take five seconds for that.
+const GREETING: Duration = Duration::from_secs(15);
 /// Of one answer. Copying an image or committing what a sandbox wrote takes the longest.
 const PATIENCE_SECONDS: u64 = 600;
 
