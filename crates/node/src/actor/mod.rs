@@ -212,7 +212,7 @@ struct Actor {
     next_request: u64,
     /// What waits for a link.
     waiting: VecDeque<Command>,
-    /// Messages that came while the journal could not be written; nothing more is read until they are through.
+    /// Messages that came while the journal could not be written; not much more is read until they are through.
     backlog: VecDeque<FromAgent>,
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
     oom_seen: u64,
@@ -282,6 +282,7 @@ impl Actor {
                 continue;
             }
             let stalled = !self.backlog.is_empty();
+            let may_read = self.may_read();
             let kill_at = self.kill_at;
             tokio::select! {
                 command = self.mailbox.recv(), if self.link.has_room() => {
@@ -291,7 +292,7 @@ impl Actor {
                     }
                 }
                 Some(body) = self.bulk.recv(), if self.link.has_room_for_bulk() => self.on_bulk(body),
-                event = self.link.next(!stalled), if is_live => self.on_link(event).await,
+                event = self.link.next(may_read), if is_live => self.on_link(event).await,
                 result = &mut self.gone, if is_live => {
                     is_live = false;
                     self.on_gone(result).await;
@@ -311,7 +312,7 @@ impl Actor {
                 self.drop_requests();
             }
             LinkEvent::Messages(messages) => {
-                self.backlog.extend(messages);
+                self.take_in(messages);
                 self.work_off_backlog().await;
             }
         }

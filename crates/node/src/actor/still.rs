@@ -123,6 +123,7 @@ impl Actor {
             let request = self.send_request(call.clone(), sink);
             // A link that broke took the answer with it.
             while self.link.is_up() {
+                let may_read = self.may_read();
                 tokio::select! {
                     answer = answers.recv() => match answer {
                         Some(Incoming::Response(response)) => {
@@ -132,7 +133,7 @@ impl Actor {
                         Some(_) => {}
                         None => break,
                     },
-                    event = self.link.next(self.backlog.is_empty()) => self.on_link(event).await,
+                    event = self.link.next(may_read) => self.on_link(event).await,
                     () = sleep_until(until) => return Err(silent(PATIENCE)),
                 }
             }

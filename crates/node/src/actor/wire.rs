@@ -14,6 +14,10 @@ use super::{Actor, Incoming};
 use crate::event::Event;
 use crate::link::LinkEvent;
 
+/// What may wait for the journal: more than all that an agent of ours says before output is acknowledged, for one exec.
+const BACKLOG_BYTES: usize = 1024 * 1024;
+/// The same of small messages.
+const BACKLOG_MESSAGES: usize = 8192;
 /// How long the last words of an agent may take to read; they are in the socket already.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -32,8 +36,25 @@ impl Actor {
         while let Ok(LinkEvent::Messages(messages)) =
             tokio::time::timeout_at(deadline, self.link.next(true)).await
         {
-            self.backlog.extend(messages);
+            self.take_in(messages);
             self.work_off_backlog().await;
+        }
+    }
+
+    /// Whether there is room for what the agent says next.
+    pub(super) fn may_read(&self) -> bool {
+        let bytes: usize = self.backlog.iter().map(output_bytes).sum();
+        bytes < BACKLOG_BYTES && self.backlog.len() < BACKLOG_MESSAGES
+    }
+
+    /// Answers go to whoever asked, also past what waits for the journal: whom else could one ask to end what fills it?
+    pub(super) fn take_in(&mut self, messages: Vec<FromAgent>) {
+        for message in messages {
+            if is_answer(&message) {
+                self.on_message(Some(message));
+            } else {
+                self.backlog.push_back(message);
+            }
         }
     }
 
@@ -219,6 +240,23 @@ impl Actor {
             From::ExecOutput(_) | From::ExecEnded(_) => {}
         }
     }
+}
+
+fn output_bytes(message: &FromAgent) -> usize {
+    match &message.body {
+        Some(From::ExecOutput(output)) => output.data.len(),
+        _ => 0,
+    }
+}
+
+fn is_answer(message: &FromAgent) -> bool {
+    let body = message.body.as_ref();
+    body.is_some_and(|body| {
+        matches!(
+            body,
+            From::Response(_) | From::Data(_) | From::Credit(_) | From::Watched(_)
+        )
+    })
 }
 
 fn record(exec: ExecId, output: &ExecOutput) -> Record {
