@@ -139,7 +139,9 @@ impl Sandbox {
             ttl_seconds: Some(ttl_seconds),
         };
         let port = port.to_string();
-        self.client.get(&self.below(&["ports", &port]), &query).await
+        self.client
+            .get(&self.below(&["ports", &port]), &query)
+            .await
     }
 
     /// What runs in it.

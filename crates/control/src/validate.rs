@@ -194,7 +194,9 @@ pub(crate) fn create(request: &CreateRequest) -> Result<()> {
         return Err(Error::unsupported(
             "ports: no driver of this release publishes ports on the host",
         )
-        .with_hint("leave ports out; `GET /v1/sandboxes/{id}/ports/{port}` says where a port is reached"));
+        .with_hint(
+            "leave ports out; `GET /v1/sandboxes/{id}/ports/{port}` says where a port is reached",
+        ));
     }
     word("network", request.network.as_deref(), &NETWORKS)?;
     word("privilege", request.privilege.as_deref(), &PRIVILEGES)?;

@@ -1,7 +1,7 @@
 //! Which sandbox, and which of its ports, a request is for.
 
-use axum::http::{HeaderMap, Request, header};
 use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Request, header};
 use skerry_control::Control;
 use skerry_types::SandboxId;
 

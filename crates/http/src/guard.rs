@@ -110,7 +110,11 @@ fn is_ours(settings: &Settings, name: &str) -> bool {
 }
 
 /// A browser says where a request comes from; a page of another site may not use the key that a proxy or extension adds.
-pub(crate) fn refuse_foreign_pages(settings: &Settings, headers: &HeaderMap, host: &str) -> Result<()> {
+pub(crate) fn refuse_foreign_pages(
+    settings: &Settings,
+    headers: &HeaderMap,
+    host: &str,
+) -> Result<()> {
     const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
     let foreign = match headers.get(header::ORIGIN) {
         Some(origin) => {

@@ -18,10 +18,7 @@ use skerry_types::{
 };
 
 /// A node: sandboxes, what runs in them, their files, their records.
-pub trait Node:
-    Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health
-{
-}
+pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health {}
 impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health> Node for T {}
 
 /// A stream of bytes that may break.

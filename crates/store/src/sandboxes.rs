@@ -173,8 +173,6 @@ impl Filter {
         if let Some(cursor) = self.cursor {
             select = select.push(beyond).push_bind(cursor);
         }
-        select
-            .push(order)
-            .push_bind(i64::from(limit) + 1)
+        select.push(order).push_bind(i64::from(limit) + 1)
     }
 }

@@ -16,8 +16,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    Ended, ExecAck, ExecAttach, ExecResize, ExecStart, ExecStarted, ExecStdin,
-    ExecStdinAck, ExecUnknown, Signal,
+    Ended, ExecAck, ExecAttach, ExecResize, ExecStart, ExecStarted, ExecStdin, ExecStdinAck,
+    ExecUnknown, Signal,
 };
 use skerry_types::limits::MAX_RUNNING_EXECS;
 use tokio::sync::Notify;

@@ -24,7 +24,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
-    self, Call, Data, Done, Overwrite, Processes, Read, Release, Reply, Request, Response, TarIn, TarOut, Write,
+    self, Call, Data, Done, Overwrite, Processes, Read, Release, Reply, Request, Response, TarIn,
+    TarOut, Write,
 };
 use skerry_proto::glob::Globs;
 use skerry_types::limits::MAX_PATH_BYTES;

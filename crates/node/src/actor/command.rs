@@ -9,9 +9,7 @@ use skerry_proto::agent::{Call, Dial};
 use skerry_proto::node::{
     ExecRecord, OpenSession, SandboxReport, SessionRecord, StartExec, TtySize,
 };
-use skerry_types::{
-    Error, ErrorCode, ExecId, FailureReason, SandboxState, SessionId, SnapshotId,
-};
+use skerry_types::{Error, ErrorCode, ExecId, FailureReason, SandboxState, SessionId, SnapshotId};
 use tokio::sync::oneshot;
 
 use super::{Actor, DialSink, RequestSink, Taken, journal_error};
@@ -126,7 +124,8 @@ impl Actor {
             command.refuse(error);
             return ControlFlow::Continue(());
         }
-        if command.needs_link() && !self.link.is_greeted() && self.state() == SandboxState::Running {
+        if command.needs_link() && !self.link.is_greeted() && self.state() == SandboxState::Running
+        {
             self.keep_waiting(command);
             return ControlFlow::Continue(());
         }

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use skerry_proto::agent::{
-    self, Attribute, Call, Entries, Entry, FindUser, List, MakeDir, Move, Read, Remove, Reply, Stat, TarIn, TarOut, Watch,
-    Write,
+    self, Attribute, Call, Entries, Entry, FindUser, List, MakeDir, Move, Read, Remove, Reply,
+    Stat, TarIn, TarOut, Watch, Write,
 };
 use skerry_proto::node::{ByteStream, FileChange, FileEntry, Files, Overwrite, UserFacts};
 use skerry_types::limits::MAX_PATH_BYTES;

@@ -91,12 +91,7 @@ impl Files for FakeNode {
     ) -> Result<FileEntry> {
         none()
     }
-    async fn overwrite_file(
-        &self,
-        _: SandboxId,
-        _: Overwrite,
-        _: ByteStream,
-    ) -> Result<FileEntry> {
+    async fn overwrite_file(&self, _: SandboxId, _: Overwrite, _: ByteStream) -> Result<FileEntry> {
         none()
     }
     async fn find_user(&self, _: SandboxId, _: Option<&str>) -> Result<UserFacts> {
