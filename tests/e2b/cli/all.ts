@@ -28,7 +28,8 @@ test('sandboxes', () => {
   try {
     assert.equal(ok('sandbox', 'exec', id, 'echo', 'from the command line'), 'from the command line\n')
     assert.equal(ok('sandbox', 'exec', '-u', 'root', '-c', '/tmp', '-e', 'A=b', id, 'sh', '-c', 'id -un; pwd; echo $A'), 'root\n/tmp\nb\n')
-    assert.equal(e2b('sandbox', 'exec', id, 'sh', '-c', 'exit 7').status, 7)
+    const failed = e2b('sandbox', 'exec', id, 'sh', '-c', 'exit 7')
+    assert.equal(failed.status, 7, failed.stdout + failed.stderr)
     const listed = JSON.parse(ok('sandbox', 'list', '--format', 'json'))
     assert.ok(listed.some((one: any) => one.sandboxId === id))
     assert.equal(JSON.parse(ok('sandbox', 'info', id, '--format', 'json')).sandboxId, id)

@@ -59,7 +59,7 @@ class Report:
 def plan(everything: bool) -> list[Job]:
     """The jobs of a run, the longest first."""
     jobs = []
-    for name in CLIENTS:
+    for name in sorted(CLIENTS, key=by_version):
         family = name.rpartition("-")[0]
         if not everything and name not in NEWEST:
             continue
@@ -71,6 +71,12 @@ def plan(everything: bool) -> list[Job]:
             jobs += [Job(name, SUITE_OF[family], domain=mode) for mode in modes(name, everything)]
     jobs.append(Job(NEWEST[0], "wire"))
     return jobs
+
+
+def by_version(client: str) -> tuple[str, list[int]]:
+    """The order of clients, in which 2.7 comes before 2.20."""
+    family, _, version = client.rpartition("-")
+    return family, [int(part) for part in version.split(".")]
 
 
 def modes(client: str, everything: bool) -> list[bool]:
