@@ -51,6 +51,7 @@ bench: ## Measure, against other runtimes in the same run; writes bench/results
 	@scripts/setup.sh bench
 	cargo build --release --package skerry
 	cargo run --release --package skerry-bench
+	tests/e2b/bench/run
 
 install: ## Install the one binary to PREFIX/bin (/usr/local/bin unless said)
 	@scripts/setup.sh run

@@ -98,7 +98,7 @@ class Server:
         return left
 
     def _sandboxes(self) -> list[str]:
-        return [f"sandbox {one['id']}" for one in json.loads(self.cli("ls", "--json"))]
+        return [f"sandbox {one['sandbox_id']}" for one in json.loads(self.cli("ls", "--json"))]
 
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-8000:]
