@@ -58,7 +58,13 @@ class Client:
             for file in ("package.json", "package-lock.json"):
                 shutil.copy(PINS / self.name / file, folder)
             command = ["npm", "ci", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run(command, check=True)
+        subprocess.run(command, check=True, env=system_authorities() | os.environ)
+
+
+def system_authorities() -> dict[str, str]:
+    """Has pip and npm trust whom the machine trusts, as curl and cargo do; each brings a list of its own."""
+    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
+    return {"PIP_CERT": str(bundle), "NODE_EXTRA_CA_CERTS": str(bundle)} if bundle.exists() else {}
 
 
 CLIENTS = {path.name: Client(path.name) for path in sorted(PINS.iterdir())}
