@@ -77,8 +77,8 @@ fn a_shell_has_the_size_of_the_terminal_and_gives_it_back_as_it_was() {
     person.types("echo $((6 * 7))-$(stty size)\n");
     person.sees("42-31 91");
     // Ctrl-C ends what runs in the sandbox, not what runs here.
-    person.types("sleep 1000; echo still-$((1 + 1))\n");
-    person.sees("sleep 1000");
+    person.types("sh -c 'echo up-$((1 + 1)); exec sleep 1000'; echo still-$((1 + 1))\n");
+    person.sees("up-2");
     person.types("\x03");
     person.types("echo alive-$((2 + 2))\n");
     person.sees("alive-4");
