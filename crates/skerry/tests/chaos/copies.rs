@@ -34,8 +34,6 @@ echo boot $(cat /proc/sys/kernel/random/boot_id)
 date +%s.%N";
 /// How far a copy's clock may be from the host's, in seconds.
 const CLOCK_ERROR: f64 = 0.01;
-const TICKER: &str =
-    "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7";
 
 /// A server with every driver that the machine has the programs for: they may lie in the cache folder of whoever runs this.
 pub(crate) fn with_tools(launch: Launch) -> Launch {
@@ -197,8 +195,12 @@ async fn its_own(sandbox: &Sandbox) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn output_across_a_fork_is_whole_in_parent_and_children() {
     let world = World::launch(with_tools(launch())).await;
+    // Enough to go on beyond the last fork: a line takes some milliseconds.
+    let lines = rounds(600, 3000);
+    let ticker =
+        format!("i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7");
     for parent in with_memory(&world).await {
-        let exec = parent.start(&shell(TICKER)).await.unwrap().exec_id;
+        let exec = parent.start(&shell(&ticker)).await.unwrap().exec_id;
         let heard = {
             let parent = parent.clone();
             tokio::spawn(async move { Transcript::read(&parent, exec).await })
@@ -209,14 +211,14 @@ async fn output_across_a_fork_is_whole_in_parent_and_children() {
         }
         let heard = heard.await.unwrap();
         assert!(
-            heard.stdout == seq(1..=3000),
+            heard.stdout == seq(1..=lines),
             "the parent's reader missed something"
         );
         assert_eq!(heard.exit.clone().unwrap().end, ExecEnd::Exited { code: 7 });
         for child in children {
             let stitched = stitched(&parent, &child, exec).await;
             assert!(
-                stitched == seq(1..=3000),
+                stitched == seq(1..=lines),
                 "a child's output does not go on where it was"
             );
             child.delete().await.unwrap();
