@@ -96,13 +96,9 @@ impl Control {
             return;
         }
         // Between freezing and thawing an old word may overtake a new one: ask.
-        let report = match report.state {
-            SandboxState::Running | SandboxState::Paused => member.handle.get(id).await,
-            _ => Ok(report),
-        };
-        let followed = match report {
-            Ok(report) => self.apply(&report).await.map(drop),
-            Err(error) => Err(error),
+        let followed = match report.state {
+            SandboxState::Running | SandboxState::Paused => self.apply_latest(member, id).await,
+            _ => self.apply(&report).await,
         };
         if let Err(error) = followed {
             tracing::warn!(%id, %error, "a change could not be followed; the next comparison will");

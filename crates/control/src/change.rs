@@ -4,7 +4,7 @@ use skerry_proto::node::SandboxReport;
 use skerry_store::{Cas, Change, Facts, Privilege, Sandbox as Row, Tenant};
 use skerry_types::{Action, Result, SandboxId, SandboxState};
 
-use crate::Control;
+use crate::{Control, Member};
 
 impl Control {
     /// Lets something happen to a sandbox, whatever its state has become meanwhile, if it can happen to that.
@@ -83,6 +83,20 @@ impl Control {
             return Ok(None);
         };
         let _held = turn.lock().await;
+        self.apply_in_turn(report).await
+    }
+
+    /// The same of what the node says once it is this one's turn: what was said before cannot be applied after it.
+    pub(crate) async fn apply_latest(&self, member: &Member, id: SandboxId) -> Result<Option<Row>> {
+        let Some(turn) = self.0.live.turn(id) else {
+            return Ok(None);
+        };
+        let _held = turn.lock().await;
+        let report = member.handle.get(id).await?;
+        self.apply_in_turn(&report).await
+    }
+
+    async fn apply_in_turn(&self, report: &SandboxReport) -> Result<Option<Row>> {
         let known = self
             .0
             .live
