@@ -200,11 +200,20 @@ impl Control {
             Err(StoreError::NotFound(_)) => true,
             Err(error) => return Err(error.into()),
         };
-        if orphan {
-            tracing::warn!(%id, node = member.facts.name, "removing a sandbox that should not be there");
-            member.handle.delete(id).await?;
+        // The list may be older than a deletion that has just been done.
+        if !orphan || !self.is_there(member, id).await? {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!(%id, node = member.facts.name, "removing a sandbox that should not be there");
+        member.handle.delete(id).await
+    }
+
+    async fn is_there(&self, member: &Member, id: SandboxId) -> Result<bool> {
+        match member.handle.get(id).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// One that the node did not list. The list may be older than the sandbox, so the node is asked for this one.
