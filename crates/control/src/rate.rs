@@ -11,6 +11,8 @@ use skerry_types::{Error, ErrorCode, OrgId, Result};
 use crate::{Caller, Control};
 
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+/// A page in a sandbox is made of many requests, and no visitor of it may use up what the org asks for itself.
+const PORTS_PER_READ: u32 = 10;
 /// Windows kept at once; above that the ended ones go.
 const MANY: usize = 4096;
 
@@ -21,6 +23,8 @@ pub enum Kind {
     Create,
     /// It starts a program.
     Exec,
+    /// It goes to a port of a sandbox.
+    Port,
     /// Anything else.
     Other,
 }
@@ -106,6 +110,7 @@ impl Control {
         let limit = match kind {
             Kind::Create => quotas.creates_per_minute,
             Kind::Exec => quotas.execs_per_minute,
+            Kind::Port => quotas.reads_per_minute.saturating_mul(PORTS_PER_READ),
             Kind::Other => quotas.reads_per_minute,
         };
         let who = (caller.tenant.org(), kind);

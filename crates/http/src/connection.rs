@@ -19,6 +19,7 @@ use tower::ServiceExt;
 use crate::activity::{Activity, Limits, Over};
 use crate::linger::{Lingering, Unread};
 use crate::opened::{Opened, Protocol, open};
+use crate::ports::Peer;
 use crate::stall::Stalling;
 
 /// The head of a request may be this large.
@@ -45,8 +46,12 @@ trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for I {}
 
 /// Serves one connection, which keeps its place as long as it is open.
-pub(crate) async fn serve<I>(io: I, place: Option<OwnedSemaphorePermit>, terms: Terms)
-where
+pub(crate) async fn serve<I>(
+    io: I,
+    peer: Option<Peer>,
+    place: Option<OwnedSemaphorePermit>,
+    terms: Terms,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut io = Stalling::new(io, terms.ending.clone());
@@ -67,9 +72,15 @@ where
     };
     let ended = match opening {
         Ok((Protocol::Http1, first)) => {
-            http1(opened(first, Some(activity.clone())), &activity, terms).await
+            http1(
+                opened(first, Some(activity.clone())),
+                peer,
+                &activity,
+                terms,
+            )
+            .await
         }
-        Ok((Protocol::Http2, first)) => http2(opened(first, None), &activity, terms).await,
+        Ok((Protocol::Http2, first)) => http2(opened(first, None), peer, &activity, terms).await,
         Err(error) => {
             return tracing::debug!(%error, "a connection broke before its first request");
         }
@@ -79,10 +90,16 @@ where
     }
 }
 
-async fn http1(io: impl Io, activity: &Activity, terms: Terms) -> hyper::Result<()> {
+async fn http1(
+    io: impl Io,
+    peer: Option<Peer>,
+    activity: &Activity,
+    terms: Terms,
+) -> hyper::Result<()> {
     let unread = Unread::default();
     let (seen, asked, router) = (unread.clone(), activity.clone(), terms.router.clone());
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        peer.map(|peer| request.extensions_mut().insert(peer));
         let (request, progress) = (seen.watch(request), asked.request());
         let (router, told) = (router.clone(), seen.clone());
         async move {
@@ -101,9 +118,15 @@ async fn http1(io: impl Io, activity: &Activity, terms: Terms) -> hyper::Result<
     lead(connection, leave, activity, &terms).await
 }
 
-async fn http2(io: impl Io, activity: &Activity, terms: Terms) -> hyper::Result<()> {
+async fn http2(
+    io: impl Io,
+    peer: Option<Peer>,
+    activity: &Activity,
+    terms: Terms,
+) -> hyper::Result<()> {
     let (asked, router) = (activity.clone(), terms.router.clone());
-    let answer = service_fn(move |request: Request<Incoming>| {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        peer.map(|peer| request.extensions_mut().insert(peer));
         let (router, progress) = (router.clone(), asked.request());
         async move {
             let response = router.oneshot(request.map(Body::new)).await?;

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::activity::Limits;
 use crate::connection::{self, Terms};
-use crate::ports::Secure;
+use crate::ports::{Peer, Secure};
 use crate::tls::{Tls, TlsListener};
 use crate::{App, Settings};
 
@@ -54,23 +54,23 @@ fn at_once(stream: &mut TcpStream) {
 }
 
 /// Serves on any listener, such as a Unix socket. See [`serve_tcp`]. All listeners of an app share its connections.
-pub async fn serve<L: Listener>(
-    mut listener: L,
-    app: App,
-    router: Router,
-    shutdown: CancellationToken,
-) {
+pub async fn serve<L>(mut listener: L, app: App, router: Router, shutdown: CancellationToken)
+where
+    L: Listener,
+    L::Addr: 'static,
+{
     let terms = app
         .places
         .terms(&app.settings, router, app.draining.clone());
     let tracker = TaskTracker::new();
     loop {
-        let (place, io) = tokio::select! {
+        let (place, (io, address)) = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
             next = app.places.accept(&mut listener) => next,
         };
-        tracker.spawn(connection::serve(io, place, terms.clone()));
+        let peer = Peer::of(&address);
+        tracker.spawn(connection::serve(io, peer, place, terms.clone()));
     }
     app.drain();
     tracker.close();
@@ -84,8 +84,9 @@ pub async fn serve<L: Listener>(
     loop {
         tokio::select! {
             _ = &mut done => break,
-            (io, _) = listener.accept(), if late.len() < MAX_LATE => {
-                late.spawn(connection::serve(io, None, terms.clone()));
+            (io, address) = listener.accept(), if late.len() < MAX_LATE => {
+                let peer = Peer::of(&address);
+                late.spawn(connection::serve(io, peer, None, terms.clone()));
             }
             Some(_) = late.join_next() => {}
         }
@@ -124,13 +125,16 @@ impl Places {
     }
 
     /// The next connection, once there is room for it; more wait in the kernel's queue.
-    async fn accept<L: Listener>(&self, listener: &mut L) -> (Option<OwnedSemaphorePermit>, L::Io) {
-        let (io, _) = listener.accept().await;
+    async fn accept<L: Listener>(
+        &self,
+        listener: &mut L,
+    ) -> (Option<OwnedSemaphorePermit>, (L::Io, L::Addr)) {
+        let connected = listener.accept().await;
         let place = match self.free.clone().try_acquire_owned() {
             Err(_) => self.make_room().await,
             place => place.ok(),
         };
-        (place, io)
+        (place, connected)
     }
 
     async fn make_room(&self) -> Option<OwnedSemaphorePermit> {

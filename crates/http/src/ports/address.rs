@@ -1,6 +1,10 @@
 //! What the address of a port looks like to whoever asks for it.
 
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr};
+
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use skerry_types::{Error, Result};
 
 use super::Target;
@@ -9,6 +13,23 @@ use crate::{Settings, guard};
 /// Says of a request that it came over TLS.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Secure;
+
+/// Says of a request who connected to this server for it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(IpAddr);
+
+impl Peer {
+    /// Of whoever a listener names so; nobody where that is no internet address.
+    pub(crate) fn of(address: &dyn Any) -> Option<Self> {
+        let address: &SocketAddr = address.downcast_ref()?;
+        Some(Self(address.ip().to_canonical()))
+    }
+
+    /// For a header.
+    pub(super) fn value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&self.0.to_string()).ok()
+    }
+}
 
 /// `http`, or `https` where the request came over TLS.
 pub(crate) fn scheme(request: &Request) -> &'static str {

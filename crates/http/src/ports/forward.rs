@@ -8,11 +8,11 @@ use axum::response::Response;
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, on};
 use hyper_util::rt::TokioIo;
-use skerry_control::{Caller, Need, Scope};
+use skerry_control::{Caller, Kind, Need, Scope};
 use skerry_types::{Error, ErrorCode, Result};
 use tokio_util::sync::CancellationToken;
 
-use super::address::scheme;
+use super::address::{Peer, scheme};
 use super::{Target, headers, wire};
 use crate::{App, guard};
 
@@ -35,6 +35,9 @@ impl App {
     ) -> Result<Response> {
         let node = self.node(caller, Scope::PortUse, target.sandbox, Need::Use);
         let node = node.await?;
+        if let Some(standing) = self.control.count(caller, Kind::Port).await? {
+            standing.admit()?;
+        }
         let upgrade = headers::upgrade(request.headers());
         let client = upgrade.as_ref().map(|_| on(&mut request));
         let request = to_program(request, upgrade)?;
@@ -72,6 +75,7 @@ fn to_program(request: Request, upgrade: Option<HeaderValue>) -> Result<Request>
         return Err(Error::new(ErrorCode::MethodNotAllowed, text));
     }
     let scheme = HeaderValue::from_static(scheme(&request));
+    let client = request.extensions().get().and_then(Peer::value);
     let host = guard::host(&request).and_then(|host| HeaderValue::from_str(&host).ok());
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().cloned();
@@ -85,6 +89,7 @@ fn to_program(request: Request, upgrade: Option<HeaderValue>) -> Result<Request>
     };
     let said = [
         (header::HOST, host.clone()),
+        (HeaderName::from_static("x-forwarded-for"), client),
         (HeaderName::from_static("x-forwarded-host"), host),
         (HeaderName::from_static("x-forwarded-proto"), Some(scheme)),
         (header::UPGRADE, upgrade),

@@ -12,7 +12,7 @@ mod target;
 mod wire;
 
 pub(crate) use access::{Link, PARAMETER};
-pub(crate) use address::{Secure, address};
+pub(crate) use address::{Peer, Secure, address};
 pub(crate) use front::front;
 pub use target::Target;
 pub(crate) use target::bad_port;
