@@ -33,7 +33,7 @@ pub use file::{
 pub use health::{Check, Health, Readiness};
 pub use image::{Image, ImageList, PullEvent, PullImage, RegistryLogin};
 pub use page::Cursor;
-pub use port::{PortAddress, PortQuery};
+pub use port::{PortAddress, PortQuery, PublishedPort};
 pub use sandbox::{
     CreateSandbox, DeletedSandbox, Facts, ForkError, ForkList, ForkMany, ForkMember, ForkOutcome,
     ForkSandbox, ForkTree, Metrics, OnTimeout, Sandbox, SandboxPage, SetTimeout, StoppedSandbox,

@@ -17,6 +17,17 @@ pub struct PortAddress {
     pub expires_at: Timestamp,
 }
 
+/// A port of a sandbox that is reached at a port of the host, by whoever reaches that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublishedPort {
+    /// The port inside.
+    pub port: u16,
+    /// The port of the host.
+    pub host_port: u16,
+    /// Where that is. What is spoken there is what the program speaks; for a browser that is HTTP.
+    pub url: String,
+}
+
 /// For how long.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

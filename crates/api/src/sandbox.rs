@@ -73,7 +73,7 @@ pub struct CreateSandbox {
     /// Whoever knows the address of a port of it needs no key. A page that listens there is then everybody's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub public_ports: bool,
-    /// Ports to publish on the host. No driver can yet: any is refused as `unsupported`.
+    /// Its ports to publish on the host, 16 at most: each is reached there as long as it lives, by whoever reaches the address, without a key.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// `restricted` or `root`; the image's own default unless given.
@@ -159,6 +159,8 @@ pub struct Sandbox {
     pub keep_paused: bool,
     /// Its ports are reached without a key.
     pub public_ports: bool,
+    /// Its ports that are reached at ports of the host.
+    pub published: Vec<crate::PublishedPort>,
     /// What it really is, once it was made.
     pub facts: Option<Facts>,
     /// Its parent.

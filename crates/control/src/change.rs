@@ -138,6 +138,7 @@ fn change_of(report: &SandboxReport) -> Change {
         image_digest: Some(f.image_digest),
         fork_kind: f.fork,
         boot_us: report.boot_us.and_then(|us| us.try_into().ok()),
+        published: Some(f.published),
     });
     Change {
         reason: report.reason,

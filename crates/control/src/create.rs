@@ -194,6 +194,7 @@ impl Control {
             auto_resume: request.auto_resume,
             keep_paused: request.keep_paused,
             public_ports: request.public_ports,
+            ports: request.ports,
             queue_timeout_seconds: validate::queue_timeout(queue_timeout)?,
         })
     }

@@ -210,5 +210,6 @@ fn order(node: &NodeFacts, row: &Row, env: Map) -> Result<CreateSandbox> {
         name: row.name.clone(),
         auto_resume: row.auto_resume,
         snapshot: row.image.parse().ok(),
+        ports: row.ports.clone(),
     })
 }

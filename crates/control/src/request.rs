@@ -48,7 +48,7 @@ pub struct CreateRequest {
     pub network: Option<String>,
     /// What listens in it is reached without a key.
     pub public_ports: bool,
-    /// Ports to publish on the host. No driver can yet, so any is refused.
+    /// Its ports to publish on its node, 16 at most.
     pub ports: Vec<u16>,
     /// The project it belongs to: a text of 1 to 128 bytes.
     pub project: Option<String>,

@@ -144,6 +144,7 @@ fn facts(facts: Facts) -> Option<SandboxFacts> {
         limits: facts.limits?,
         image_digest: facts.image_digest?,
         fork: facts.fork_kind,
+        published: facts.published.unwrap_or_default(),
     })
 }
 

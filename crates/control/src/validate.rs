@@ -1,5 +1,7 @@
 //! Every field that a caller may fill, checked before anything is done. Messages name the field, its bounds and what to do.
 
+use std::collections::BTreeSet;
+
 use skerry_proto::node::Map;
 use skerry_types::{Error, Profile, Resources, Result, limits};
 
@@ -190,18 +192,25 @@ pub(crate) fn create(request: &CreateRequest) -> Result<()> {
     }
     text("image", request.image.as_deref(), MAX_IMAGE)?;
     text("project", request.project.as_deref(), MAX_PROJECT)?;
-    if !request.ports.is_empty() {
-        return Err(Error::unsupported(
-            "ports: no driver of this release publishes ports on the host",
-        )
-        .with_hint(
-            "leave ports out; `GET /v1/sandboxes/{id}/ports/{port}` says where a port is reached",
-        ));
-    }
+    ports(&request.ports)?;
     word("network", request.network.as_deref(), &NETWORKS)?;
     word("privilege", request.privilege.as_deref(), &PRIVILEGES)?;
     word("driver", request.driver.as_deref(), &DRIVERS)?;
     word("isolation", request.isolation.as_deref(), &ISOLATIONS)?;
     env(&request.env)?;
     metadata(&request.metadata)
+}
+
+/// Ports to publish: each once, and not too many.
+fn ports(ports: &[u16]) -> Result<()> {
+    let each: BTreeSet<&u16> = ports.iter().filter(|port| **port > 0).collect();
+    if each.len() < ports.len() {
+        let text = "ports: each is a number from 1 to 65535, and named once";
+        return Err(Error::validation(text));
+    }
+    if ports.len() > limits::MAX_PUBLISHED_PORTS {
+        let most = limits::MAX_PUBLISHED_PORTS;
+        return Err(Error::validation(format!("ports: {most} are possible")));
+    }
+    Ok(())
 }

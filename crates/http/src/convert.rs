@@ -1,9 +1,11 @@
 //! From the words of control and node to the shapes of the API, and back.
 
+use std::net::IpAddr;
+
 use skerry_api as api;
 use skerry_control as control;
 use skerry_proto::node;
-use skerry_types::{Result, SandboxId};
+use skerry_types::{PublishedPort, Result, SandboxId};
 
 pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkRequest {
     control::ForkRequest {
@@ -189,6 +191,7 @@ fn on_timeout_out(value: control::OnTimeout) -> api::OnTimeout {
 }
 
 pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
+    let published = published(&sandbox);
     api::Sandbox {
         sandbox_id: sandbox.id,
         name: sandbox.name,
@@ -216,6 +219,7 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         auto_resume: sandbox.auto_resume,
         keep_paused: sandbox.keep_paused,
         public_ports: sandbox.public_ports,
+        published,
         facts: sandbox.facts.map(facts),
         forked_from: sandbox.forked_from,
         fork_depth: sandbox.fork_depth,
@@ -230,6 +234,30 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         ended_at: sandbox.ended_at,
         last_active_at: sandbox.last_active_at,
         boot_us: sandbox.boot_us,
+    }
+}
+
+/// Those of one that has ended are given back.
+fn published(sandbox: &control::Sandbox) -> Vec<api::PublishedPort> {
+    let facts = sandbox.facts.iter();
+    let facts = facts.filter(|_| !sandbox.status.is_ended());
+    facts
+        .flat_map(|facts| &facts.published)
+        .map(published_port)
+        .collect()
+}
+
+fn published_port(published: &PublishedPort) -> api::PublishedPort {
+    let host_port = published.address.port();
+    let host = match published.address.ip() {
+        every if every.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    api::PublishedPort {
+        port: published.port,
+        host_port,
+        url: format!("http://{host}:{host_port}"),
     }
 }
 

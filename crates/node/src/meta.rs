@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use skerry_driver::Spec;
 use skerry_image::Image;
 use skerry_proto::node::{Map, Start};
-use skerry_types::{SandboxId, SnapshotId};
+use skerry_types::{PublishedPort, SandboxId, SnapshotId};
 
 use crate::event::Event;
 use crate::names::Names;
@@ -34,6 +34,9 @@ pub(crate) struct Meta {
     /// Paused, it wakes up when it is used.
     #[serde(default)]
     pub(crate) auto_resume: bool,
+    /// Its ports that are reached at ports of this machine.
+    #[serde(default)]
+    pub(crate) published: Vec<PublishedPort>,
     /// What its agent calls what goes on in it.
     #[serde(default)]
     pub(crate) names: Names,
@@ -59,6 +62,7 @@ impl Meta {
         self.spec.id = id;
         self.spec.hostname = hostname(id, name);
         self.rolled_back = None;
+        self.published = Vec::new();
         if !memory {
             self.names = Names::default();
         }

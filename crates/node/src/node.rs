@@ -24,6 +24,7 @@ use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::patient::Patient;
 use crate::pool::{Pool, ReadyLimits};
+use crate::publish::{Doors, Publish, Publisher};
 use crate::reports::Reports;
 use crate::snapshots::Archive;
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub ready: ReadyLimits,
     /// What all journals together may take, in bytes; a share of the disk if not said.
     pub journal_bytes: Option<u64>,
+    /// Where ports of sandboxes are published; `None`: none can be.
+    pub publish: Option<Publish>,
 }
 
 /// Why a node could not start.
@@ -72,6 +75,7 @@ pub struct Node {
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) publisher: Arc<Publisher>,
     pub(crate) archive: Archive,
     pub(crate) budget: Arc<Budget>,
     handles: RwLock<HashMap<SandboxId, Handle>>,
@@ -106,6 +110,7 @@ impl Node {
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers.into_iter().map(patient).collect(),
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
+            publisher: Publisher::new(options.publish),
             budget: Arc::new(budget),
             archive,
             images: options.images,
@@ -144,6 +149,9 @@ impl Node {
     pub(crate) async fn adopt(&self, id: SandboxId, meta: Meta) -> Result<(), Error> {
         let driver = self.driver(Some(&meta.driver))?;
         let shared = self.open_shared(id)?;
+        if !shared.history.read().state.is_ended() {
+            self.publisher.reserve(&meta.published);
+        }
         let adopted = self.adopt_with(driver, Arc::clone(&shared), meta).await;
         if adopted.is_err() {
             self.budget.live.take_off(shared.journal.size());
@@ -188,7 +196,17 @@ impl Node {
         if let Err(error) = &image {
             tracing::warn!(sandbox = %id, %error, "its image is not whole any more");
         }
-        self.insert(id, self.start_actor(shared, driver, meta, image.ok()));
+        // What one had that ended earlier may be another's by now.
+        let published = if state.is_ended() {
+            &[]
+        } else {
+            &*meta.published
+        };
+        let doors = self.publisher.doors(published);
+        self.insert(
+            id,
+            self.start_actor(shared, driver, meta, image.ok(), doors),
+        );
         Ok(())
     }
 
@@ -277,8 +295,15 @@ impl Node {
         driver: Arc<dyn Driver>,
         meta: Meta,
         image: Option<Hold>,
+        mut doors: Doors,
     ) -> Handle {
+        if shared.history.read().state.is_ended() {
+            doors.close();
+        } else {
+            doors.open(&self.myself, shared.id);
+        }
         actor::start(Parts {
+            doors,
             image,
             shared,
             driver,

@@ -20,6 +20,8 @@ pub(crate) const TLS_CERT: &str = "SKERRY_TLS_CERT";
 pub(crate) const TLS_KEY: &str = "SKERRY_TLS_KEY";
 /// `postgres://…` or the path of an SQLite file.
 pub(crate) const DATABASE_URL: &str = "SKERRY_DATABASE_URL";
+/// Where ports of sandboxes are published: `8000-8999`, `0.0.0.0:8000-8999`.
+pub(crate) const PUBLISH: &str = "SKERRY_PUBLISH";
 /// Networks that sandboxes with network `nat` may reach although they are private: `10.1.0.0/16,…`.
 pub(crate) const EGRESS_ALLOW: &str = "SKERRY_EGRESS_ALLOW";
 /// Sandboxes that run at once.

@@ -186,6 +186,8 @@ fn update(
     let runs = to == SandboxState::Running;
     let expires = (runs && before.started_at.is_none() && before.ttl_seconds > 0)
         .then(|| at.as_microsecond() + i64::from(before.ttl_seconds) * 1_000_000);
+    let published = facts.published.as_ref();
+    let published = published.map(|ports| serde_json::json!(ports).to_string());
     let mut update = sql("UPDATE sandboxes SET state = $5, updated_at = $6, \
          started_at = COALESCE(started_at, $7), expires_at = COALESCE($8, expires_at), \
          last_active_at = COALESCE($7, last_active_at), failure_reason = COALESCE($9, failure_reason), \
@@ -194,7 +196,8 @@ fn update(
          storage = COALESCE($14, storage), disk_quota = COALESCE($15, disk_quota), \
          limits = COALESCE($16, limits), image_digest = COALESCE($17, image_digest), \
          fork_kind = COALESCE($18, fork_kind), boot_us = COALESCE($19, boot_us), \
-         accelerator = COALESCE($20, accelerator), resumed_at = COALESCE($21, resumed_at)")
+         accelerator = COALESCE($20, accelerator), resumed_at = COALESCE($21, resumed_at), \
+         published = COALESCE($22, published)")
     .bind(tenant.org())
     .bind(before.id)
     .bind(before.state)
@@ -215,7 +218,8 @@ fn update(
     .bind(facts.fork_kind.clone())
     .bind(facts.boot_us)
     .bind(facts.accelerator.clone())
-    .bind((runs && before.state == SandboxState::Paused).then_some(at));
+    .bind((runs && before.state == SandboxState::Paused).then_some(at))
+    .bind(published);
     // Only where needed: these columns are in indexes, which a statement that names them writes anew.
     if to.is_ended() {
         update = update.push(", ended_at = COALESCE(ended_at, $6)");

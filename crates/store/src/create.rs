@@ -54,6 +54,8 @@ pub struct NewSandbox {
     pub keep_paused: bool,
     /// Its ports are reached without a key.
     pub public_ports: bool,
+    /// Its ports to publish on its node.
+    pub ports: Vec<u16>,
     /// How long it waits for a place.
     pub queue_timeout_seconds: u32,
 }
@@ -162,6 +164,8 @@ impl NewFork {
             auto_resume: parent.auto_resume,
             keep_paused: parent.keep_paused,
             public_ports: parent.public_ports,
+            // Those of the node belong to one sandbox.
+            ports: Vec::new(),
             queue_timeout_seconds: parent.queue_timeout_seconds,
         }
     }
@@ -221,6 +225,7 @@ impl NewSandbox {
             auto_resume: self.auto_resume,
             keep_paused: self.keep_paused,
             public_ports: self.public_ports,
+            ports: self.ports,
             expires_at: None,
             ttl_warned: false,
             last_active_at: at,
@@ -363,10 +368,10 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
          vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
          env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
          ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume, \
-         template, keep_paused, public_ports) \
+         template, keep_paused, public_ports, ports) \
          SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
          CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32 FROM place RETURNING state")
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32, $33 FROM place RETURNING state")
     .bind(new.id)
     .bind(new.org_id)
     .bind(node)
@@ -399,4 +404,5 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
     .bind(new.template.clone())
     .bind(new.keep_paused)
     .bind(new.public_ports)
+    .bind(serde_json::json!(new.ports))
 }

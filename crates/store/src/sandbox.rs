@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use skerry_types::{FailureReason, NodeId, OrgId, Profile, Resources, SandboxId, SandboxState};
+use skerry_types::{
+    FailureReason, NodeId, OrgId, Profile, PublishedPort, Resources, SandboxId, SandboxState,
+};
 use uuid::Uuid;
 
 use crate::context::Tenant;
@@ -116,6 +118,8 @@ pub struct Facts {
     pub fork_kind: Option<String>,
     /// How long making it took, in microseconds.
     pub boot_us: Option<i64>,
+    /// Its ports that are reached at ports of its node.
+    pub published: Option<Vec<PublishedPort>>,
 }
 
 /// A sandbox as control remembers it. The truth about what runs is on its node.
@@ -183,6 +187,8 @@ pub struct Sandbox {
     pub keep_paused: bool,
     /// Its ports are reached without a key.
     pub public_ports: bool,
+    /// Its ports to publish on its node.
+    pub ports: Vec<u16>,
     /// When its age limit is reached; known once it runs.
     pub expires_at: Option<Timestamp>,
     /// The warning before that was given.
@@ -252,6 +258,7 @@ impl Sandbox {
             auto_resume: row.get("auto_resume")?,
             keep_paused: row.get("keep_paused")?,
             public_ports: row.get("public_ports")?,
+            ports: row.json("ports")?,
             expires_at: row.time_opt("expires_at")?,
             ttl_warned: row.get("ttl_warned")?,
             last_active_at: row.time("last_active_at")?,
@@ -290,6 +297,7 @@ impl Facts {
             image_digest: row.get("image_digest")?,
             fork_kind: row.get("fork_kind")?,
             boot_us: row.get("boot_us")?,
+            published: row.text_json("published")?,
         })
     }
 }

@@ -220,4 +220,15 @@ impl Row {
     {
         Ok(self.get::<sqlx::types::Json<T>>(column)?.0)
     }
+
+    /// A document in a column of text, where there is one.
+    pub(crate) fn text_json<T>(&self, column: &'static str) -> Result<Option<T>>
+    where
+        T: serde::de::DeserializeOwned,
+    {
+        self.get::<Option<String>>(column)?
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|_| StoreError::BadValue { column })
+    }
 }

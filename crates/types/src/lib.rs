@@ -7,6 +7,7 @@ pub mod end;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod port;
 pub mod profile;
 pub mod state;
 
@@ -16,5 +17,6 @@ pub use id::{
     ArtifactId, BuildId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId,
     SandboxId, SessionId, SnapshotId, TemplateId,
 };
+pub use port::PublishedPort;
 pub use profile::{Profile, Resources};
 pub use state::{Action, FailureReason, IllegalTransition, SandboxState};

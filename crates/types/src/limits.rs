@@ -26,6 +26,8 @@ pub const SYNC_OUTPUT_BYTES: usize = 1024 * 1024;
 pub const MAX_SESSIONS: usize = 5;
 /// Execs in one sandbox that have not ended.
 pub const MAX_RUNNING_EXECS: usize = 256;
+/// Ports of one sandbox that are published.
+pub const MAX_PUBLISHED_PORTS: usize = 16;
 /// Forks between a sandbox and its root.
 pub const MAX_FORK_DEPTH: u32 = 5;
 /// Children of one sandbox.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use skerry_control::{Clock, CreateRequest, OnTimeout};
+use skerry_control::{Clock, CreateRequest, ForkRequest, OnTimeout};
 use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox, Wanted};
 use skerry_types::{Action, FailureReason, SandboxId, SandboxState};
 
@@ -109,6 +109,7 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         auto_resume: false,
         keep_paused: false,
         public_ports: false,
+        ports: Vec::new(),
         template: None,
         queue_timeout_seconds: 10,
     };
@@ -206,4 +207,30 @@ async fn orphans_are_removed_and_the_ended_keep_what_they_left() {
     world.node.plant(deleted, SandboxState::Stopped);
     world.restart().await;
     eventually("orphans are gone", || world.node.ids() == [stopped]).await;
+}
+
+#[tokio::test]
+async fn published_ports_are_on_record_and_a_fork_has_none() {
+    let mut world = World::new(2).await;
+    let request = CreateRequest {
+        ports: vec![3000, 5432],
+        ..CreateRequest::default()
+    };
+    let id = world.running_with(request).await;
+    let of = async |world: &World, id| {
+        let facts = world.get(id).await.facts.unwrap();
+        let published = facts.published.iter();
+        let ports = published.map(|one| (one.port, one.address.to_string()));
+        ports.collect::<Vec<_>>()
+    };
+    let expected = [
+        (3000, "127.0.0.1:3001".to_owned()),
+        (5432, "127.0.0.1:5433".to_owned()),
+    ];
+    assert_eq!(of(&world, id).await, expected);
+    let fork = ForkRequest::default();
+    let child = world.control.fork(&world.caller, id, fork).await.unwrap();
+    assert_eq!(of(&world, child.id).await, []);
+    world.restart().await;
+    assert_eq!(of(&world, id).await, expected);
 }

@@ -299,6 +299,7 @@ async fn node(folder: &TempDir) -> Arc<Node> {
             memory_mb: 0,
         },
         journal_bytes: None,
+        publish: None,
     };
     Node::start(options).await.unwrap()
 }

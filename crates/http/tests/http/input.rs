@@ -104,8 +104,8 @@ async fn what_is_wrong_is_named() {
         (
             "POST",
             "/v1/sandboxes",
-            json!({"ports": [3000]}),
-            "unsupported",
+            json!({"ports": [0]}),
+            "validation_error",
             "ports",
         ),
         (

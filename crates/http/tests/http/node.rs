@@ -122,7 +122,7 @@ impl FakeNode {
         Ok(report.clone())
     }
 
-    fn make(&self, id: SandboxId) -> SandboxReport {
+    fn make(&self, id: SandboxId, ports: &[u16]) -> SandboxReport {
         let now = Timestamp::now();
         let report = SandboxReport {
             id,
@@ -139,6 +139,7 @@ impl FakeNode {
                 limits: false,
                 image_digest: "sha256:0".into(),
                 fork: None,
+                published: published(ports),
             }),
             started_at: Some(now),
             ended_at: None,
@@ -157,6 +158,15 @@ impl FakeNode {
     }
 }
 
+/// Each at the next port of the node.
+fn published(ports: &[u16]) -> Vec<PublishedPort> {
+    let at = |(port, host_port)| PublishedPort {
+        port,
+        address: ([127, 0, 0, 1], host_port).into(),
+    };
+    ports.iter().copied().zip(8000..).map(at).collect()
+}
+
 fn event(seq: u64, body: ExecEventBody) -> ExecEvent {
     let at = Timestamp::now();
     ExecEvent { seq, at, body }
@@ -165,11 +175,11 @@ fn event(seq: u64, body: ExecEventBody) -> ExecEvent {
 #[async_trait]
 impl Sandboxes for FakeNode {
     async fn create(&self, request: CreateSandbox) -> Result<SandboxReport> {
-        Ok(self.make(request.id))
+        Ok(self.make(request.id, &request.ports))
     }
     async fn fork(&self, request: ForkSandbox) -> Result<SandboxReport> {
         let files = self.files(request.parent, |files| files.clone());
-        let report = self.make(request.id);
+        let report = self.make(request.id, &[]);
         self.files(request.id, |own| *own = files);
         Ok(report)
     }

@@ -208,7 +208,7 @@ async fn requests_and_answers_pass_but_for_what_is_ours() {
         ("authorization", json!("Basic dXNlcjo=")),
         ("x-own", json!("kept")),
         ("x-hop", Value::Null),
-        ("x-forwarded-for", Value::Null),
+        ("x-forwarded-for", json!("127.0.0.1")),
         ("x-api-key", Value::Null),
     ];
     for (name, value) in expected {
@@ -380,4 +380,51 @@ async fn public_ports_need_no_key_and_a_fork_has_them_too() {
         .post(&format!("{}/fork", port.path), json!({}))
         .await;
     assert_eq!(child.json()["public_ports"], true);
+}
+
+#[tokio::test]
+async fn visitors_are_counted_and_use_up_nothing_else() {
+    let world = World::new().await;
+    let port = program().await;
+    let order = world
+        .bare("POST", "/v1/sandboxes")
+        .bearer_auth(&world.limited);
+    let made = send(order.json(&json!({"public_ports": true})))
+        .await
+        .json();
+    let id: SandboxId = made["sandbox_id"].as_str().unwrap().parse().unwrap();
+    let host = format!("{port}-{}.localhost", id.label());
+    let visit = async || status(world.bare("GET", "/").header("host", &host)).await;
+    for _ in 0..30 {
+        assert_eq!(visit().await, 200);
+    }
+    assert_eq!(visit().await, 429);
+    let read = world
+        .bare("GET", "/v1/sandboxes")
+        .bearer_auth(&world.limited);
+    assert_eq!(status(read).await, 200);
+}
+
+#[tokio::test]
+async fn a_record_says_where_ports_are_published_until_the_sandbox_ends() {
+    let world = World::new().await;
+    let order = json!({"ports": [3000, 5432]});
+    let made = world.post("/v1/sandboxes", order).await.json();
+    assert_eq!(
+        made["published"],
+        json!([
+            {"port": 3000, "host_port": 8000, "url": "http://127.0.0.1:8000"},
+            {"port": 5432, "host_port": 8001, "url": "http://127.0.0.1:8001"},
+        ])
+    );
+    let path = format!("/v1/sandboxes/{}", made["sandbox_id"].as_str().unwrap());
+    assert_eq!(
+        world.get(&path).await.json()["published"],
+        made["published"]
+    );
+    assert_eq!(
+        world.post(&format!("{path}/stop"), json!({})).await.status,
+        202
+    );
+    assert_eq!(world.get(&path).await.json()["published"], json!([]));
 }

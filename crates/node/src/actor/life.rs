@@ -138,6 +138,7 @@ impl Actor {
         });
         self.close_all_sessions();
         self.drop_requests();
+        self.doors.close();
         if let Err(error) = self.driver.kill(self.place()).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
         }
@@ -183,6 +184,7 @@ impl Actor {
     /// Takes it from the host. Only its journal stays.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
         self.driver.destroy(self.place()).await?;
+        self.doors.close();
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();

@@ -40,6 +40,7 @@ use crate::history::History;
 use crate::layout::Layout;
 use crate::link::{Link, LinkEvent};
 use crate::meta::Meta;
+use crate::publish::Doors;
 use crate::reports::Reports;
 use dials::Line;
 use execs::LiveExec;
@@ -185,6 +186,7 @@ pub(crate) struct Parts {
     pub(crate) reports: Reports,
     pub(crate) budget: Arc<Budget>,
     pub(crate) image: Option<Hold>,
+    pub(crate) doors: Doors,
 }
 
 /// See the module.
@@ -197,6 +199,8 @@ struct Actor {
     budget: Arc<Budget>,
     /// Its layers stay as long as the sandbox is not deleted.
     _image: Option<Hold>,
+    /// Its ports that are reached at ports of this machine, until it ends.
+    doors: Doors,
     mailbox: mpsc::Receiver<Command>,
     /// Data of requests: much of it makes no command wait.
     bulk: mpsc::Receiver<To>,
@@ -250,6 +254,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         reports: parts.reports,
         budget: parts.budget,
         _image: parts.image,
+        doors: parts.doors,
         mailbox,
         bulk,
         kill_at: None,

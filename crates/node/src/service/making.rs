@@ -14,6 +14,7 @@ use crate::actor::{Shared, journal_error};
 use crate::event::{BootStep, Event};
 use crate::meta::Meta;
 use crate::node::Node;
+use crate::publish::Doors;
 
 /// What a driver was asked to make.
 pub(super) type Made = std::result::Result<Instance, DriverError>;
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub(super) driver: Arc<dyn Driver>,
     pub(super) image: Hold,
     pub(super) origin: Origin,
+    /// The ports of this machine at which its own are reached.
+    pub(super) doors: Doors,
 }
 
 /// What it is made from instead of its image.
@@ -111,6 +114,7 @@ impl Node {
             driver,
             image,
             origin,
+            doors,
         } = plan;
         let outcome = match made {
             Ok(instance) => {
@@ -138,7 +142,10 @@ impl Node {
             tracing::error!(sandbox = %id, %error, "what was half made could not be removed");
         }
         let report = shared.report();
-        self.insert(id, self.start_actor(shared, driver, meta, Some(image)));
+        self.insert(
+            id,
+            self.start_actor(shared, driver, meta, Some(image), doors),
+        );
         self.reports.tell(report.clone());
         outcome.map(|()| report)
     }
@@ -187,5 +194,6 @@ fn facts(instance: &Instance, meta: &Meta, memory: bool) -> SandboxFacts {
         fork: meta
             .forked_from
             .map(|_| if memory { "files+memory" } else { "files" }.to_owned()),
+        published: meta.published.clone(),
     }
 }

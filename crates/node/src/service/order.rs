@@ -37,6 +37,7 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
         start: None,
         forked_from: None,
         auto_resume: request.auto_resume,
+        published: Vec::new(),
         names: Names::default(),
         rolled_back: None,
     })

@@ -31,11 +31,14 @@ impl Sandboxes for Node {
         if let Some(ready) = &ready {
             meta.spec = ready.spec().clone();
         }
+        let doors = self.publisher.take(&request.ports)?;
+        meta.published = doors.published();
         let plan = Plan {
             id: request.id,
             driver: driver.clone(),
             image: self.images.hold(&image)?,
             origin: Origin::default(),
+            doors,
             meta,
         };
         let spec = plan.meta.spec.clone();

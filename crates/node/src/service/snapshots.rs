@@ -16,6 +16,7 @@ use super::order;
 use crate::actor::{self, Command, Taken, not_running};
 use crate::meta::Meta;
 use crate::node::Node;
+use crate::publish::Doors;
 use crate::snapshots::{InUse, Kept};
 use crate::wake::restore;
 
@@ -112,7 +113,9 @@ impl Node {
             snapshot: Some(from),
             ..Origin::default()
         };
-        self.make_of(kept, meta, origin).await
+        let doors = self.publisher.take(&request.ports)?;
+        meta.published = doors.published();
+        self.make_of(kept, meta, origin, doors).await
     }
 
     /// Forks a snapshot of the parent.
@@ -123,11 +126,18 @@ impl Node {
             forked_at_seq: Some(kept.at_seq),
             ..Origin::default()
         };
-        self.make_of(kept, meta, origin).await
+        let none = self.publisher.doors(&[]);
+        self.make_of(kept, meta, origin, none).await
     }
 
     /// Makes a sandbox of a snapshot, which stays there until that is done.
-    async fn make_of(&self, kept: InUse, meta: Meta, origin: Origin) -> Result<SandboxReport> {
+    async fn make_of(
+        &self,
+        kept: InUse,
+        meta: Meta,
+        origin: Origin,
+        doors: Doors,
+    ) -> Result<SandboxReport> {
         let driver = self.driver(Some(&kept.meta.driver))?;
         let plan = Plan {
             id: meta.spec.id,
@@ -138,6 +148,7 @@ impl Node {
                 open: kept.open.clone(),
                 ..origin
             },
+            doors,
             meta,
         };
         let spec = plan.meta.spec.clone();
@@ -171,6 +182,7 @@ impl Node {
                 forked_at_seq: Some(parent.shared.journal.last_seq()),
                 ..Origin::default()
             },
+            doors: self.publisher.doors(&[]),
             meta,
         };
         let spec = plan.meta.spec.clone();
@@ -200,6 +212,7 @@ impl Node {
                 open: taken.open,
                 ..Origin::default()
             },
+            doors: self.publisher.doors(&[]),
             meta,
         };
         let spec = plan.meta.spec.clone();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use skerry_driver_sim::{SimDriver, World};
 use skerry_image::{Images, Progress};
-use skerry_node::{Node, Options, ReadyLimits};
+use skerry_node::{Node, Options, Publish, ReadyLimits};
 use skerry_proto::node::{
     Command, CreateSandbox, ExecEventBody, ExecRecord, Execs, Map, SandboxReport, Sandboxes,
     StartExec,
@@ -20,6 +20,8 @@ pub(crate) struct Bed {
     folder: TempDir,
     images: Arc<Images>,
     pub(crate) world: Arc<World>,
+    /// Where its nodes publish ports.
+    pub(crate) publish: Option<Publish>,
 }
 
 impl Bed {
@@ -38,6 +40,7 @@ impl Bed {
             folder,
             images: Arc::new(images),
             world: World::new(),
+            publish: None,
         }
     }
 
@@ -58,6 +61,7 @@ impl Bed {
                 memory_mb: 0,
             },
             journal_bytes: None,
+            publish: self.publish.clone(),
         }
     }
 
@@ -94,6 +98,7 @@ pub(crate) fn request(id: SandboxId) -> CreateSandbox {
         name: None,
         auto_resume: false,
         snapshot: None,
+        ports: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ mod files;
 mod hostile;
 mod life;
 mod links;
+mod publish;
 mod ready;
 mod restart;
 mod sessions;

@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skerry_types::{FailureReason, Resources, Result, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{
+    FailureReason, PublishedPort, Resources, Result, SandboxId, SandboxState, SnapshotId,
+};
 
 pub use execs::*;
 pub use files::*;
@@ -55,6 +57,9 @@ pub struct CreateSandbox {
     /// Made from this snapshot: image, driver, privilege and, with memory, resources are the snapshot's.
     #[serde(default)]
     pub snapshot: Option<SnapshotId>,
+    /// Ports inside to publish, each at a port of the node.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
 
 /// Whether memory and processes are taken along.
@@ -209,6 +214,9 @@ pub struct SandboxFacts {
     pub image_digest: String,
     /// How a fork was made: `files`, or `files+memory`.
     pub fork: Option<String>,
+    /// Its ports that are reached at ports of the node, until it ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<PublishedPort>,
 }
 
 /// What a sandbox uses now; units as in the REST API.

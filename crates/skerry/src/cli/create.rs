@@ -57,6 +57,9 @@ pub(crate) struct Spec {
     /// What listens in it is reached without a key
     #[arg(long)]
     public_ports: bool,
+    /// A port of it to publish on the host: whoever reaches that needs no key
+    #[arg(short = 'p', long = "publish", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    ports: Vec<u16>,
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
@@ -118,6 +121,7 @@ impl Spec {
             auto_resume: self.auto_resume,
             keep_paused: self.keep_paused,
             public_ports: self.public_ports,
+            ports: self.ports,
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,
@@ -154,11 +158,19 @@ pub(super) async fn create(ctx: &Context, args: CreateArgs) -> Outcome {
         if let Some(remark) = remark(&made) {
             note(&remark);
         }
+        say_published(&made);
     }
     Ok(match made.status {
         SandboxState::Failed => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
+}
+
+/// Says where its published ports are reached.
+pub(crate) fn say_published(made: &Record) {
+    for one in &made.published {
+        note(&format!("port {} is at {}", one.port, one.url));
+    }
 }
 
 /// What is worth saying of a sandbox that does not run yet.

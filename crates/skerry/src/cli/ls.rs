@@ -141,6 +141,7 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         known("image", Some(record.image.clone())),
         known("size", Some(size)),
         known("network", Some(record.network.clone())),
+        known("published", list(&published(record))),
         known("driver", really.map(driver)),
         known("privilege", really.map(|f| f.privilege.clone())),
         known("storage", really.map(|f| f.storage.clone())),
@@ -169,6 +170,14 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         ),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// Where each port is reached, and which it is.
+fn published(record: &Record) -> Vec<String> {
+    let published = record.published.iter();
+    published
+        .map(|one| format!("{} at {}", one.port, one.url))
+        .collect()
 }
 
 fn driver(facts: &Facts) -> String {

@@ -8,7 +8,7 @@ use skerry_types::SandboxState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::attach::{attach, finish};
-use super::create::{Spec, remark};
+use super::create::{Spec, remark, say_published};
 use super::exec::How;
 use super::failure::Failure;
 use super::output::note;
@@ -108,6 +108,7 @@ async fn wait(sandbox: &Sandbox) -> anyhow::Result<()> {
         record = sandbox.wait_running(WAIT_SECONDS).await?;
     }
     if record.status == SandboxState::Running {
+        say_published(&record);
         return Ok(());
     }
     let why = record

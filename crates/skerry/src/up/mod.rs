@@ -14,7 +14,7 @@ use clap::Args;
 use ipnet::IpNet;
 use skerry_control::{Control, Nodes, Settings};
 use skerry_http::App;
-use skerry_node::{Node, Options};
+use skerry_node::{Node, Options, Publish};
 use skerry_store::{Location, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,9 @@ pub(crate) struct UpArgs {
     /// `postgres://…` or the path of an SQLite file; one in the data folder unless said
     #[arg(long, env = env::DATABASE_URL, value_name = "URL", hide_env_values = true, value_parser = parse::database)]
     database: Option<String>,
+    /// Where ports of sandboxes are published when they ask for it: `FIRST-LAST`, on loopback unless an address stands before, as in `0.0.0.0:8000-8999`
+    #[arg(long, env = env::PUBLISH, hide_env_values = true, value_name = "PORTS", default_value = "8000-8999", value_parser = parse::publish)]
+    publish: Publish,
     /// Networks that sandboxes may reach although they are private
     #[arg(long, env = env::EGRESS_ALLOW, hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
     egress_allow: Vec<IpNet>,
@@ -87,7 +90,7 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
 async fn run(data_dir: DataDir, args: UpArgs, why_one_id: Option<String>) -> anyhow::Result<()> {
     let doors = Doors::open(&args.doors, &data_dir, &args.domains).await?;
     let machine = Machine::open(&data_dir, &args.egress_allow, why_one_id).await?;
-    let served = serve(doors, &machine, &data_dir, args).await;
+    let served = Box::pin(serve(doors, &machine, &data_dir, args)).await;
     // Also after a start that failed: what was started for it does not stay.
     machine.close().await;
     tracing::info!("ended");
@@ -107,6 +110,7 @@ async fn serve(
         images: Arc::clone(&machine.images),
         ready: machine::ready_limits(args.ready),
         journal_bytes: args.journals_mb.map(|mb| mb << 20),
+        publish: Some(args.publish.clone()),
     })
     .await?;
     let served = serve_node(doors, machine, data_dir, args, Arc::clone(&node)).await;

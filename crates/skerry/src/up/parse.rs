@@ -1,5 +1,9 @@
 //! Values of `skerry up` that are checked before anything starts.
 
+use std::net::Ipv4Addr;
+
+use skerry_node::Publish;
+
 /// The address of a PostgreSQL database, or the path of a file.
 pub(super) fn database(text: &str) -> Result<String, String> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
@@ -7,6 +11,22 @@ pub(super) fn database(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("it must be postgres://… or the path of an SQLite file".to_owned())
+}
+
+/// Ports of this machine, and the address that they are on: `8000-8999`, `0.0.0.0:8000-8999`, `[::1]:8000-8999`.
+pub(super) fn publish(text: &str) -> Result<Publish, String> {
+    let (address, ports) = match text.rsplit_once(':') {
+        Some((address, ports)) => (address.trim_matches(['[', ']']).parse().ok(), ports),
+        None => (Some(Ipv4Addr::LOCALHOST.into()), text),
+    };
+    let ports = ports.split_once('-').and_then(|(first, last)| {
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        (0 < first && first <= last).then_some(first..=last)
+    });
+    let publish = address.zip(ports);
+    publish
+        .map(|(address, ports)| Publish { address, ports })
+        .ok_or_else(|| "it must be ports, such as 8000-8999 or 0.0.0.0:8000-8999".to_owned())
 }
 
 /// A host name, in the case that requests are compared in.
@@ -55,6 +75,18 @@ mod tests {
         assert_eq!(domain("Skerry.example").unwrap(), "skerry.example");
         for bad in ["", "a b", "http://a", "a:80"] {
             assert!(domain(bad).is_err(), "{bad}");
+        }
+        let published = publish("[::1]:8000-8001").unwrap();
+        assert!(published.address.is_loopback() && published.ports == (8000..=8001));
+        for bad in [
+            "",
+            "8000",
+            "0-9",
+            "9-8",
+            "8000-70000",
+            "localhost:8000-8001",
+        ] {
+            assert!(publish(bad).is_err(), "{bad}");
         }
         for (text, fits) in [
             ("/var/x.db", true),

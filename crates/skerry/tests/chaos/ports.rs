@@ -3,11 +3,13 @@
 use futures::future::join_all;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use skerry_client::Sandbox;
-use skerry_client::api::{ForkMany, Map, MemoryWish};
+use skerry_client::api::{CreateSandbox, ForkMany, Map, MemoryWish};
 use skerry_client::shell;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::copies::{ok, with_memory};
-use crate::world::World;
+use crate::world::{World, launch};
 
 const PORT: u16 = 3000;
 const MIB: usize = 1024 * 1024;
@@ -41,6 +43,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(('127.0.0.1', 3000), Handler).serve_forever()
 ";
+
+/// Says back what it hears, which is not HTTP.
+const ECHO: &str = "python3 -I -c \"
+import socketserver
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(self.rfile.read())
+socketserver.ThreadingTCPServer(('127.0.0.1', 3000), Handler).serve_forever()
+\"";
 
 /// The port of a sandbox, as a client with a key reaches it.
 struct Site<'w> {
@@ -179,5 +190,42 @@ async fn a_copy_with_memory_has_none_of_the_connections() {
         );
         assert_eq!(ok(&parent, "ls /tmp | grep -c cut || true").await, "0\n");
     }
+    world.end().await;
+}
+
+/// A connection on which nothing but bytes pass.
+async fn say(address: &str, said: &[u8]) -> Option<Vec<u8>> {
+    let mut client = TcpStream::connect(address).await.ok()?;
+    client.write_all(said).await.ok()?;
+    client.shutdown().await.ok()?;
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).await.ok()?;
+    Some(heard)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn published_ports_outlive_the_server_and_end_with_their_sandbox() {
+    let mut world = World::launch(launch().env("SKERRY_PUBLISH", &"127.0.0.1:23000-23199")).await;
+    let order = CreateSandbox {
+        ports: vec![PORT],
+        ..CreateSandbox::default()
+    };
+    let made = world.client.create(&order).await.unwrap();
+    let address = format!("127.0.0.1:{}", made.published[0].host_port);
+    assert_eq!(made.published[0].url, format!("http://{address}"));
+    let sandbox = world.client.sandbox(made.sandbox_id);
+    sandbox.start(&shell(ECHO)).await.unwrap();
+    let said = b"bytes \xff of any kind".repeat(10_000);
+    let echoes = async || (say(&address, &said).await? == said).then_some(());
+    world.eventually("it echoes", echoes).await;
+    world.server.kill().unwrap();
+    assert_eq!(say(&address, &said).await, None);
+    world.server.start().unwrap();
+    world.eventually("it echoes again", echoes).await;
+    let record = sandbox.get().await.unwrap();
+    assert_eq!(record.published, made.published);
+    sandbox.stop().await.unwrap();
+    let closed = async || say(&address, b"").await.is_none().then_some(());
+    world.eventually("it is closed", closed).await;
     world.end().await;
 }

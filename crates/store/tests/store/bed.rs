@@ -161,6 +161,7 @@ pub(crate) fn new_sandbox() -> NewSandbox {
         auto_resume: false,
         keep_paused: false,
         public_ports: false,
+        ports: Vec::new(),
         template: None,
         queue_timeout_seconds: 300,
     }

@@ -5,7 +5,9 @@ use skerry_store::{
     Cas, Change, Facts, Network, NewFork, NewSandbox, OnTimeout, Privilege, Quotas, Sandbox,
     StoreError, Times,
 };
-use skerry_types::{Action, ErrorCode, FailureReason, Profile, SandboxId, SandboxState as S};
+use skerry_types::{
+    Action, ErrorCode, FailureReason, Profile, PublishedPort, SandboxId, SandboxState as S,
+};
 
 use crate::bed::{Bed, LOCAL, SYSTEM, at, new_sandbox, on_both_engines};
 
@@ -81,6 +83,10 @@ async fn a_life_from_create_to_delete(bed: &Bed) {
             image_digest: Some("sha256:00".into()),
             fork_kind: None,
             boot_us: Some(1234),
+            published: Some(vec![PublishedPort {
+                port: 3000,
+                address: "[::1]:8000".parse().unwrap(),
+            }]),
         },
         ..Change::default()
     };

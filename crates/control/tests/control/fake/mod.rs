@@ -14,7 +14,8 @@ use skerry_proto::node::{
     NodeHealth, SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
 };
 use skerry_types::{
-    Error, ErrorCode, ExecId, FailureReason, Result, SandboxId, SandboxState, SnapshotId,
+    Error, ErrorCode, ExecId, FailureReason, PublishedPort, Result, SandboxId, SandboxState,
+    SnapshotId,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -312,11 +313,23 @@ impl FakeNode {
         let _healed = faults.wait_for(|f| !f.contains(&fault)).await.unwrap();
     }
 
+    /// A port of the node for each that was asked for.
+    fn published(&self, id: SandboxId) -> Vec<PublishedPort> {
+        let world = self.world.lock();
+        let ports = world.orders.get(&id).map(|order| order.ports.clone());
+        let at = |port: u16| PublishedPort {
+            port,
+            address: ([127, 0, 0, 1], port + 1).into(),
+        };
+        ports.unwrap_or_default().into_iter().map(at).collect()
+    }
+
     fn ready(&self, id: SandboxId, fork: Option<&str>) -> Result<SandboxReport> {
         let now = self.clock.now();
         if self.has(Fault::CreateOutlivesDelete) && self.state(id).is_none() {
             self.plant(id, SandboxState::Provisioning);
         }
+        let published = self.published(id);
         self.change(id, |report| {
             report.state = SandboxState::Running;
             report.started_at = Some(now);
@@ -331,6 +344,7 @@ impl FakeNode {
                 limits: true,
                 image_digest: "sha256:0".into(),
                 fork: fork.map(Into::into),
+                published,
             });
         })
     }

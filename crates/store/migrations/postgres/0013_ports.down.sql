@@ -1,0 +1,2 @@
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS published;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS ports;

@@ -1,0 +1,2 @@
+ALTER TABLE sandboxes DROP COLUMN published;
+ALTER TABLE sandboxes DROP COLUMN ports;
