@@ -36,8 +36,7 @@ async fn run(config: Config, command: Vec<OsString>) -> Result<(), Box<dyn Error
     let mut refusals = network.refusals();
     tokio::spawn(async move {
         while let Some(refused) = refusals.recv().await {
-            let (to, port) = (refused.destination, refused.port);
-            eprintln!("refused {to}:{port}: {}", refused.reason);
+            eprintln!("refused {}: {}", refused.to(), refused.reason);
         }
     });
     let netns = network.acquire(NetworkKind::Nat, SandboxId::new()).await?;

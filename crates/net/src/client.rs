@@ -1,5 +1,6 @@
 //! The daemon's side: starts or adopts the gateway and asks it for networks.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use skerry_sys::userns;
-use skerry_types::SandboxId;
+use skerry_types::{Egress, SandboxId};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, mpsc};
 
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::launch;
 use crate::options::Options;
 use crate::upstream;
-use crate::wire::{Egress, Facts, Failure, GENERATION, Held, NetworkKind, Reply, Request, Wire};
+use crate::wire::{Facts, Failure, GENERATION, Held, NetworkKind, Refusal, Reply, Request, Wire};
 
 /// The gateway answers in microseconds; at its start and under load in milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,6 +40,8 @@ struct Inner {
     wire: Mutex<Option<Wire>>,
     /// Outlives a gateway, so that the next one makes namespaces that fit the same processes.
     userns: std::sync::OnceLock<OwnedFd>,
+    /// What was ruled for sandboxes, also for those that have no network now: each gets its namespace with it.
+    egress: parking_lot::Mutex<HashMap<SandboxId, Egress>>,
 }
 
 /// A network namespace for one sandbox. It stays until [`Network::release`], even without this.
@@ -70,6 +73,7 @@ impl Network {
                 options,
                 wire: Mutex::new(None),
                 userns: std::sync::OnceLock::new(),
+                egress: parking_lot::Mutex::default(),
             }),
         };
         if !network.learn_userns().await? {
@@ -103,13 +107,43 @@ impl Network {
     /// itself died meanwhile it is a new one, and the old one has lost its way out.
     pub async fn acquire(&self, kind: NetworkKind, sandbox: SandboxId) -> Result<Netns> {
         match self.call(&Request::Acquire { sandbox, kind }).await? {
-            (Reply::Netns { held, gateway }, Some(fd)) => Ok(Netns {
-                fd,
-                address: held.address,
-                gateway,
-            }),
+            (Reply::Netns { held, gateway }, Some(fd)) => {
+                self.rule_before_use(sandbox).await?;
+                Ok(Netns {
+                    fd,
+                    address: held.address,
+                    gateway,
+                })
+            }
             _ => Err(Error::Unexpected),
         }
+    }
+
+    /// Nothing runs in a namespace before whoever asked for it has it.
+    async fn rule_before_use(&self, sandbox: SandboxId) -> Result<()> {
+        let egress = self.inner.egress.lock().get(&sandbox).cloned();
+        let Some(egress) = egress else { return Ok(()) };
+        let ruled = self.call(&Request::Rule { sandbox, egress }).await;
+        if ruled.is_err() {
+            self.release(sandbox).await?;
+        }
+        ruled.map(drop)
+    }
+
+    /// From now on a sandbox connects only where these rules let it, whichever namespace it gets or has. What they forbid of its open connections
+    /// ends.
+    pub async fn rule(&self, sandbox: SandboxId, egress: Egress) -> Result<()> {
+        let known = egress.clone();
+        self.inner.egress.lock().insert(sandbox, known);
+        match self.call(&Request::Rule { sandbox, egress }).await {
+            Ok(_) | Err(Error::NoSandbox) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A sandbox that will never have a network again needs no rules.
+    pub fn forget_rules(&self, sandbox: SandboxId) {
+        self.inner.egress.lock().remove(&sandbox);
     }
 
     /// Ends the sandbox's connections and frees its address. No error if it has none.
@@ -157,7 +191,7 @@ impl Network {
 
     /// Connections refused from now on, and those that the gateway kept while nobody listened.
     /// Each is reported once; while the receiver is slow the gateway keeps some of each sandbox and counts the rest.
-    pub fn refusals(&self) -> mpsc::Receiver<Egress> {
+    pub fn refusals(&self) -> mpsc::Receiver<Refusal> {
         let (sender, receiver) = mpsc::channel(REFUSALS);
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
@@ -227,14 +261,14 @@ impl Inner {
     }
 
     /// Fetches refusals for ever: from the gateway that runs now and from those after it.
-    async fn watch(&self, sender: &mpsc::Sender<Egress>) {
+    async fn watch(&self, sender: &mpsc::Sender<Refusal>) {
         while let Err(error) = self.forward(sender).await {
             tracing::debug!(%error, "waiting for a gateway to report refused connections");
             tokio::time::sleep(WATCH_REST).await;
         }
     }
 
-    async fn forward(&self, sender: &mpsc::Sender<Egress>) -> Result<()> {
+    async fn forward(&self, sender: &mpsc::Sender<Refusal>) -> Result<()> {
         let broken = |source| launch::connection(&self.options.dir, source);
         let stream = launch::adopt(&self.options).await.map_err(broken)?;
         let mut wire = self.greet(stream).await?;
@@ -288,6 +322,7 @@ fn accept((reply, fd): (Reply, Option<OwnedFd>)) -> Result<(Reply, Option<OwnedF
             Failure::NoAddress => Error::NoAddress,
             Failure::Make { message } => Error::Make { message },
             Failure::OtherKind => Error::OtherKind,
+            Failure::NoSandbox => Error::NoSandbox,
         }),
         reply => Ok((reply, fd)),
     }

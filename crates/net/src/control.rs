@@ -114,6 +114,13 @@ impl Gateway {
                 wire.send(&Reply::Hello { generation }, None).await
             }
             Request::Acquire { sandbox, kind } => self.acquire(wire, sandbox, kind).await,
+            Request::Rule { sandbox, egress } => {
+                let reply = match self.registry.rule(sandbox, egress) {
+                    Ok(()) => Reply::Done,
+                    Err(failure) => Reply::Failed { failure },
+                };
+                wire.send(&reply, None).await
+            }
             Request::Release { sandbox } => {
                 self.registry.release(sandbox);
                 self.changed.notify_one();

@@ -1,4 +1,4 @@
-//! The resolver of sandboxes: hands their questions to the host's name servers.
+//! The resolver of sandboxes: hands their questions to the host's name servers, and remembers what it told to whom.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 use crate::control::Gateway;
 use crate::message::{self, Question};
@@ -18,6 +19,13 @@ use crate::upstream;
 const MAX_QUESTION: usize = 4096;
 /// How long a sandbox may take for its next question on one connection.
 const NEXT_QUESTION: Duration = Duration::from_secs(10);
+
+/// How a question came, and goes on.
+#[derive(Clone, Copy)]
+enum Over {
+    Udp,
+    Tcp,
+}
 
 /// Answers at both sockets as long as the runtime lives.
 pub(crate) fn start(
@@ -67,7 +75,7 @@ impl Gateway {
         };
         let (gateway, socket, question) = (Arc::clone(self), Arc::clone(socket), question.to_vec());
         tokio::spawn(async move {
-            let answer = gateway.answer_udp(question).await;
+            let answer = gateway.answer_udp(&member, question).await;
             if let Err(error) = send(&socket, answer, peer).await {
                 tracing::debug!(%error, "cannot answer a lookup");
             }
@@ -79,14 +87,48 @@ impl Gateway {
         self.name_servers.read().clone()
     }
 
-    async fn answer_udp(&self, bytes: Vec<u8>) -> Option<Vec<u8>> {
+    async fn answer_udp(&self, member: &Member, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match Question::parse(bytes) {
-            Ok(question) => {
-                let answer = upstream::over_udp(&self.name_servers(), &question).await;
-                Some(answer.unwrap_or_else(|_| question.failure()))
-            }
+            Ok(question) => Some(self.answer_question(member, &question, Over::Udp).await),
             Err(malformed) => malformed.answer(),
         }
+    }
+
+    /// What the sandbox's rules let it know.
+    async fn answer_question(&self, member: &Member, question: &Question, over: Over) -> Vec<u8> {
+        if let Some(answer) = self.answer_without_asking(member, question) {
+            return answer;
+        }
+        let servers = self.name_servers();
+        let answer = match over {
+            Over::Udp => upstream::over_udp(&servers, question).await,
+            Over::Tcp => upstream::over_tcp(&servers, question).await,
+        };
+        let Ok(answer) = answer else {
+            return question.failure();
+        };
+        if let Some(name) = question.name() {
+            let addresses = question.addresses(&answer);
+            let mut names = member.names.lock();
+            names.tell(&name, &addresses, Instant::now());
+        }
+        answer
+    }
+
+    fn answer_without_asking(&self, member: &Member, question: &Question) -> Option<Vec<u8>> {
+        let egress = Arc::clone(&member.egress.borrow());
+        if egress.is_empty() {
+            return None;
+        }
+        let name = question.name().unwrap_or_default();
+        if !egress.answers(&name) {
+            if !question.is_for_ipv6() {
+                let reason = "the sandbox's egress rules deny everything but what they allow, and this name is not allowed";
+                self.refuse(member, name, None, reason.to_owned());
+            }
+            return Some(question.refusal());
+        }
+        question.is_for_service().then(|| question.nothing())
     }
 
     async fn stream(self: Arc<Self>, member: Arc<Member>, mut stream: TcpStream) {
@@ -95,7 +137,7 @@ impl Gateway {
             return;
         };
         tokio::select! {
-            ended = self.answer_tcp(&mut stream) => {
+            ended = self.answer_tcp(&member, &mut stream) => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection with lookups broke");
                 }
@@ -104,13 +146,10 @@ impl Gateway {
         }
     }
 
-    async fn answer_tcp(&self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn answer_tcp(&self, member: &Member, stream: &mut TcpStream) -> io::Result<()> {
         while let Some(bytes) = next_question(stream).await? {
             let answer = match Question::parse(bytes) {
-                Ok(question) => {
-                    let answer = upstream::over_tcp(&self.name_servers(), &question).await;
-                    answer.unwrap_or_else(|_| question.failure())
-                }
+                Ok(question) => self.answer_question(member, &question, Over::Tcp).await,
                 Err(malformed) => match malformed.answer() {
                     Some(answer) => answer,
                     None => return Ok(()),

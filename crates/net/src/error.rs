@@ -74,6 +74,9 @@ pub enum Error {
     /// The sandbox already has a network of another kind.
     #[error("the sandbox already has a network of another kind")]
     OtherKind,
+    /// The sandbox has no network.
+    #[error("the sandbox has no network")]
+    NoSandbox,
     /// The gateway answered something else than was asked.
     #[error("the gateway gave an answer that does not fit the request")]
     Unexpected,

@@ -1,4 +1,4 @@
-//! Refused connections on their way to the daemon: a bounded queue that outlives it.
+//! What was refused, on their way to the daemon: a bounded queue that outlives it.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use skerry_types::SandboxId;
 use tokio::sync::Notify;
 
-use crate::wire::Egress;
+use crate::wire::Refusal;
 
 /// Refusals kept while nobody fetches them.
 const KEPT: usize = 1024;
@@ -22,13 +22,13 @@ pub(crate) struct Refusals {
 
 #[derive(Debug, Default)]
 struct Queue {
-    events: Vec<Egress>,
+    events: Vec<Refusal>,
     by_sandbox: HashMap<SandboxId, usize>,
     lost: u64,
 }
 
 impl Refusals {
-    pub(crate) fn push(&self, event: Egress) {
+    pub(crate) fn push(&self, event: Refusal) {
         let mut queue = self.queue.lock();
         let full = queue.events.len() >= KEPT;
         let share = queue.by_sandbox.entry(event.sandbox).or_default();
@@ -42,7 +42,7 @@ impl Refusals {
     }
 
     /// Everything refused since the last call and how many were lost; waits for the first.
-    pub(crate) async fn next(&self) -> (Vec<Egress>, u64) {
+    pub(crate) async fn next(&self) -> (Vec<Refusal>, u64) {
         loop {
             let batch = std::mem::take(&mut *self.queue.lock());
             if !batch.events.is_empty() {
@@ -55,7 +55,7 @@ impl Refusals {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -63,11 +63,11 @@ mod tests {
     async fn one_sandbox_does_not_hide_another() {
         let refusals = Refusals::default();
         let [loud, quiet] = [SandboxId::new(), SandboxId::new()];
-        let refused = |sandbox, port| Egress {
+        let refused = |sandbox, port| Refusal {
             sandbox,
             address: Ipv4Addr::new(10, 213, 0, 2),
-            destination: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port,
+            destination: "127.0.0.1".to_owned(),
+            port: Some(port),
             reason: String::new(),
         };
         for port in 0..10_000 {

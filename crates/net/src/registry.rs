@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
-use skerry_types::SandboxId;
-use tokio::sync::{Notify, Semaphore};
+use skerry_types::{Egress, SandboxId};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::factory::{Factory, MakeError};
+use crate::names::Names;
 use crate::wire::{Failure, Held, NetworkKind};
 
 /// Addresses tried in a row while the kernel still takes earlier owners down.
@@ -28,6 +29,10 @@ pub(crate) struct Member {
     pub(crate) netns: OwnedFd,
     /// Its share of connections and lookups.
     pub(crate) slots: Arc<Semaphore>,
+    /// Where its owner lets it connect. Whoever relays for it watches for others.
+    pub(crate) egress: watch::Sender<Arc<Egress>>,
+    /// What the resolver told it.
+    pub(crate) names: Mutex<Names>,
     /// Cancelled when the sandbox is released.
     pub(crate) gone: CancellationToken,
 }
@@ -138,6 +143,8 @@ impl Registry {
             },
             netns: made.netns,
             slots: Arc::new(Semaphore::new(self.slots)),
+            egress: watch::Sender::default(),
+            names: Mutex::default(),
             gone: CancellationToken::new(),
         });
         state.members.insert(sandbox, Arc::clone(&member));
@@ -172,6 +179,14 @@ impl Registry {
             }
         }
         Err(Failure::NoAddress)
+    }
+
+    /// From now on a sandbox connects only where these rules let it; what they forbid of its open connections ends.
+    pub(crate) fn rule(&self, sandbox: SandboxId, egress: Egress) -> Result<(), Failure> {
+        let member = self.state.lock().members.get(&sandbox).cloned();
+        let member = member.ok_or(Failure::NoSandbox)?;
+        member.egress.send_replace(Arc::new(egress));
+        Ok(())
     }
 
     /// Forgets a sandbox and ends its connections; the kernel takes the namespace down when the

@@ -7,16 +7,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use skerry_types::Egress;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::control::Gateway;
+use crate::greeting::{self, Greeting};
 use crate::policy::{HostAddresses, Verdict};
 use crate::registry::Member;
-use crate::wire::Egress;
+use crate::rules::{Attempt, Ruling, rule};
+use crate::wire::Refusal;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection may take to say which name it wants.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// Within so many bytes.
+const MAX_GREETING: usize = 16 * 1024;
 /// Rest after a failed accept, which means that some resource of the host ran out.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 /// Bytes under way in each direction of a connection.
@@ -76,38 +85,124 @@ impl Gateway {
 
     async fn relay_for(&self, member: &Member, inner: &mut TcpStream) -> io::Result<()> {
         let destination = original_destination(inner)?;
-        let full = |_| {
-            let reason = "too many connections at once".to_owned();
-            self.refuse(member, destination, reason)
+        let refused = |reason: String| {
+            let port = Some(destination.port());
+            self.refuse(member, destination.ip().to_string(), port, reason.clone());
+            io::Error::new(io::ErrorKind::PermissionDenied, reason)
         };
+        let full = |_| refused("too many connections at once".to_owned());
         let _own = member.slots.try_acquire().map_err(full)?;
         let _shared = self.connections.try_acquire().map_err(full)?;
         let host = HostAddresses::read()?;
         let policy = Arc::clone(&self.policy.read());
         if let Verdict::Deny(reason) = policy.verdict(IpAddr::V4(*destination.ip()), &host) {
-            return Err(self.refuse(member, destination, reason.to_string()));
+            return Err(refused(reason.to_string()));
         }
+        let mut rules = member.egress.subscribe();
+        let attempt = member.attempt(destination);
+        let admitted = admit(&mut rules, attempt, inner).await?;
+        let (attempt, greeting) = admitted.map_err(refused)?;
         let connecting = TcpStream::connect(SocketAddr::V4(destination));
         let mut outer = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await??;
         inner.set_nodelay(true)?;
         outer.set_nodelay(true)?;
+        outer.write_all(&greeting).await?;
         let idle = Duration::from_secs(self.config.idle_seconds);
-        copy_both(inner, &mut outer, idle)
-            .await
-            .inspect_err(|_| reset(&outer))
+        let relayed = tokio::select! {
+            copied = copy_both(inner, &mut outer, idle) => copied,
+            reason = closed(&mut rules, &attempt) => Err(refused(reason)),
+        };
+        relayed.inspect_err(|_| reset(&outer))
     }
 
-    fn refuse(&self, member: &Member, destination: SocketAddrV4, reason: String) -> io::Error {
+    /// Tells the daemon of what a sandbox was kept from.
+    pub(crate) fn refuse(
+        &self,
+        member: &Member,
+        destination: String,
+        port: Option<u16>,
+        reason: String,
+    ) {
         if let Some(address) = member.held.address {
-            self.refusals.push(Egress {
+            self.refusals.push(Refusal {
                 sandbox: member.held.sandbox,
                 address,
-                destination: IpAddr::V4(*destination.ip()),
-                port: destination.port(),
-                reason: reason.clone(),
+                destination,
+                port,
+                reason,
             });
         }
-        io::Error::new(io::ErrorKind::PermissionDenied, reason)
+    }
+}
+
+impl Member {
+    fn attempt(&self, destination: SocketAddrV4) -> Attempt {
+        let address = *destination.ip();
+        Attempt {
+            address,
+            port: destination.port(),
+            names: self.names.lock().of(address, Instant::now()),
+            said: None,
+        }
+    }
+}
+
+/// Judges a connection by the rules of now, and by its first bytes if they matter: those are still to be passed on. Or why it is refused.
+async fn admit(
+    rules: &mut watch::Receiver<Arc<Egress>>,
+    mut attempt: Attempt,
+    inner: &mut TcpStream,
+) -> io::Result<Result<(Attempt, Vec<u8>), String>> {
+    let mut greeting = Vec::new();
+    loop {
+        let egress = Arc::clone(&rules.borrow_and_update());
+        match rule(&egress, &attempt) {
+            Ruling::Open => return Ok(Ok((attempt, greeting))),
+            Ruling::Closed(reason) => return Ok(Err(reason)),
+            Ruling::AskName => {}
+        }
+        let hearing = tokio::time::timeout(GREETING_TIMEOUT, hear_name(inner, &mut greeting));
+        attempt.said = match hearing.await? {
+            Ok(Some(name)) => Some(name),
+            Ok(None) => return Ok(Err(nameless(attempt.port))),
+            Err(error) => return Err(error),
+        };
+    }
+}
+
+fn nameless(port: u16) -> String {
+    format!(
+        "the sandbox's egress rules allow this address by name, so on port {port} a connection must say one: as server_name in TLS or Host in HTTP"
+    )
+}
+
+/// Reads until it is clear which name a connection asks for; `None`: it says none.
+async fn hear_name(inner: &mut TcpStream, heard: &mut Vec<u8>) -> io::Result<Option<String>> {
+    loop {
+        match greeting::read(heard) {
+            Greeting::Name(name) => return Ok(Some(name)),
+            Greeting::Nameless => return Ok(None),
+            Greeting::Unfinished if heard.len() >= MAX_GREETING => return Ok(None),
+            Greeting::Unfinished => {}
+        }
+        if inner.read_buf(heard).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Resolves with the reason once the sandbox has rules that close this connection.
+async fn closed(rules: &mut watch::Receiver<Arc<Egress>>, attempt: &Attempt) -> String {
+    loop {
+        if rules.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        let egress = Arc::clone(&rules.borrow_and_update());
+        match rule(&egress, attempt) {
+            Ruling::Open => {}
+            Ruling::Closed(reason) => return reason,
+            Ruling::AskName => return nameless(attempt.port),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipnet::IpNet;
@@ -13,7 +13,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use skerry_types::SandboxId;
+use skerry_types::{Egress, SandboxId};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -59,19 +59,29 @@ pub struct Facts {
     pub connections: usize,
 }
 
-/// A connection that the policy refused.
+/// A connection or lookup that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Egress {
+pub struct Refusal {
     /// Who tried.
     pub sandbox: SandboxId,
     /// Its address.
     pub address: Ipv4Addr,
-    /// Where to.
-    pub destination: IpAddr,
-    /// The TCP port there.
-    pub port: u16,
+    /// Where to: an address, or the name that was looked up.
+    pub destination: String,
+    /// The TCP port there; a lookup has none.
+    pub port: Option<u16>,
     /// Why not, in words for the owner of the sandbox.
     pub reason: String,
+}
+
+impl Refusal {
+    /// Where to, with the port where there is one.
+    pub fn to(&self) -> String {
+        match self.port {
+            Some(port) => format!("{}:{port}", self.destination),
+            None => self.destination.clone(),
+        }
+    }
 }
 
 /// What the daemon asks.
@@ -90,6 +100,8 @@ pub(crate) enum Request {
         sandbox: SandboxId,
         kind: NetworkKind,
     },
+    /// Where a sandbox that has a namespace may connect, from now on.
+    Rule { sandbox: SandboxId, egress: Egress },
     /// The sandbox is gone.
     Release { sandbox: SandboxId },
     /// What sandboxes have.
@@ -128,7 +140,7 @@ pub(crate) enum Reply {
         own: bool,
     },
     Refused {
-        events: Vec<Egress>,
+        events: Vec<Refusal>,
         lost: u64,
     },
     Failed {
@@ -144,6 +156,7 @@ pub(crate) enum Failure {
     NoAddress,
     Make { message: String },
     OtherKind,
+    NoSandbox,
 }
 
 /// One end of a control connection.

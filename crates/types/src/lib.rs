@@ -3,6 +3,7 @@
 //! Invariant: pure. No I/O, no async, no clock except inside [`id`], where an id is born.
 #![warn(missing_docs)]
 
+pub mod egress;
 pub mod end;
 pub mod error;
 pub mod id;
@@ -11,6 +12,7 @@ pub mod port;
 pub mod profile;
 pub mod state;
 
+pub use egress::{Egress, EgressError};
 pub use end::{ExecEnd, ExecStatus, Usage};
 pub use error::{Error, ErrorCode, Result};
 pub use id::{

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use sha2::{Digest, Sha256};
-use skerry_net::{Egress, Error, Netns, Network, NetworkKind};
+use skerry_net::{Error, Netns, Network, NetworkKind, Refusal};
 use skerry_sys::netlink::Netlink;
 use skerry_types::SandboxId;
 use tokio::sync::mpsc;
@@ -19,7 +19,8 @@ use crate::world::{
     write_frame,
 };
 
-type Case = fn();
+/// A test.
+pub(crate) type Case = fn();
 
 /// Every test by name.
 pub(crate) const ALL: &[(&str, Case)] = &[
@@ -85,13 +86,15 @@ pub(crate) const ALL: &[(&str, Case)] = &[
 /// Those that become another user.
 pub(crate) const NEED_ROOT: &[&str] = &["an_ordinary_user_has_all_of_it"];
 
-async fn nat(network: &Network) -> (SandboxId, Netns) {
+/// A sandbox with a way out.
+pub(crate) async fn nat(network: &Network) -> (SandboxId, Netns) {
     let sandbox = SandboxId::new();
     let netns = network.acquire(NetworkKind::Nat, sandbox).await.unwrap();
     (sandbox, netns)
 }
 
-async fn refusal(refusals: &mut mpsc::Receiver<Egress>) -> Egress {
+/// What was refused next.
+pub(crate) async fn refusal(refusals: &mut mpsc::Receiver<Refusal>) -> Refusal {
     let next = tokio::time::timeout(PATIENCE, refusals.recv()).await;
     next.unwrap().unwrap()
 }
@@ -130,7 +133,7 @@ fn only_the_allowed_is_reached() {
             );
             let refusal = refusal(&mut refusals).await;
             assert_eq!(refusal.sandbox, sandbox);
-            assert_eq!((refusal.destination, refusal.port), (address.into(), port));
+            assert_eq!(refusal.to(), format!("{address}:{port}"));
             assert!(refusal.reason.contains(why), "{refusal:?}");
         }
         inside(&netns.fd, only_tcp_and_names_leave).await;
@@ -208,7 +211,8 @@ fn without_network_there_is_a_loopback() {
     );
 }
 
-fn lookup(server: Ipv4Addr, question: &[u8]) -> Vec<u8> {
+/// The answer of a name server.
+pub(crate) fn lookup(server: Ipv4Addr, question: &[u8]) -> Vec<u8> {
     ask(&resolver(server), question)
 }
 

@@ -8,6 +8,7 @@
 )]
 
 mod cases;
+mod egress;
 mod roles;
 mod world;
 
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     if !arguments.list {
         world::enter();
     }
-    let trials = cases::ALL.iter().map(|&(name, case)| {
+    let all = cases::ALL.iter().chain(egress::ALL);
+    let trials = all.map(|&(name, case)| {
         Trial::test(name, move || {
             case();
             Ok(())

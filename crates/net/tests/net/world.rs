@@ -30,6 +30,9 @@ pub(crate) const ANSWER: [u8; 4] = [203, 0, 113, 10];
 
 /// Sends every byte back at once.
 pub(crate) const ECHO: u16 = 7;
+/// The same, where a connection is expected to say which name it wants.
+pub(crate) const HTTP: u16 = 80;
+pub(crate) const TLS: u16 = 443;
 /// Sends everything back, but only after the end of what it gets.
 pub(crate) const MIRROR: u16 = 8;
 /// Sends as long as anybody listens.
@@ -95,10 +98,12 @@ fn build_internet(host: BorrowedFd<'_>) {
 }
 
 fn serve_internet() {
-    serve(
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, ECHO)).unwrap(),
-        echo,
-    );
+    for port in [ECHO, HTTP, TLS] {
+        serve(
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap(),
+            echo,
+        );
+    }
     serve(
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, MIRROR)).unwrap(),
         mirror,

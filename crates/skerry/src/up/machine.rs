@@ -1,6 +1,5 @@
 //! What this machine gives to a node: storage, network, images and drivers over them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -97,8 +96,7 @@ impl Machine {
         let mut refusals = network.refusals();
         tokio::spawn(async move {
             while let Some(refusal) = refusals.recv().await {
-                let destination = SocketAddr::new(refusal.destination, refusal.port).to_string();
-                node.note_egress_refused(refusal.sandbox, destination, refusal.reason)
+                node.note_egress_refused(refusal.sandbox, refusal.to(), refusal.reason)
                     .await;
             }
         });
