@@ -109,7 +109,7 @@ pub struct Capabilities {
     pub level_root: bool,
     /// Programs can run as other users than uid 0.
     pub users: bool,
-    /// Network `nat` can be had.
+    /// Network `nat` can be had, through the gateway of the node, which keeps the rules of where each sandbox may connect.
     pub nat: bool,
     /// What is missing and what would help, one sentence each.
     pub notes: Vec<String>,

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use skerry_journal::Record;
 use skerry_proto::node::{Command, SandboxFacts};
-use skerry_types::{ExecEnd, ExecId, FailureReason, SandboxId, SessionId, SnapshotId, Usage};
+use skerry_types::{
+    Egress, ExecEnd, ExecId, FailureReason, SandboxId, SessionId, SnapshotId, Usage,
+};
 
 /// Everything but output. Types are only added; data only grows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +101,11 @@ pub enum Event {
     FileMoved { from: String, to: String },
     #[serde(rename = "file.deleted")]
     FileDeleted { path: String },
+    #[serde(rename = "egress.changed")]
+    EgressChanged {
+        allow: Vec<String>,
+        deny: Vec<String>,
+    },
     #[serde(rename = "egress.refused")]
     EgressRefused { destination: String, reason: String },
 }
@@ -130,6 +137,14 @@ pub struct ExecEnded {
 }
 
 impl Event {
+    /// Where the sandbox may connect from now on.
+    pub(crate) fn egress_changed(egress: &Egress) -> Self {
+        Self::EgressChanged {
+            allow: egress.allow(),
+            deny: egress.deny(),
+        }
+    }
+
     /// The end of an exec, under the type that fits it.
     pub(crate) fn ended(
         exec_id: ExecId,

@@ -12,6 +12,7 @@ mod agent;
 mod aside;
 mod budget;
 mod event;
+mod gate;
 mod history;
 mod layout;
 mod link;
@@ -30,6 +31,7 @@ mod wake;
 
 pub use budget::default_budget;
 pub use event::{BootStep, Event, ExecEnded};
+pub use gate::Gate;
 pub use history::History;
 pub use node::{Node, NodeError, Options};
 pub use pool::ReadyLimits;

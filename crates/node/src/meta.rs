@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use skerry_driver::Spec;
 use skerry_image::Image;
 use skerry_proto::node::{Map, Start};
-use skerry_types::{PublishedPort, SandboxId, SnapshotId};
+use skerry_types::{Egress, PublishedPort, SandboxId, SnapshotId};
 
 use crate::event::Event;
 use crate::names::Names;
@@ -37,6 +37,9 @@ pub(crate) struct Meta {
     /// Its ports that are reached at ports of this machine.
     #[serde(default)]
     pub(crate) published: Vec<PublishedPort>,
+    /// Where it may connect.
+    #[serde(default)]
+    pub(crate) egress: Egress,
     /// What its agent calls what goes on in it.
     #[serde(default)]
     pub(crate) names: Names,

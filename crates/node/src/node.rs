@@ -20,6 +20,7 @@ use crate::actor::{self, Command, Handle, Parts, Shared};
 use crate::aside::{Aside, keep_trying};
 use crate::budget::{Budget, default_budget};
 use crate::event::Event;
+use crate::gate::{Gate, WayOut};
 use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::patient::Patient;
@@ -40,6 +41,8 @@ pub struct Options {
     pub drivers: Vec<Arc<dyn Driver>>,
     /// What sandboxes start from.
     pub images: Arc<Images>,
+    /// Who keeps the rules of where sandboxes may connect; without it none can have any.
+    pub gate: Option<Arc<dyn Gate>>,
     /// How much it makes ahead of its use.
     pub ready: ReadyLimits,
     /// What all journals together may take, in bytes; a share of the disk if not said.
@@ -78,6 +81,7 @@ pub struct Node {
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) archive: Archive,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) way_out: WayOut,
     handles: RwLock<HashMap<SandboxId, Handle>>,
     cold: Mutex<Vec<Arc<Shared>>>,
     /// Sandboxes that are being made: they have no handle yet, and a record once there is something to tell.
@@ -112,6 +116,7 @@ impl Node {
             pool: Pool::start(options.ready, Arc::clone(&options.images)),
             publisher: Publisher::new(options.publish),
             budget: Arc::new(budget),
+            way_out: WayOut(options.gate),
             archive,
             images: options.images,
             layout,
@@ -168,6 +173,8 @@ impl Node {
         let id = shared.id;
         let state = shared.history.read().state;
         let place = meta.spec.id;
+        // An earlier daemon may have died before the gate knew what it had written down.
+        self.way_out.rule(&meta).await?;
         if !state.is_ended() && driver.adopt(place).await?.is_none() {
             close_books(&shared, state);
             match driver.kill(place).await {
@@ -311,6 +318,7 @@ impl Node {
             meta,
             reports: self.reports.clone(),
             budget: Arc::clone(&self.budget),
+            way_out: self.way_out.clone(),
         })
     }
 

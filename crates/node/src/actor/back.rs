@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::pending;
-use skerry_driver::Driver;
+use skerry_driver::{Driver, DriverError};
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ExecEnd, SandboxId, SandboxState};
 use tokio::time::sleep;
@@ -29,8 +29,7 @@ impl Actor {
         }
         let meta = self.back_at(to);
         let place = meta.spec.id;
-        let (driver, from) = (self.driver.as_ref(), to.report.id);
-        if let Err(error) = restore(driver, from, &meta.spec, to.report.memory).await {
+        if let Err(error) = self.enter(&meta, to).await {
             self.leave(place).await;
             return Err(error.into());
         }
@@ -53,6 +52,14 @@ impl Actor {
         self.take_up_open_execs();
         self.leave(left).await;
         Ok(self.report())
+    }
+
+    /// Makes what the snapshot has in a new place, from which it reaches what it may reach now.
+    async fn enter(&mut self, meta: &Meta, to: &Kept) -> Result<(), DriverError> {
+        self.way_out.rule(meta).await?;
+        let (driver, from) = (self.driver.as_ref(), to.report.id);
+        let made = restore(driver, from, &meta.spec, to.report.memory).await;
+        made.map(drop)
     }
 
     /// What it is in its new place.
@@ -97,6 +104,7 @@ impl Actor {
 
     /// Takes away a place that is not, or no longer, the sandbox's; sooner or later.
     async fn leave(&mut self, place: SandboxId) {
+        self.way_out.forget(place);
         if let Err(error) = self.driver.destroy(place).await {
             tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");
             tokio::spawn(keep_leaving(Arc::clone(&self.driver), place));

@@ -9,7 +9,9 @@ use skerry_proto::agent::{Call, Dial};
 use skerry_proto::node::{
     ExecRecord, OpenSession, SandboxReport, SessionRecord, StartExec, TtySize,
 };
-use skerry_types::{Error, ErrorCode, ExecId, FailureReason, SandboxState, SessionId, SnapshotId};
+use skerry_types::{
+    Egress, Error, ErrorCode, ExecId, FailureReason, SandboxState, SessionId, SnapshotId,
+};
 use tokio::sync::oneshot;
 
 use super::{Actor, DialSink, RequestSink, Taken, journal_error};
@@ -51,6 +53,7 @@ pub(crate) enum Command {
     Pause(Option<Timestamp>, Reply<SandboxReport>),
     Resume(Reply<SandboxReport>),
     SetAutoResume(bool, Reply<()>),
+    SetEgress(Egress, Reply<()>),
     Stop(Option<FailureReason>, Reply<SandboxReport>),
     Delete(Reply<()>),
 }
@@ -166,6 +169,7 @@ impl Actor {
             Command::SetAutoResume(auto_resume, reply) => {
                 drop(reply.send(self.set_auto_resume(auto_resume)));
             }
+            Command::SetEgress(egress, reply) => drop(reply.send(self.set_egress(egress).await)),
             Command::Stop(reason, reply) => drop(reply.send(self.stop(reason).await)),
             Command::Delete(reply) => {
                 let deleted = self.delete().await;

@@ -185,6 +185,7 @@ impl Actor {
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
         self.driver.destroy(self.place()).await?;
         self.doors.close();
+        self.way_out.forget(self.place());
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();

@@ -3,6 +3,7 @@
 mod back;
 mod command;
 mod dials;
+mod egress;
 mod execs;
 mod life;
 mod requests;
@@ -36,6 +37,7 @@ use still::silent;
 
 use crate::budget::Budget;
 use crate::event::Event;
+use crate::gate::WayOut;
 use crate::history::History;
 use crate::layout::Layout;
 use crate::link::{Link, LinkEvent};
@@ -185,6 +187,7 @@ pub(crate) struct Parts {
     pub(crate) meta: Meta,
     pub(crate) reports: Reports,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) way_out: WayOut,
     pub(crate) image: Option<Hold>,
     pub(crate) doors: Doors,
 }
@@ -197,6 +200,7 @@ struct Actor {
     meta: Meta,
     reports: Reports,
     budget: Arc<Budget>,
+    way_out: WayOut,
     /// Its layers stay as long as the sandbox is not deleted.
     _image: Option<Hold>,
     /// Its ports that are reached at ports of this machine, until it ends.
@@ -253,6 +257,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         meta: parts.meta,
         reports: parts.reports,
         budget: parts.budget,
+        way_out: parts.way_out,
         _image: parts.image,
         doors: parts.doors,
         mailbox,

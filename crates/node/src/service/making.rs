@@ -54,7 +54,13 @@ impl Node {
         self.make(id, |node| async move {
             let started = Instant::now();
             let shared = node.begin(&plan)?;
-            let made = in_time(work).await;
+            let made = in_time(async {
+                if !plan.meta.egress.is_empty() {
+                    node.way_out.rule(&plan.meta).await?;
+                }
+                work.await
+            })
+            .await;
             let report = node.finish(plan, shared, made, started).await?;
             if let Some(start) = start {
                 node.start_program(id, &start).await?;
@@ -67,6 +73,7 @@ impl Node {
     /// Writes down that a sandbox is being made, before anything of it is on the host. On error nothing of it is left.
     fn begin(&self, plan: &Plan) -> Result<Arc<Shared>> {
         self.budget.check()?;
+        self.way_out.check(&plan.meta)?;
         let id = plan.id;
         let folder = self.layout.folder(id);
         std::fs::create_dir(&folder).map_err(|e| match e.kind() {
@@ -95,7 +102,9 @@ impl Node {
             forked_at_seq: plan.origin.forked_at_seq,
             snapshot_id: plan.origin.snapshot,
         };
-        note(&shared, &[created])?;
+        let ruled = (!meta.egress.is_empty()).then(|| Event::egress_changed(&meta.egress));
+        let events: Vec<Event> = [created].into_iter().chain(ruled).collect();
+        note(&shared, &events)?;
         self.begun(&shared);
         Ok(shared)
     }

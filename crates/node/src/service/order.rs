@@ -38,6 +38,7 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
         forked_from: None,
         auto_resume: request.auto_resume,
         published: Vec::new(),
+        egress: request.egress.clone(),
         names: Names::default(),
         rolled_back: None,
     })

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use skerry_proto::node::{
     CreateSandbox, Defaults, ForkSandbox, SandboxReport, SandboxStats, Sandboxes,
 };
-use skerry_types::{ErrorCode, FailureReason, Result, SandboxId};
+use skerry_types::{Egress, ErrorCode, FailureReason, Result, SandboxId};
 
 use super::making::{Origin, Plan};
 use super::order;
@@ -101,6 +101,12 @@ impl Sandboxes for Node {
     async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()> {
         self.handle(id)?
             .ask(|reply| Command::SetAutoResume(auto_resume, reply))
+            .await
+    }
+
+    async fn set_egress(&self, id: SandboxId, egress: Egress) -> Result<()> {
+        self.handle(id)?
+            .ask(|reply| Command::SetEgress(egress, reply))
             .await
     }
 

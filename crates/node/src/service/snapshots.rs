@@ -109,6 +109,7 @@ impl Node {
         meta.env.extend(request.env.clone());
         meta.forked_from = None;
         meta.auto_resume = request.auto_resume;
+        meta.egress = request.egress.clone();
         let origin = Origin {
             snapshot: Some(from),
             ..Origin::default()
@@ -267,6 +268,7 @@ fn kept(request: &TakeSnapshot, extent: Extent, taken: Taken) -> Kept {
 fn of_fork(parent: Meta, request: &ForkSandbox, memory: bool) -> Meta {
     let mut meta = parent.copy(request.id, request.name.as_deref(), memory);
     meta.env.extend(request.env.clone());
+    meta.egress = request.egress.clone();
     meta.forked_from = Some(request.parent);
     meta
 }

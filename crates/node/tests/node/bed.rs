@@ -13,7 +13,7 @@ use skerry_proto::node::{
     Command, CreateSandbox, ExecEventBody, ExecRecord, Execs, Map, SandboxReport, Sandboxes,
     StartExec,
 };
-use skerry_types::{ExecEnd, ExecId, Resources, SandboxId, SandboxState};
+use skerry_types::{Egress, ExecEnd, ExecId, Resources, SandboxId, SandboxState};
 use tempfile::TempDir;
 
 pub(crate) struct Bed {
@@ -60,6 +60,7 @@ impl Bed {
                 each: 0,
                 memory_mb: 0,
             },
+            gate: None,
             journal_bytes: None,
             publish: self.publish.clone(),
         }
@@ -94,6 +95,7 @@ pub(crate) fn request(id: SandboxId) -> CreateSandbox {
         env: Map::new(),
         privilege: None,
         network: "none".to_owned(),
+        egress: Egress::default(),
         driver: None,
         name: None,
         auto_resume: false,

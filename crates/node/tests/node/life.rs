@@ -6,7 +6,7 @@ use skerry_driver_sim::Stage;
 use skerry_proto::node::{
     Execs, ForkSandbox, Map, MemoryWish, START_TAG, Sandboxes, StartExec, TtySize,
 };
-use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
+use skerry_types::{Egress, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Island, request, sh};
 
@@ -124,6 +124,7 @@ async fn a_fork_has_the_files_and_a_life_of_its_own() {
     let parent = bed.island().await;
     parent.ok("echo parent > /tmp/who").await;
     let fork = |id| ForkSandbox {
+        egress: Egress::default(),
         memory: MemoryWish::Auto,
         parent: parent.id,
         id,

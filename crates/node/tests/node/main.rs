@@ -9,6 +9,7 @@
 mod bed;
 mod budget;
 mod dial;
+mod egress;
 mod ends;
 mod files;
 mod hostile;

@@ -10,7 +10,7 @@ use skerry_proto::node::{
     CreateSandbox, Events, Execs, ForkSandbox, Map, MemoryWish, SandboxReport, Sandboxes,
     Snapshots, TakeSnapshot,
 };
-use skerry_types::{ErrorCode, ExecEnd, SandboxId, SandboxState, SnapshotId};
+use skerry_types::{Egress, ErrorCode, ExecEnd, SandboxId, SandboxState, SnapshotId};
 
 use crate::bed::{Bed, Island, request, sh};
 
@@ -26,7 +26,7 @@ impl Island {
             .unwrap()
     }
 
-    async fn snapshot(&self) -> SnapshotId {
+    pub(crate) async fn snapshot(&self) -> SnapshotId {
         let id = SnapshotId::new();
         let request = TakeSnapshot {
             sandbox: self.id,
@@ -177,6 +177,7 @@ async fn forks_of_one_snapshot_are_of_one_instant() {
     let at = island.last_event().await;
     island.ok("echo later > /tmp/when").await;
     let fork = |parent| ForkSandbox {
+        egress: Egress::default(),
         parent,
         id: SandboxId::new(),
         env: Map::new(),

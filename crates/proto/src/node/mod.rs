@@ -15,7 +15,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use skerry_types::{
-    FailureReason, PublishedPort, Resources, Result, SandboxId, SandboxState, SnapshotId,
+    Egress, FailureReason, PublishedPort, Resources, Result, SandboxId, SandboxState, SnapshotId,
 };
 
 pub use execs::*;
@@ -47,6 +47,9 @@ pub struct CreateSandbox {
     pub privilege: Option<String>,
     /// `none` or `nat`.
     pub network: String,
+    /// Where it may connect; only with `nat`.
+    #[serde(default)]
+    pub egress: Egress,
     /// The driver wanted; `None`: the node chooses.
     pub driver: Option<String>,
     /// Its name, used as host name where it is one.
@@ -86,6 +89,9 @@ pub struct ForkSandbox {
     pub env: Map,
     /// The child's name.
     pub name: Option<String>,
+    /// Where the child may connect.
+    #[serde(default)]
+    pub egress: Egress,
     /// Whether the child goes on with the parent's processes.
     #[serde(default)]
     pub memory: MemoryWish,
@@ -258,6 +264,8 @@ pub trait Sandboxes: Send + Sync {
     async fn resume(&self, id: SandboxId) -> Result<SandboxReport>;
     /// Whether it wakes up when it is used while it is paused.
     async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()>;
+    /// Where it may connect from now on, instead of what was said before. What that forbids of its open connections ends.
+    async fn set_egress(&self, id: SandboxId, egress: Egress) -> Result<()>;
     /// Everything on this node, the ended but not deleted included.
     async fn list(&self) -> Result<Vec<SandboxReport>>;
     /// One.

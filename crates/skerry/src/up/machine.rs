@@ -10,7 +10,7 @@ use skerry_control::{Member, NodeFacts, Offer};
 use skerry_driver::Driver;
 use skerry_image::Images;
 use skerry_net::{Config, Network, Options as NetOptions};
-use skerry_node::{Node, ReadyLimits};
+use skerry_node::{Gate, Node, ReadyLimits};
 use skerry_storage::{Options as StorageOptions, Storage};
 use skerry_store::LOCAL_NODE;
 
@@ -69,6 +69,12 @@ impl Machine {
     pub(crate) fn has_nat(&self) -> bool {
         let default = self.drivers.first();
         default.is_some_and(|driver| driver.capabilities().nat)
+    }
+
+    /// Who keeps the rules of where sandboxes may connect.
+    pub(crate) fn gate(&self) -> Option<Arc<dyn Gate>> {
+        let network = self.network.clone()?;
+        Some(Arc::new(network))
     }
 
     /// The node of this machine, as control knows it.

@@ -108,6 +108,7 @@ async fn serve(
         data_dir: data_dir.path().to_owned(),
         drivers: machine.drivers.clone(),
         images: Arc::clone(&machine.images),
+        gate: machine.gate(),
         ready: machine::ready_limits(args.ready),
         journal_bytes: args.journals_mb.map(|mb| mb << 20),
         publish: Some(args.publish.clone()),
