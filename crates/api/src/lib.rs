@@ -4,6 +4,7 @@
 //! Invariant: shapes only. What they mean is decided behind the edge.
 #![warn(missing_docs)]
 
+mod egress;
 mod error;
 mod event;
 mod exec;
@@ -21,6 +22,7 @@ mod template;
 /// Names and values.
 pub type Map = std::collections::BTreeMap<String, String>;
 
+pub use egress::*;
 pub use error::ErrorBody;
 pub use event::{Event, EventPage};
 pub use exec::{

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use skerry_types::{ErrorCode, FailureReason, NodeId, SandboxId, SandboxState};
 use utoipa::ToSchema;
 
-use crate::Map;
+use crate::{Egress, Map};
 
 /// Makes a sandbox. Every field may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -70,6 +70,9 @@ pub struct CreateSandbox {
     /// `none` or `nat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Where it may connect; only with network `nat`. Without rules all that is public is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
     /// Whoever knows the address of a port of it needs no key. A page that listens there is then everybody's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub public_ports: bool,
@@ -137,6 +140,8 @@ pub struct Sandbox {
     pub metadata: Map,
     /// `none` or `nat`.
     pub network: String,
+    /// Where it may connect; both lists empty: wherever its network leads.
+    pub egress: Egress,
     /// The driver that was asked for.
     pub driver: Option<String>,
     /// The least isolation that was asked for.

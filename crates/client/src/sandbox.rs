@@ -1,8 +1,9 @@
 //! One sandbox: its life.
 
+use reqwest::Method;
 use serde::Serialize;
 use skerry_api::{
-    DeletedSandbox, Event, EventPage, ForkList, ForkMany, ForkSandbox, ForkTree, Metrics,
+    DeletedSandbox, Egress, Event, EventPage, ForkList, ForkMany, ForkSandbox, ForkTree, Metrics,
     PortAddress, PortQuery, ProcessList, Sandbox as Record, SetTimeout, StoppedSandbox,
 };
 use skerry_types::SandboxId;
@@ -108,6 +109,13 @@ impl Sandbox {
     pub async fn set_timeout(&self, request: &SetTimeout) -> Result<Record> {
         let route = self.below(&["timeout"]);
         self.client.post(&route, request, Repeat::Safe).await
+    }
+
+    /// Says where it may connect, instead of what was said before.
+    pub async fn set_egress(&self, rules: &Egress) -> Result<Record> {
+        let route = self.below(&["egress"]);
+        let request = self.client.request(Method::PUT, &route).json(rules);
+        self.client.answer(request, Repeat::Safe).await
     }
 
     /// Freezes it, where its driver can.

@@ -11,8 +11,8 @@ use crate::live::Making;
 use crate::make::Recipe;
 use crate::nodes::{Wish, join};
 use crate::snapshots::{RESERVED, of_snapshot};
-use crate::validate;
 use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
+use crate::{egress, validate};
 
 /// What a sandbox is made from.
 pub(crate) enum Source {
@@ -154,6 +154,10 @@ impl Control {
             .network
             .as_deref()
             .unwrap_or(&self.0.settings.default_network);
+        let network = Network::from_name(network)
+            .ok_or_else(|| Error::internal("the default network is not a network"))?;
+        let egress = request.egress.clone().unwrap_or_default();
+        egress::check(network, &egress)?;
         let max_ttl = quotas.max_ttl_seconds;
         let ttl = match request.ttl_seconds {
             Some(ttl) => validate::ttl(ttl, max_ttl)?,
@@ -183,8 +187,8 @@ impl Control {
                 isolation: wish.isolation,
                 privilege: request.privilege.as_deref().and_then(Privilege::from_name),
             },
-            network: Network::from_name(network)
-                .ok_or_else(|| Error::internal("the default network is not a network"))?,
+            network,
+            egress,
             metadata: request.metadata,
             env_names: request.env.into_keys().collect(),
             ttl_seconds: ttl,

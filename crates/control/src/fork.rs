@@ -209,6 +209,7 @@ fn recipe(
         id: child.id,
         env: request.env,
         name: child.name.clone(),
+        egress: child.egress.clone(),
         memory: request.memory,
         base,
     })

@@ -13,6 +13,7 @@ mod clock;
 mod create;
 mod delete;
 mod drain;
+mod egress;
 mod fork;
 mod keys;
 mod live;

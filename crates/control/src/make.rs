@@ -206,6 +206,7 @@ fn order(node: &NodeFacts, row: &Row, env: Map) -> Result<CreateSandbox> {
         env,
         privilege: row.wanted.privilege.map(|p| p.as_str().to_owned()),
         network: row.network.as_str().to_owned(),
+        egress: row.egress.clone(),
         driver: (!wish.is_open()).then(|| offer.driver.clone()),
         name: row.name.clone(),
         auto_resume: row.auto_resume,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use skerry_proto::node::{Map, MemoryWish};
 use skerry_store::OnTimeout;
-use skerry_types::{SandboxId, SandboxState};
+use skerry_types::{Egress, SandboxId, SandboxState};
 
 /// A sandbox to make. Everything is optional; `CreateRequest::default()` is a good request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct CreateRequest {
     pub region: Option<String>,
     /// `none` or `nat`.
     pub network: Option<String>,
+    /// Where it may connect, which takes network `nat`; `None`: as what it is made from, else wherever that leads.
+    pub egress: Option<Egress>,
     /// What listens in it is reached without a key.
     pub public_ports: bool,
     /// Its ports to publish on its node, 16 at most.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use skerry_proto::node::{Map, NodeHealth, SandboxFacts};
 use skerry_store::{Facts, OnTimeout, Sandbox as Row};
-use skerry_types::{FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
+use skerry_types::{Egress, FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
 
 /// A sandbox as control knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Sandbox {
     pub region: String,
     /// `none` or `nat`.
     pub network: String,
+    /// Where it may connect.
+    pub egress: Egress,
     /// The project it belongs to.
     pub project: Option<String>,
     /// The driver that was asked for.
@@ -114,6 +116,7 @@ impl Sandbox {
             name: row.name,
             region: row.region,
             network: row.network.as_str().to_owned(),
+            egress: row.egress,
             project: row.project,
             driver: row.wanted.driver,
             isolation: row.wanted.isolation,

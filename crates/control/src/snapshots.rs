@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use skerry_proto::node::{Defaults, MemoryWish, SnapshotReport, TakeSnapshot};
-use skerry_store::{Cursor, Sandbox as Row, Snapshot, TakenSnapshot, Tenant};
+use skerry_store::{Cursor, Network, Sandbox as Row, Snapshot, TakenSnapshot, Tenant};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, SnapshotId, limits};
 
 use crate::read::not_running;
@@ -317,6 +317,9 @@ pub(crate) fn of_snapshot(mut request: CreateRequest, from: &Snapshot) -> Result
     request
         .network
         .get_or_insert_with(|| from.network.as_str().to_owned());
+    if request.network.as_deref() == Some(Network::Nat.as_str()) {
+        request.egress.get_or_insert_with(|| from.egress.clone());
+    }
     let sized = validate::single_values(&request) || request.profile.is_some();
     if from.memory && sized {
         return Err(Error::validation(format!(

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use skerry_api as api;
 use skerry_control as control;
 use skerry_proto::node;
-use skerry_types::{PublishedPort, Result, SandboxId};
+use skerry_types::egress::EVERYTHING;
+use skerry_types::{Egress, Error, PublishedPort, Result, SandboxId};
 
 pub(crate) fn fork(id: SandboxId, request: api::ForkSandbox) -> control::ForkRequest {
     control::ForkRequest {
@@ -144,8 +145,8 @@ pub(crate) fn build_log_line(line: control::LogLine) -> api::BuildLogLine {
     }
 }
 
-pub(crate) fn create(id: SandboxId, request: api::CreateSandbox) -> control::CreateRequest {
-    control::CreateRequest {
+pub(crate) fn create(id: SandboxId, request: api::CreateSandbox) -> Result<control::CreateRequest> {
+    Ok(control::CreateRequest {
         id: Some(id),
         image: request.image.or(request.template),
         profile: request.profile,
@@ -167,10 +168,29 @@ pub(crate) fn create(id: SandboxId, request: api::CreateSandbox) -> control::Cre
         project: request.project,
         region: request.region,
         network: request.network,
+        egress: request.egress.map(egress_in).transpose()?,
         ports: request.ports,
         driver: request.driver,
         isolation: request.isolation,
         privilege: request.privilege,
+    })
+}
+
+/// Whoever lists what is allowed means that the rest is not, unless they say what is denied.
+pub(crate) fn egress_in(rules: api::Egress) -> Result<Egress> {
+    let deny = match rules.deny {
+        Some(deny) => deny,
+        None if rules.allow.is_empty() => Vec::new(),
+        None => vec![EVERYTHING.to_owned()],
+    };
+    let read = Egress::new(&rules.allow, &deny);
+    read.map_err(|error| Error::validation(format!("egress.{error}")))
+}
+
+fn egress_out(egress: &Egress) -> api::Egress {
+    api::Egress {
+        allow: egress.allow(),
+        deny: Some(egress.deny()),
     }
 }
 
@@ -208,6 +228,7 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         env_names: sandbox.env_names,
         metadata: sandbox.metadata,
         network: sandbox.network,
+        egress: egress_out(&sandbox.egress),
         driver: sandbox.driver,
         isolation: sandbox.isolation,
         privilege: sandbox.privilege,

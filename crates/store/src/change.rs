@@ -1,7 +1,7 @@
 //! Changing a sandbox: its state, by the one transition function and guarded by the state it was in; its times.
 
 use jiff::Timestamp;
-use skerry_types::{Action, FailureReason, SandboxId, SandboxState, state};
+use skerry_types::{Action, Egress, FailureReason, SandboxId, SandboxState, state};
 
 use crate::Store;
 use crate::context::Tenant;
@@ -142,6 +142,30 @@ impl Store {
         }
         let now = self.sandbox(tenant, id).await?;
         Err(StoreError::NotRunning(now.state))
+    }
+
+    /// Sets where one that lives may connect.
+    pub async fn set_egress(
+        &self,
+        tenant: &Tenant,
+        id: SandboxId,
+        egress: &Egress,
+        at: Timestamp,
+    ) -> Result<Sandbox> {
+        let update = sql(
+            "UPDATE sandboxes SET egress = $3, updated_at = $4 WHERE org_id = $1 AND id = $2 \
+             AND state IN ('running', 'paused') RETURNING *",
+        )
+        .bind(tenant.org())
+        .bind(id)
+        .bind(serde_json::json!(egress))
+        .bind(at);
+        match self.db.change(update).await? {
+            Some(row) => Sandbox::read(&row),
+            None => Err(StoreError::NotRunning(
+                self.sandbox(tenant, id).await?.state,
+            )),
+        }
     }
 
     /// Notes that the warning about the coming end was given; true for the one caller who is to give it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use skerry_types::{NodeId, Profile, Resources, SandboxId, SandboxState};
+use skerry_types::{Egress, NodeId, Profile, Resources, SandboxId, SandboxState};
 
 use crate::Store;
 use crate::context::Tenant;
@@ -36,6 +36,8 @@ pub struct NewSandbox {
     pub wanted: Wanted,
     /// What it reaches.
     pub network: Network,
+    /// Where it may connect.
+    pub egress: Egress,
     /// The caller's own names and values.
     pub metadata: BTreeMap<String, String>,
     /// Names of its environment.
@@ -155,6 +157,7 @@ impl NewFork {
             resources: parent.resources,
             wanted: parent.wanted,
             network: parent.network,
+            egress: parent.egress,
             metadata,
             env_names,
             ttl_seconds: self.ttl_seconds.unwrap_or(parent.ttl_seconds),
@@ -207,6 +210,7 @@ impl NewSandbox {
             profile: self.profile,
             resources: self.resources,
             network: self.network,
+            egress: self.egress,
             wanted: self.wanted,
             facts: Facts::default(),
             state: SandboxState::Queued,
@@ -368,10 +372,10 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
          vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
          env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
          ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume, \
-         template, keep_paused, public_ports, ports) \
+         template, keep_paused, public_ports, ports, egress) \
          SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
          CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32, $33 FROM place RETURNING state")
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32, $33, $34 FROM place RETURNING state")
     .bind(new.id)
     .bind(new.org_id)
     .bind(node)
@@ -405,4 +409,5 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
     .bind(new.keep_paused)
     .bind(new.public_ports)
     .bind(serde_json::json!(new.ports))
+    .bind(serde_json::json!(new.egress))
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use skerry_types::{
-    FailureReason, NodeId, OrgId, Profile, PublishedPort, Resources, SandboxId, SandboxState,
+    Egress, FailureReason, NodeId, OrgId, Profile, PublishedPort, Resources, SandboxId,
+    SandboxState,
 };
 use uuid::Uuid;
 
@@ -151,6 +152,8 @@ pub struct Sandbox {
     pub resources: Resources,
     /// What it reaches.
     pub network: Network,
+    /// Where it may connect.
+    pub egress: Egress,
     /// What was asked of its isolation.
     pub wanted: Wanted,
     /// What it really is, once its node has said so.
@@ -238,6 +241,7 @@ impl Sandbox {
                 pids: row.count("pids")?,
             },
             network: row.word("network", Network::from_name)?,
+            egress: row.json("egress")?,
             wanted: Wanted::read(row)?,
             facts: Facts::read(row)?,
             state: row.word("state", SandboxState::from_name)?,

@@ -1,7 +1,7 @@
 //! Snapshots: on record before they are taken, so that whoever comes after a crash can tell what became of them.
 
 use jiff::Timestamp;
-use skerry_types::{NodeId, OrgId, Resources, SandboxId, SnapshotId, limits};
+use skerry_types::{Egress, NodeId, OrgId, Resources, SandboxId, SnapshotId, limits};
 
 use crate::Store;
 use crate::context::{System, Tenant};
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub privilege: Privilege,
     /// What that sandbox reached.
     pub network: Network,
+    /// Where that sandbox might connect.
+    pub egress: Egress,
     /// What that sandbox could use.
     pub resources: Resources,
     /// It has memory and processes.
@@ -69,6 +71,7 @@ impl Snapshot {
             driver: row.get("driver")?,
             privilege: row.word("privilege", Privilege::from_name)?,
             network: row.word("network", Network::from_name)?,
+            egress: row.json("egress")?,
             resources: Resources {
                 vcpus: row.count("vcpus")?,
                 memory_mb: row.count("memory_mb")?,
@@ -96,8 +99,8 @@ impl Store {
         at: Timestamp,
     ) -> Result<Snapshot> {
         let insert = sql("INSERT INTO snapshots (id, org_id, name, node_id, sandbox_id, image, driver, privilege, \
-             network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14 \
+             network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at, egress) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14, $16 \
              WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $15 \
              AND (SELECT COALESCE(SUM(bytes), 0) FROM snapshots WHERE org_id = $2) < \
              (SELECT max_snapshot_mb * 1048576 FROM org_quotas WHERE org_id = $2) RETURNING *")
@@ -115,7 +118,8 @@ impl Store {
         .bind(of.resources.disk_mb)
         .bind(of.resources.pids)
         .bind(at)
-        .bind(limits::MAX_SNAPSHOTS);
+        .bind(limits::MAX_SNAPSHOTS)
+        .bind(serde_json::json!(of.egress));
         // Counted while no other of this org is.
         let row = self
             .db

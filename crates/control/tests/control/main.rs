@@ -7,6 +7,7 @@
 )]
 
 mod create;
+mod egress;
 mod ends;
 mod fake;
 mod forks;

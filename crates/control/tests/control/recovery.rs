@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use skerry_control::{Clock, CreateRequest, ForkRequest, OnTimeout};
 use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox, Wanted};
-use skerry_types::{Action, FailureReason, SandboxId, SandboxState};
+use skerry_types::{Action, Egress, FailureReason, SandboxId, SandboxState};
 
 use crate::world::{World, eventually};
 
@@ -110,6 +110,7 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         keep_paused: false,
         public_ports: false,
         ports: Vec::new(),
+        egress: Egress::default(),
         template: None,
         queue_timeout_seconds: 10,
     };

@@ -14,14 +14,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use skerry_api::{Image, PullEvent, PullImage};
 use skerry_control::{Control, ImageCatalogue, Member, NodeFacts, Nodes, Offer};
+use skerry_driver::DriverError;
 use skerry_driver_sim::{SimDriver, World as Machine};
 use skerry_e2b::frame;
 use skerry_http::{App, ImageService, Settings};
 use skerry_image::{Images, Progress};
-use skerry_node::{Node, Options, ReadyLimits};
+use skerry_node::{Gate, Node, Options, ReadyLimits};
 use skerry_proto::node::ByteStream;
 use skerry_store::{LOCAL_NODE, Location, NewKey, Org, Quotas, Store, System, Tenant};
-use skerry_types::{Error, KeyId, OrgId, Result};
+use skerry_types::{Egress, Error, KeyId, OrgId, Result, SandboxId};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
@@ -298,10 +299,24 @@ async fn node(folder: &TempDir) -> Arc<Node> {
             each: 0,
             memory_mb: 0,
         },
+        gate: Some(Arc::new(OpenGate)),
         journal_bytes: None,
         publish: None,
     };
     Node::start(options).await.unwrap()
+}
+
+/// Nothing connects anywhere here.
+#[derive(Debug)]
+struct OpenGate;
+
+#[async_trait]
+impl Gate for OpenGate {
+    async fn rule(&self, _: SandboxId, _: &Egress) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    fn forget(&self, _: SandboxId) {}
 }
 
 /// Images are the node's own here.

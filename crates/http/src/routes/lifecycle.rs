@@ -8,7 +8,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use serde::Deserialize;
 use skerry_api::{
-    ForkList, ForkMany, ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout,
+    Egress, ForkList, ForkMany, ForkSandbox, ForkTree, Metrics, ProcessList, Sandbox, SetTimeout,
 };
 use skerry_control::{Attempt, Caller, Need, Scope, TimeoutRequest, Until};
 use skerry_types::{Error, ErrorCode, SandboxId, SandboxState, limits};
@@ -26,6 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(fork_sandbox))
         .routes(routes!(get_fork_tree, fork_many))
         .routes(routes!(set_timeout))
+        .routes(routes!(set_egress))
         .routes(routes!(pause_sandbox))
         .routes(routes!(resume_sandbox))
         .routes(routes!(ping_sandbox))
@@ -134,6 +135,23 @@ async fn set_timeout(
         auto_resume: request.auto_resume,
     };
     let changed = app.control.set_timeout(&caller, id, request).await?;
+    Ok(Json(convert::sandbox(changed)))
+}
+
+/// Say where a sandbox may connect, instead of what was said before: `{}` lifts all rules. Open connections that are forbidden now end.
+#[utoipa::path(
+    put, path = "/v1/sandboxes/{id}/egress", tag = "sandboxes", params(("id" = String, Path)),
+    request_body = Egress, responses((status = 200, body = Sandbox))
+)]
+async fn set_egress(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<SandboxId>,
+    Json(rules): Json<Egress>,
+) -> Answer<Json<Sandbox>> {
+    caller.require(Scope::SandboxWrite)?;
+    let egress = convert::egress_in(rules)?;
+    let changed = app.control.set_egress(&caller, id, egress).await?;
     Ok(Json(convert::sandbox(changed)))
 }
 

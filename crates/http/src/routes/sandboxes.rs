@@ -65,7 +65,7 @@ async fn create_sandbox(
                 let made = if let Some(made) = earlier.await? {
                     made
                 } else {
-                    let request = convert::create(id, request);
+                    let request = convert::create(id, request)?;
                     app.control.create(&caller, request).await?
                 };
                 let made = settle(&app, &caller, made, wait).await?;

@@ -16,7 +16,8 @@ async fn what_is_wrong_is_named() {
     let s = world.sandbox().await;
     let exec = format!("{s}/exec");
     let timeout = format!("{s}/timeout");
-    let cases: [(&str, &str, Value, &str, &str); 31] = [
+    let egress = format!("{s}/egress");
+    let cases: [(&str, &str, Value, &str, &str); 34] = [
         (
             "POST",
             "/v1/sandboxes",
@@ -51,6 +52,27 @@ async fn what_is_wrong_is_named() {
             json!({"reference": "a/b", "login": {"username": "me"}}),
             "validation_error",
             "password",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"network": "nat", "egress": {"allow": ["https://a.b"]}}),
+            "validation_error",
+            "egress.allow: `https://a.b`",
+        ),
+        (
+            "POST",
+            "/v1/sandboxes",
+            json!({"network": "none", "egress": {"allow": ["a.b"]}}),
+            "validation_error",
+            "egress",
+        ),
+        (
+            "PUT",
+            &egress,
+            json!({"deny": ["a.b"]}),
+            "validation_error",
+            "egress.deny: `a.b`",
         ),
         (
             "POST",

@@ -199,6 +199,9 @@ impl Sandboxes for FakeNode {
     async fn set_auto_resume(&self, _: SandboxId, _: bool) -> Result<()> {
         Ok(())
     }
+    async fn set_egress(&self, _: SandboxId, _: Egress) -> Result<()> {
+        Ok(())
+    }
     async fn list(&self) -> Result<Vec<SandboxReport>> {
         Ok(self.boxes.lock().values().cloned().collect())
     }

@@ -104,6 +104,7 @@ fn example(operation: &str, things: &Things) -> Example {
             Body::Json(json!({"ttl_seconds": 60})),
             200,
         ),
+        "PUT /v1/sandboxes/{id}/egress" => (format!("{s}/egress"), Body::Json(json!({})), 200),
         "POST /v1/sandboxes/{id}/pause" => (format!("{s}/pause"), Body::None, 200),
         "POST /v1/sandboxes/{id}/resume" => (format!("{s}/resume"), Body::None, 200),
         "POST /v1/sandboxes/{id}/ping" => (format!("{s}/ping"), Body::None, 204),

@@ -38,6 +38,32 @@ async fn what_was_asked_is_shown_in_every_answer() {
 }
 
 #[tokio::test]
+async fn who_says_what_is_allowed_denies_the_rest() {
+    let world = World::new().await;
+    let asked = json!({"network": "nat", "egress": {"allow": ["PyPI.org", "192.0.2.7/32"]}});
+    let made = world.post("/v1/sandboxes", asked).await.json();
+    let shown = json!({"allow": ["pypi.org", "192.0.2.7"], "deny": ["0.0.0.0/0"]});
+    assert_eq!(made["egress"], shown);
+    let path = format!("/v1/sandboxes/{}", made["sandbox_id"].as_str().unwrap());
+    let egress = format!("{path}/egress");
+    for (rules, shown) in [
+        (
+            json!({"deny": ["192.0.2.0/24"]}),
+            json!({"allow": [], "deny": ["192.0.2.0/24"]}),
+        ),
+        (
+            json!({"allow": ["a.b"], "deny": []}),
+            json!({"allow": ["a.b"], "deny": []}),
+        ),
+        (json!({}), json!({"allow": [], "deny": []})),
+    ] {
+        let changed = world.put(&egress, rules).await;
+        assert_eq!((changed.status, &changed.json()["egress"]), (200, &shown));
+        assert_eq!(world.get(&path).await.json()["egress"], shown);
+    }
+}
+
+#[tokio::test]
 async fn other_names_for_the_same_are_understood() {
     let world = World::new().await;
     for (at, image) in ["image", "template", "template_id", "templateID"]

@@ -179,6 +179,10 @@ impl World {
         send(self.request("POST", path).json(&body)).await
     }
 
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        send(self.request("PUT", path).json(&body)).await
+    }
+
     /// A new sandbox's path.
     pub async fn sandbox(&self) -> String {
         let made = self.post("/v1/sandboxes", serde_json::json!({})).await;

@@ -103,6 +103,7 @@ async fn whoever_connects_speaks_with_the_program() {
         "more than may be connected at once"
     );
     let fork = ForkSandbox {
+        egress: skerry_types::Egress::default(),
         parent: first.id,
         id: SandboxId::new(),
         env: Map::new(),

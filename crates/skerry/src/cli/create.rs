@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use skerry_api::{CreateSandbox, OnTimeout, Sandbox as Record};
 use skerry_types::SandboxState;
 
+use super::egress::Rules;
 use super::output::{self, note};
 use super::{Context, Outcome, parse};
 
@@ -63,6 +64,8 @@ pub(crate) struct Spec {
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
+    #[command(flatten)]
+    egress: Rules,
     /// What its programs may: restricted, or root for root and sudo inside it
     #[arg(long, value_name = "LEVEL")]
     privilege: Option<String>,
@@ -125,6 +128,7 @@ impl Spec {
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,
+            egress: self.egress.request(),
             privilege: self.privilege,
             driver: self.driver,
             isolation: self.isolation,
@@ -143,6 +147,7 @@ Examples:
   skerry create
   skerry create --name build --image base --memory 2G --ttl 2h
   skerry create --idle 10m --on-idle pause --auto-resume
+  skerry create --allow pypi.org --allow '*.pythonhosted.org'
   id=$(skerry create -e CI=1 --network none)")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]

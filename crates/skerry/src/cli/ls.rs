@@ -142,6 +142,8 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         known("size", Some(size)),
         known("network", Some(record.network.clone())),
         known("published", list(&published(record))),
+        known("allowed", list(&record.egress.allow)),
+        known("denied", record.egress.deny.as_deref().and_then(list)),
         known("driver", really.map(driver)),
         known("privilege", really.map(|f| f.privilege.clone())),
         known("storage", really.map(|f| f.storage.clone())),

@@ -7,6 +7,7 @@ mod connect;
 mod context;
 mod cp;
 mod create;
+mod egress;
 mod end;
 mod environment;
 mod events;
@@ -67,6 +68,7 @@ pub(crate) enum CliCommand {
     Snapshot(snapshot::SnapshotArgs),
     Rollback(snapshot::RollbackArgs),
     Timeout(lifecycle::TimeoutArgs),
+    Egress(egress::EgressArgs),
     Pause(lifecycle::PauseArgs),
     Resume(lifecycle::ResumeArgs),
     Stop(end::StopArgs),
@@ -144,6 +146,7 @@ async fn run(command: CliCommand, global: &Global) -> Outcome {
         CliCommand::Snapshot(args) => snapshot::snapshot(&ctx()?, args).await,
         CliCommand::Rollback(args) => snapshot::rollback(&ctx()?, args).await,
         CliCommand::Timeout(args) => lifecycle::timeout(&ctx()?, args).await,
+        CliCommand::Egress(args) => egress::egress(&ctx()?, args).await,
         CliCommand::Pause(args) => lifecycle::pause(&ctx()?, args).await,
         CliCommand::Resume(args) => lifecycle::resume(&ctx()?, args).await,
         CliCommand::Stop(args) => end::stop(&ctx()?, args).await,

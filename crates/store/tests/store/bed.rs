@@ -5,7 +5,7 @@ use skerry_store::{
     Change, LOCAL_NODE, Location, Network, NewSandbox, Node, NodeState, OnTimeout, Org, Quotas,
     Sandbox, Store, System, Tenant, Wanted,
 };
-use skerry_types::{Action, NodeId, OrgId, Resources, SandboxId};
+use skerry_types::{Action, Egress, NodeId, OrgId, Resources, SandboxId};
 
 pub(crate) const SYSTEM: System = System::on_its_own_behalf();
 pub(crate) const LOCAL: Tenant = Tenant::of(OrgId::LOCAL);
@@ -162,6 +162,7 @@ pub(crate) fn new_sandbox() -> NewSandbox {
         keep_paused: false,
         public_ports: false,
         ports: Vec::new(),
+        egress: Egress::default(),
         template: None,
         queue_timeout_seconds: 300,
     }

@@ -14,8 +14,8 @@ use skerry_proto::node::{
     NodeHealth, SandboxFacts, SandboxReport, SandboxStats, Sandboxes, SnapshotReport,
 };
 use skerry_types::{
-    Error, ErrorCode, ExecId, FailureReason, PublishedPort, Result, SandboxId, SandboxState,
-    SnapshotId,
+    Egress, Error, ErrorCode, ExecId, FailureReason, PublishedPort, Result, SandboxId,
+    SandboxState, SnapshotId,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -77,6 +77,7 @@ struct World {
     lists: usize,
     stops: Vec<(SandboxId, Option<FailureReason>)>,
     told_to_wake: Vec<(SandboxId, bool)>,
+    told_egress: Vec<(SandboxId, Egress)>,
     pauses_refused: usize,
     bases: Vec<Option<SnapshotId>>,
     purged_before: Option<Timestamp>,
@@ -199,6 +200,11 @@ impl FakeNode {
 
     pub(crate) fn stops(&self) -> Vec<(SandboxId, Option<FailureReason>)> {
         self.world.lock().stops.clone()
+    }
+
+    /// Where it was told that they may connect.
+    pub(crate) fn told_egress(&self) -> Vec<(SandboxId, Egress)> {
+        self.world.lock().told_egress.clone()
     }
 
     /// Which ones it was told to wake up by themselves, or not to.
@@ -436,6 +442,12 @@ impl Sandboxes for FakeNode {
     async fn set_auto_resume(&self, id: SandboxId, auto_resume: bool) -> Result<()> {
         self.reach()?;
         self.world.lock().told_to_wake.push((id, auto_resume));
+        Ok(())
+    }
+
+    async fn set_egress(&self, id: SandboxId, egress: Egress) -> Result<()> {
+        self.reach()?;
+        self.world.lock().told_egress.push((id, egress));
         Ok(())
     }
 

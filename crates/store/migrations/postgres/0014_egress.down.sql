@@ -1,0 +1,2 @@
+ALTER TABLE snapshots DROP COLUMN IF EXISTS egress;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS egress;

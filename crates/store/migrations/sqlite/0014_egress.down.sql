@@ -1,0 +1,2 @@
+ALTER TABLE snapshots DROP COLUMN egress;
+ALTER TABLE sandboxes DROP COLUMN egress;
