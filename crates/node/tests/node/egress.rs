@@ -1,10 +1,11 @@
 //! Where sandboxes may connect: whoever keeps the rules has them before anything runs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use parking_lot::Mutex;
 use skerry_driver::DriverError;
 use skerry_driver_sim::SimDriver;
 use skerry_node::{Gate, Node, Options, ReadyLimits};
@@ -22,18 +23,18 @@ struct Book(Mutex<HashMap<SandboxId, Egress>>);
 #[async_trait]
 impl Gate for Book {
     async fn rule(&self, place: SandboxId, egress: &Egress) -> Result<(), DriverError> {
-        self.0.lock().unwrap().insert(place, egress.clone());
+        self.0.lock().insert(place, egress.clone());
         Ok(())
     }
 
     fn forget(&self, place: SandboxId) {
-        self.0.lock().unwrap().remove(&place);
+        self.0.lock().remove(&place);
     }
 }
 
 impl Book {
     fn rules(&self) -> Vec<Egress> {
-        self.0.lock().unwrap().values().cloned().collect()
+        self.0.lock().values().cloned().collect()
     }
 }
 
@@ -140,7 +141,7 @@ async fn one_that_stood_ready_has_them_in_its_own_place() {
     patiently("one stands ready", || node.ready() == 1).await;
     let ready = bed.world.sandboxes();
     let made = island(&node, only("one.example")).await;
-    let place = *book.0.lock().unwrap().keys().next().unwrap();
+    let place = *book.0.lock().keys().next().unwrap();
     assert!(place != made.id && ready.contains(&place));
     node.close().await;
 }
