@@ -162,6 +162,28 @@ async fn a_process_outlives_its_client_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn input_that_a_process_did_not_live_to_take_finds_no_process() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let mut call = shell("sleep 1000");
+    call["stdin"] = json!(true);
+    let mut events = sandbox.open(START, &call, &[]).await;
+    let process = pid(&mut events).await;
+    let input = json!({ "process": process, "input": { "stdin": base64("never read") } });
+    let kill = json!({ "process": process, "signal": "SIGNAL_SIGKILL" });
+    let (fed, closed, killed) = tokio::join!(
+        sandbox.call("process.Process/SendInput", input),
+        sandbox.call("process.Process/CloseStdin", json!({ "process": process })),
+        sandbox.call("process.Process/SendSignal", kill),
+    );
+    assert_eq!(killed.status, StatusCode::OK);
+    for answer in [fed, closed] {
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert_eq!(answer.json()["code"], "not_found");
+    }
+}
+
+#[tokio::test]
 async fn a_terminal_has_a_stream_and_a_size_of_its_own() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;

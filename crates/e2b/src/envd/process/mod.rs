@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use skerry_http::{App, check_start};
 use skerry_proto::node::{Command, ExecFilter, ExecRecord, StartExec};
 use skerry_types::limits::MAX_RUNNING_EXECS;
-use skerry_types::{ErrorCode, ExecId, ExecStatus};
+use skerry_types::{Error, ErrorCode, ExecId, ExecStatus};
 
 use self::events::{Event, events, words};
 use self::message::{
@@ -184,8 +184,8 @@ async fn close_stdin(
 ) -> Answer<Empty> {
     let record = inside.running(request.process).await?;
     let (node, sandbox) = (&inside.node, inside.sandbox);
-    node.exec_stdin(sandbox, record.id, Bytes::new(), true)
-        .await?;
+    let closed = node.exec_stdin(sandbox, record.id, Bytes::new(), true);
+    inside.taken(&record, closed.await).await?;
     Ok(Json(Empty {}))
 }
 
@@ -216,7 +216,8 @@ async fn update(
     let record = inside.running(request.process).await?;
     if let Some(pty) = request.pty {
         let (node, sandbox) = (&inside.node, inside.sandbox);
-        node.exec_resize(sandbox, record.id, pty.size()).await?;
+        let resized = node.exec_resize(sandbox, record.id, pty.size()).await;
+        inside.taken(&record, resized).await?;
     }
     Ok(Json(Empty {}))
 }
@@ -249,8 +250,15 @@ impl Inside {
         let record = self.process(selector).await?;
         match record.end {
             None => Ok(record),
-            Some(_) => Err(Refusal::new(Code::NotFound, "the process has ended")),
+            Some(_) => Err(ended()),
         }
+    }
+
+    /// What came of something that only a running process takes. One that ended in between is not there any more: clients rely on it.
+    async fn taken(&self, record: &ExecRecord, done: Result<(), Error>) -> Result<(), Refusal> {
+        let Err(error) = done else { return Ok(()) };
+        let now = self.node.get_exec(self.sandbox, record.id).await?;
+        Err(now.end.map_or(error.into(), |_| ended()))
     }
 
     async fn feed(&self, record: &ExecRecord, input: Input) -> Result<(), Refusal> {
@@ -266,9 +274,11 @@ impl Inside {
             }
             (None, None, _) => return Err(Refusal::invalid("input: is missing")),
         };
-        Ok(self
-            .node
-            .exec_stdin(self.sandbox, record.id, data, false)
-            .await?)
+        let fed = self.node.exec_stdin(self.sandbox, record.id, data, false);
+        self.taken(record, fed.await).await
     }
+}
+
+fn ended() -> Refusal {
+    Refusal::new(Code::NotFound, "the process has ended")
 }
