@@ -20,20 +20,12 @@ struct Front {
     v1: Router,
 }
 
-/// What an operator may decide.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Below which ports of sandboxes are found, with the port of TLS unless that is 443; `None`: clients know better.
-    pub domain: Option<String>,
-}
-
 /// Everything that the server answers: this protocol, and behind it `/v1`.
-pub fn front(app: App, settings: Settings) -> Router {
-    let api = Api::new(app.clone(), settings.domain);
+pub fn front(app: App) -> Router {
     let v1 = skerry_http::router(app.clone());
     let front = Front {
         envd: envd::router(app.clone()),
-        api: api::router(api).fallback_service(v1.clone()),
+        api: api::router(Api::new(app.clone())).fallback_service(v1.clone()),
         v1,
         app,
     };

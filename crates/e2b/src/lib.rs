@@ -15,4 +15,4 @@ mod port;
 mod token;
 mod usage;
 
-pub use front::{Settings, front};
+pub use front::front;

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
 use skerry_control::{Kind, Standing};
 use skerry_types::{Error, ErrorCode, Result};
 
@@ -78,12 +79,13 @@ fn misdirected() -> Error {
 
 /// What the client calls us, with the port.
 pub(crate) fn host(request: &Request) -> Option<String> {
-    let header = || request.headers().get(header::HOST)?.to_str().ok();
-    let host = request
-        .uri()
-        .authority()
-        .map(axum::http::uri::Authority::as_str)
-        .or_else(header)?;
+    host_of(request.uri(), request.headers())
+}
+
+/// The same of a request's parts.
+pub(crate) fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    let header = || headers.get(header::HOST)?.to_str().ok();
+    let host = uri.authority().map(Authority::as_str).or_else(header)?;
     Some(host.to_ascii_lowercase())
 }
 

@@ -87,9 +87,15 @@ check('measures', async ({ make }) => {
   assert.ok((await Sandbox.getMetrics(sandbox.sandboxId)).length)
 })
 
-check('names hosts', async ({ make }) => {
+check('what listens is reached by its host', async ({ make }) => {
   const sandbox = await make()
-  assert.ok(sandbox.getHost(3000).startsWith(`3000-${sandbox.sandboxId}.`))
+  const host = sandbox.getHost(3000)
+  assert.ok(host.startsWith(`3000-${sandbox.sandboxId}.`))
+  const serve = 'cd /tmp; echo hello > page; python3 -m http.server 3000 >/dev/null 2>&1 &'
+  const listens = 'curl --silent --retry 20 --retry-connrefused localhost:3000/page'
+  assert.equal((await sandbox.commands.run(`${serve}\n${listens}`)).stdout, 'hello\n')
+  const scheme = process.env.E2B_API_URL ? 'http' : 'https'
+  assert.equal(await (await fetch(`${scheme}://${host}/page`)).text(), 'hello\n')
   assert.match(sandbox.sandboxId, /^[a-z0-9]+$/)
   assert.match(sandbox.getMcpUrl(), /\/mcp$/)
 })

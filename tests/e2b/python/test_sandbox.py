@@ -1,6 +1,8 @@
 """The life of a sandbox: made, found, timed, ended."""
 
 import datetime
+import os
+import urllib.request
 import uuid
 
 import e2b
@@ -108,16 +110,21 @@ async def test_measures(sdk, make):
     assert by_id[0].timestamp <= datetime.datetime.now(datetime.timezone.utc)
 
 
-async def test_names_hosts_and_urls(sdk, sandbox):
-    assert sandbox.get_host(3000).startswith(f"3000-{sandbox.sandbox_id}.")
+async def test_what_listens_is_reached_by_its_host(sdk, sandbox):
+    host = sandbox.get_host(3000)
+    assert host.startswith(f"3000-{sandbox.sandbox_id}.")
     assert sandbox.sandbox_id.isalnum() and sandbox.sandbox_id.islower()
+    serve = "cd /tmp; echo hello > page; python3 -m http.server 3000 >/dev/null 2>&1 &"
+    listens = "curl --silent --retry 20 --retry-connrefused localhost:3000/page"
+    assert (await do(sandbox.commands.run(f"{serve}\n{listens}"))).stdout == "hello\n"
+    scheme = "http" if "E2B_API_URL" in os.environ else "https"
+    with urllib.request.urlopen(f"{scheme}://{host}/page", timeout=30) as answer:
+        assert answer.read() == b"hello\n"
 
 
 async def test_a_client_of_its_own(sdk, make):
     if not hasattr(e2b, "E2B"):
         pytest.skip("this version has no E2B")
-    import os
-
     client = e2b.E2B(api_key=os.environ["E2B_API_KEY"])
     Sandbox = client.AsyncSandbox if sdk.is_async else client.Sandbox
     sandbox = await do(Sandbox.create())

@@ -10,6 +10,7 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skerry_control::{Attempt, Caller, CreateRequest, OnTimeout, Sandbox, Scope, Until};
+use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Once};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState};
 
@@ -53,24 +54,27 @@ struct AutoResume {
 pub(super) async fn create_v1(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    way: Way,
     once: Once,
     Json(asked): Json<NewSandbox>,
 ) -> Answer<Response> {
-    create(api, caller, once, asked, TIMEOUT[0]).await
+    create(api, caller, way, once, asked, TIMEOUT[0]).await
 }
 
 pub(super) async fn create_v2(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    way: Way,
     once: Once,
     Json(asked): Json<NewSandbox>,
 ) -> Answer<Response> {
-    create(api, caller, once, asked, TIMEOUT[1]).await
+    create(api, caller, way, once, asked, TIMEOUT[1]).await
 }
 
 async fn create(
     api: Api,
     caller: Caller,
+    way: Way,
     once: Once,
     asked: NewSandbox,
     timeout: u64,
@@ -91,7 +95,7 @@ async fn create(
                     control.create(&caller, asked.request(id, timeout)?).await?
                 };
                 let made = running(&api, &caller, made).await?;
-                Ok((StatusCode::CREATED, api.access(&made)))
+                Ok((StatusCode::CREATED, api.access(&made, &way)))
             }
             .boxed()
         }
@@ -117,7 +121,7 @@ impl Api {
     }
 }
 
-fn is_missing(error: &Error) -> bool {
+pub(super) fn is_missing(error: &Error) -> bool {
     error.code == ErrorCode::NotFound
 }
 

@@ -5,7 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
-use skerry_control::{Attempt, Caller, ForkRequest, Scope};
+use skerry_control::{Attempt, Caller, ForkRequest, Sandbox, Scope};
+use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Once, Path};
 
 use super::Api;
@@ -42,6 +43,7 @@ pub(super) async fn fork(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(Named(id)): Path<Named>,
+    way: Way,
     once: Once,
     body: Option<Json<Fork>>,
 ) -> Answer<Response> {
@@ -59,7 +61,7 @@ pub(super) async fn fork(
                 let (control, count) = (api.control(), asked.count.unwrap_or(1));
                 let forks = control.fork_many(&caller, id, count, request, attempt);
                 let children = forks.await?.children.into_iter();
-                let forked: Vec<_> = children.map(|(_, made)| api.forked(made)).collect();
+                let forked: Vec<_> = children.map(|(_, made)| api.forked(made, &way)).collect();
                 Ok((StatusCode::CREATED, forked))
             }
             .boxed()
@@ -69,10 +71,10 @@ pub(super) async fn fork(
 }
 
 impl Api {
-    fn forked(&self, made: skerry_types::Result<skerry_control::Sandbox>) -> Forked {
+    fn forked(&self, made: skerry_types::Result<Sandbox>, way: &Way) -> Forked {
         match made {
             Ok(made) => Forked {
-                sandbox: Some(self.access(&made)),
+                sandbox: Some(self.access(&made, way)),
                 error: None,
             },
             Err(error) => Forked {

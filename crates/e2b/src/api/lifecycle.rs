@@ -4,6 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use skerry_control::{Caller, OnTimeout, Scope, TimeoutRequest};
+use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Path};
 use skerry_types::{Error, SandboxId, SandboxState};
 
@@ -78,22 +79,24 @@ pub(super) async fn connect_v1(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(Named(id)): Path<Named>,
+    way: Way,
     Json(asked): Json<Connect>,
 ) -> Answer<(StatusCode, Json<Access>)> {
     let seconds = asked.timeout;
     let seconds = seconds.ok_or_else(|| Error::validation("timeout: must be given"))?;
-    api.connect(&caller, id, seconds, &asked).await
+    api.connect(&caller, id, seconds, &asked, &way).await
 }
 
 pub(super) async fn connect_v2(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(Named(id)): Path<Named>,
+    way: Way,
     body: Option<Json<Connect>>,
 ) -> Answer<(StatusCode, Json<Access>)> {
     let asked = body.unwrap_or_default().0;
     let seconds = asked.timeout.unwrap_or(CONNECT_SECONDS);
-    api.connect(&caller, id, seconds, &asked).await
+    api.connect(&caller, id, seconds, &asked, &way).await
 }
 
 /// What clients sent before they could connect: only a paused sandbox can be resumed.
@@ -101,6 +104,7 @@ pub(super) async fn resume(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(Named(id)): Path<Named>,
+    way: Way,
     body: Option<Json<Connect>>,
 ) -> Answer<(StatusCode, Json<Access>)> {
     let asked = body.unwrap_or_default().0;
@@ -109,7 +113,7 @@ pub(super) async fn resume(
         return Err(Error::conflict("the sandbox runs already").into());
     }
     let seconds = asked.timeout.unwrap_or(RESUME_SECONDS);
-    api.connect(&caller, id, seconds, &asked).await
+    api.connect(&caller, id, seconds, &asked, &way).await
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -151,11 +155,12 @@ impl Api {
         id: SandboxId,
         seconds: u64,
         asked: &Connect,
+        way: &Way,
     ) -> Answer<(StatusCode, Json<Access>)> {
         let found = self.find(caller, Scope::SandboxWrite, id).await?;
         if found.status == SandboxState::Running {
             self.set_end(caller, id, seconds, true).await?;
-            return Ok((StatusCode::OK, Json(self.access(&found))));
+            return Ok((StatusCode::OK, Json(self.access(&found, way))));
         }
         keeps_memory(asked.memory)?;
         // Before it runs, so that it does not reach its end first.
@@ -166,7 +171,7 @@ impl Api {
         };
         self.control().set_timeout(caller, id, times).await?;
         let resumed = self.control().resume(caller, id).await?;
-        Ok((StatusCode::CREATED, Json(self.access(&resumed))))
+        Ok((StatusCode::CREATED, Json(self.access(&resumed, way))))
     }
 
     /// An end that is now comes within a second, in the way it would have come.

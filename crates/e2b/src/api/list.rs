@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Deserialize;
 use skerry_control::{Caller, ListQuery, Scope};
+use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Path, Query};
 use skerry_types::{Error, Result, SandboxState};
 
@@ -121,7 +122,8 @@ pub(super) async fn detail(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(Named(id)): Path<Named>,
+    way: Way,
 ) -> Answer<Json<Detail>> {
     let found = api.find(&caller, Scope::SandboxRead, id).await?;
-    Ok(Json(api.detail(found)))
+    Ok(Json(api.detail(found, way)))
 }

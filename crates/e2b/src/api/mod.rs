@@ -17,8 +17,6 @@ mod team;
 mod templates;
 mod uploads;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::middleware::from_fn_with_state;
@@ -34,14 +32,11 @@ use crate::error;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     app: App,
-    /// Below which clients find ports of sandboxes; `None`: they know better.
-    domain: Option<Arc<str>>,
 }
 
 impl Api {
-    pub(crate) fn new(app: App, domain: Option<String>) -> Self {
-        let domain = domain.map(Arc::from);
-        Self { app, domain }
+    pub(crate) fn new(app: App) -> Self {
+        Self { app }
     }
 
     fn control(&self) -> &Control {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use skerry_control::{Caller, OnTimeout, Sandbox, Scope};
+use skerry_http::ports::Way;
 use skerry_types::{Error, Result, SandboxId, SandboxState};
 
 use super::Api;
@@ -96,7 +97,7 @@ impl Api {
         }
     }
 
-    pub(super) fn access(&self, sandbox: &Sandbox) -> Access {
+    pub(super) fn access(&self, sandbox: &Sandbox, way: &Way) -> Access {
         Access {
             template_id: template_of(sandbox),
             alias: sandbox.template.clone(),
@@ -105,15 +106,15 @@ impl Api {
             envd_version: ENVD_VERSION,
             envd_access_token: token::envd(self.control(), sandbox.id),
             traffic_access_token: token::traffic(self.control(), sandbox.id),
-            domain: self.domain.as_deref().map(str::to_owned),
+            domain: way.domain.clone(),
         }
     }
 
-    pub(super) fn detail(&self, sandbox: Sandbox) -> Detail {
+    pub(super) fn detail(&self, sandbox: Sandbox, way: Way) -> Detail {
         let pauses = sandbox.on_timeout == OnTimeout::Pause;
         Detail {
             envd_access_token: token::envd(self.control(), sandbox.id),
-            domain: self.domain.as_deref().map(str::to_owned),
+            domain: way.domain,
             allow_internet_access: sandbox.network != "none",
             lifecycle: Lifecycle {
                 auto_resume: sandbox.auto_resume,

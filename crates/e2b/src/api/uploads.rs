@@ -2,9 +2,10 @@
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use skerry_control::{Caller, Scope};
+use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Path, upload};
 use skerry_types::limits;
 
@@ -22,14 +23,14 @@ pub(super) async fn link(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path((_template, hash)): Path<(String, String)>,
-    uri: Uri,
+    way: Way,
     headers: HeaderMap,
 ) -> Answer<(StatusCode, Json<Upload>)> {
     caller.require(Scope::SandboxCreate)?;
     let present = api.control().has_upload(&caller, &hash)?;
     let url = (!present).then(|| {
         let ticket = api.control().upload_ticket(&caller, &hash);
-        format!("{}/uploads/{ticket}", api.own_url(&uri, &headers))
+        format!("{}/uploads/{ticket}", own_url(&way, &headers))
     });
     Ok((StatusCode::CREATED, Json(Upload { present, url })))
 }
@@ -46,22 +47,8 @@ pub(super) async fn put(
     Ok(StatusCode::NO_CONTENT)
 }
 
-impl Api {
-    /// How the client that sent this reaches us.
-    fn own_url(&self, uri: &Uri, headers: &HeaderMap) -> String {
-        let host = uri.authority().map(axum::http::uri::Authority::as_str);
-        let host = host.or_else(|| text(headers, "host")).unwrap_or_default();
-        // Below the domain of TLS everything is TLS.
-        let below = |domain: &str| {
-            host.strip_suffix(domain)
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        let scheme = text(headers, "x-forwarded-proto")
-            .or(uri.scheme_str())
-            .unwrap_or(match self.domain.as_deref() {
-                Some(domain) if below(domain) => "https",
-                _ => "http",
-            });
-        format!("{scheme}://{host}")
-    }
+/// How the client that sent this reaches us; a proxy before us may know better how it is spoken to.
+fn own_url(way: &Way, headers: &HeaderMap) -> String {
+    let scheme = text(headers, "x-forwarded-proto").unwrap_or(way.scheme);
+    format!("{scheme}://{}", way.host)
 }

@@ -91,7 +91,7 @@ impl World {
         let key = control.ensure_local_key(&folder.path().join("key")).await;
         let app = App::new(control, Arc::new(NoImages), Settings::default());
         Self {
-            front: skerry_e2b::front(app, skerry_e2b::Settings::default()),
+            front: skerry_e2b::front(app),
             key: key.unwrap(),
             other,
             _folder: folder,

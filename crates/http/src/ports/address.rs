@@ -1,14 +1,15 @@
 //! What the address of a port looks like to whoever asks for it.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::Request;
-use axum::http::HeaderValue;
-use skerry_types::{Error, Result};
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::{Extensions, HeaderValue, request::Parts};
+use skerry_types::Error;
 
 use super::Target;
-use crate::{Settings, guard};
+use crate::{App, Settings, guard};
 
 /// Says of a request that it came over TLS.
 #[derive(Debug, Clone, Copy)]
@@ -32,22 +33,51 @@ impl Peer {
 }
 
 /// `http`, or `https` where the request came over TLS.
-pub(crate) fn scheme(request: &Request) -> &'static str {
-    let is_secure = request.extensions().get::<Secure>().is_some();
+pub(crate) fn scheme(extensions: &Extensions) -> &'static str {
+    let is_secure = extensions.get::<Secure>().is_some();
     if is_secure { "https" } else { "http" }
 }
 
-/// The address of a port, as this request's client reaches it: below the domain that it used itself, at the same port of ours.
-pub(crate) fn address(settings: &Settings, request: &Request, target: Target) -> Result<String> {
-    let host = guard::host(request).unwrap_or_default();
-    let name = guard::name_of(&host);
-    let own_port = host.strip_prefix(name).unwrap_or_default();
-    let domain = domain(settings, name).ok_or_else(|| {
-        Error::unsupported("this server has no domain below which ports could have names")
-            .with_hint("start it with --domains, or ask it by a name below `localhost`")
-    })?;
-    let host = target.host(domain);
-    Ok(format!("{}://{host}{own_port}/", scheme(request)))
+/// How the client that sent a request reaches this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// `http`, or `https` where the request came over TLS.
+    pub scheme: &'static str,
+    /// This server, as the client named it, with the port if it named one.
+    pub host: String,
+    /// Below which ports of sandboxes have their names, with the port of this server; `None`: it has no such domain.
+    pub domain: Option<String>,
+}
+
+impl Way {
+    /// The address of a port.
+    pub(crate) fn to(&self, target: Target) -> skerry_types::Result<String> {
+        let domain = self.domain.as_deref().ok_or_else(|| {
+            Error::unsupported("this server has no domain below which ports could have names")
+                .with_hint("start it with --domains, or ask it by a name below `localhost`")
+        })?;
+        Ok(format!("{}://{}/", self.scheme, target.host(domain)))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Way
+where
+    App: FromRef<S>,
+{
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let app = App::from_ref(state);
+        let host = guard::host_of(&parts.uri, &parts.headers).unwrap_or_default();
+        let name = guard::name_of(&host);
+        let own_port = host.strip_prefix(name).unwrap_or_default();
+        let domain = domain(&app.settings, name);
+        Ok(Self {
+            scheme: scheme(&parts.extensions),
+            domain: domain.map(|domain| format!("{domain}{own_port}")),
+            host,
+        })
+    }
 }
 
 /// The domain that was used, else the operator's first; `localhost` for who is on this machine.

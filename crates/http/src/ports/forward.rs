@@ -74,7 +74,7 @@ fn to_program(request: Request, upgrade: Option<HeaderValue>) -> Result<Request>
         let text = "a port of a sandbox is no proxy";
         return Err(Error::new(ErrorCode::MethodNotAllowed, text));
     }
-    let scheme = HeaderValue::from_static(scheme(&request));
+    let scheme = HeaderValue::from_static(scheme(request.extensions()));
     let client = request.extensions().get().and_then(Peer::value);
     let host = guard::host(&request).and_then(|host| HeaderValue::from_str(&host).ok());
     let (mut parts, body) = request.into_parts();

@@ -12,7 +12,8 @@ mod target;
 mod wire;
 
 pub(crate) use access::{Link, PARAMETER};
-pub(crate) use address::{Peer, Secure, address};
+pub use address::Way;
+pub(crate) use address::{Peer, Secure};
 pub(crate) use front::front;
 pub use target::Target;
 pub(crate) use target::bad_port;

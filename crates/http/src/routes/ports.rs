@@ -1,6 +1,6 @@
 //! Addresses of what listens in a sandbox.
 
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, State};
 use jiff::{SignedDuration, Timestamp};
 use skerry_api::{PortAddress, PortQuery};
 use skerry_control::{Caller, Need, Scope};
@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 
 use crate::error::Answer;
 use crate::extract::{Json, Path, Query};
-use crate::ports::{Link, PARAMETER, Target, address, bad_port};
+use crate::ports::{Link, PARAMETER, Target, Way, bad_port};
 use crate::{App, check};
 
 const DEFAULT_SECONDS: u64 = 3600;
@@ -32,7 +32,7 @@ async fn get_port(
     Extension(caller): Extension<Caller>,
     Path((sandbox, port)): Path<(SandboxId, String)>,
     Query(query): Query<PortQuery>,
-    request: Request,
+    way: Way,
 ) -> Answer<Json<PortAddress>> {
     app.node(&caller, Scope::PortUse, sandbox, Need::Exists)
         .await?;
@@ -43,7 +43,7 @@ async fn get_port(
     let target = Target { sandbox, port };
     let until = Timestamp::now() + SignedDuration::from_secs(seconds as i64);
     let link = Link { target, until };
-    let url = address(&app.settings, &request, target)?;
+    let url = way.to(target)?;
     Ok(Json(PortAddress {
         port,
         signed_url: format!("{url}?{PARAMETER}={}", link.token(&app.control)),

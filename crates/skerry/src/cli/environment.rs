@@ -20,8 +20,9 @@ pub(crate) enum EnvCommand {
 /// For what is made for E2B: its SDKs, and programs and frameworks on top of them
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --domain two addresses are given, and plain HTTP does. That suits SDKs since 2.7.
-With it every sandbox has host names of its own, over TLS: any SDK, and `get_host(port)`.
+Without --domain two addresses are given, and plain HTTP does. That suits SDKs since 2.7;
+what `get_host(port)` names is then reached by http://, too.
+With it everything has a name below one domain, over TLS. That suits every SDK.
 
 Examples:
   eval \"$(skerry env e2b)\"

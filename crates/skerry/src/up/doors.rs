@@ -42,8 +42,8 @@ pub(super) struct Doors {
     plain: TcpListener,
     secure: Option<(TcpListener, Tls)>,
     pub(super) url: String,
-    /// Below which sandboxes have their names: what speaks TLS, with its port if that is not the usual one.
-    pub(super) domain: Option<String>,
+    /// What speaks TLS, with its port if that is not the usual one.
+    domain: Option<String>,
 }
 
 impl Doors {

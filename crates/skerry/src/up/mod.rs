@@ -145,9 +145,6 @@ async fn serve_node(
         let _gone = output::line(url);
         tracing::info!(url, data_dir = %data_dir.path().display(), "listening");
     }
-    let other = skerry_e2b::Settings {
-        domain: doors.domain.clone().or(args.domains.first().cloned()),
-    };
     let http = skerry_http::Settings {
         domains: args.domains,
         origins: args.origins,
@@ -156,7 +153,7 @@ async fn serve_node(
     };
     let app = App::new(control.clone(), images, http);
     let ending = on_end(control.clone())?;
-    let router = skerry_e2b::front(app.clone(), other);
+    let router = skerry_e2b::front(app.clone());
     doors.serve(app, router, ending).await;
     data_dir.withdraw();
     Ok(())
