@@ -11,7 +11,7 @@ use crate::live::Making;
 use crate::make::Recipe;
 use crate::nodes::{Wish, join};
 use crate::snapshots::{RESERVED, of_snapshot};
-use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox};
+use crate::{Caller, Control, CreateRequest, OnTimeout, Quotas, Sandbox, Scope};
 use crate::{egress, validate};
 
 /// What a sandbox is made from.
@@ -114,6 +114,12 @@ impl Control {
         }
         let found = self.find_template(tenant, asked).await?;
         Ok(found.map(|(snapshot, name)| (snapshot, Some(name))))
+    }
+
+    /// Whether sandboxes can be made from an image of this name.
+    pub async fn has_image(&self, caller: &Caller, reference: &str) -> Result<bool> {
+        caller.require(Scope::SandboxRead)?;
+        Ok(self.0.images.resolve(reference).await?.is_some())
     }
 
     /// The image's name for the record.

@@ -73,7 +73,10 @@ check('a build in the background, names and tags', async ({ make }) => {
   assert.equal(status.status, 'ready')
   try {
     if (Template.aliasExists) assert.equal(await Template.aliasExists(alias), true)
-    if (Template.exists) assert.equal(await Template.exists('no-such-template'), false)
+    if (Template.exists) {
+      assert.equal(await Template.exists('no-such-template'), false)
+      assert.equal(await Template.exists('base'), true)
+    }
     if (!Template.assignTags) return
     await Template.assignTags(`${alias}:default`, ['stable', 'v1'])
     assert.ok((await make(`${alias}:stable`)).sandboxId)

@@ -93,6 +93,7 @@ async def test_builds_in_the_background(sdk, name):
 async def test_has_names_and_tags(sdk, make, name):
     sdk.needs("Template", "alias_exists")
     assert await do(sdk.Template.alias_exists(name)) is False
+    assert await do(sdk.Template.alias_exists("base")) is True
     built = await build(sdk, sdk.Template().from_template("base").run_cmd("true"), name)
     try:
         assert await do(sdk.Template.alias_exists(name)) is True

@@ -9,6 +9,7 @@ use skerry_http::{Answer, Json, Path};
 use skerry_types::{Error, ErrorCode, limits};
 
 use super::Api;
+use super::create::is_missing;
 use super::id::plain_name;
 use super::shape::ENVD_VERSION;
 
@@ -141,16 +142,23 @@ pub(super) async fn alias(
     Path(alias): Path<String>,
 ) -> Answer<Json<Alias>> {
     caller.require(Scope::SandboxRead)?;
-    let name = plain_name(&alias);
-    let template_id = match api.control().template(&caller, &name).await {
-        Err(error) if error.code == ErrorCode::NotFound => {
-            api.control().snapshot(&caller, &name).await?.id.to_string()
-        }
-        found => found?.template.id.to_string(),
-    };
+    let (control, name) = (api.control(), plain_name(&alias));
+    let mut found = control
+        .template(&caller, &name)
+        .await
+        .map(|view| view.template.id.to_string());
+    if found.as_ref().is_err_and(is_missing) {
+        found = control
+            .snapshot(&caller, &name)
+            .await
+            .map(|snapshot| snapshot.id.to_string());
+    }
+    let is_image =
+        found.as_ref().is_err_and(is_missing) && control.has_image(&caller, &name).await?;
     Ok(Json(Alias {
-        template_id,
-        public: false,
+        template_id: if is_image { name } else { found? },
+        // Images are everybody's; the rest is its organisation's.
+        public: is_image,
     }))
 }
 

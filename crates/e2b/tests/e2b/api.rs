@@ -490,6 +490,7 @@ async fn a_template_is_built_in_steps_and_used() {
         ),
         ("GET", "/templates/aliases/team%2Fapp", Value::Null),
         ("GET", "/templates/aliases/app", Value::Null),
+        ("GET", "/templates/aliases/base", Value::Null),
         ("GET", "/templates", Value::Null),
         ("GET", "/templates/app", Value::Null),
         ("PATCH", "/v2/templates/app", json!({"public": true})),
