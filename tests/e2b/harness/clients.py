@@ -67,4 +67,10 @@ def system_authorities() -> dict[str, str]:
     return {"PIP_CERT": str(bundle), "NODE_EXTRA_CA_CERTS": str(bundle)} if bundle.exists() else {}
 
 
+def by_version(client: str) -> tuple[str, list[int]]:
+    """The order of clients, in which 2.7 comes before 2.20."""
+    family, _, version = client.rpartition("-")
+    return family, [int(part) for part in version.split(".")]
+
+
 CLIENTS = {path.name: Client(path.name) for path in sorted(PINS.iterdir())}

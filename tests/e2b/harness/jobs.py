@@ -11,20 +11,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .clients import CLIENTS
+from .clients import CLIENTS, by_version
 from .server import Server
 
 SUITES = Path(__file__).resolve().parents[1]
 # One process that hangs must not hang all.
 LIMIT_SECONDS = 600
-# What is tested of the other clients, which have one flavour.
+# What is tested of each family of clients.
 SUITE_OF = {
-    "node": "node", "cli": "cli", "openai-agents": "openai-agents", "langchain-e2b": "langchain", "computesdk": "computesdk",
-    "interpreter-node": "node",
+    "python": "python", "node": "node", "cli": "cli", "openai-agents": "openai-agents", "langchain-e2b": "langchain", "computesdk": "computesdk",
+    "interpreter-python": "python/test_code_interpreter.py", "interpreter-node": "node",
 }  # fmt: skip
-NEWEST = ("python-2.63.0", "node-2.51.0")
+FLAVOURS = {"python": ("sync", "async"), "interpreter-python": ("sync", "async")}
+NEWEST = ("python-2.63.0", "node-2.51.0", "interpreter-python-2.11.5", "interpreter-node-2.8.0")
 # These know no other way to a server that is not the cloud.
-ONLY_BY_DOMAIN = ("python-1.11.1",)
+ONLY_BY_DOMAIN = ("python-1.11.1", "interpreter-python-1.5.2")
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,10 @@ def plan(everything: bool) -> list[Job]:
         family = name.rpartition("-")[0]
         if not everything and name not in NEWEST:
             continue
-        if family == "python":
-            jobs += [Job(name, "python", flavour, mode) for flavour in ("sync", "async") for mode in modes(name, everything)]
-        elif family == "interpreter-python":
-            jobs += [Job(name, "python/test_code_interpreter.py", flavour) for flavour in ("sync", "async")]
-        elif family in SUITE_OF:
-            jobs += [Job(name, SUITE_OF[family], domain=mode) for mode in modes(name, everything)]
+        flavours = FLAVOURS.get(family, ("",))
+        jobs += [Job(name, SUITE_OF[family], flavour, mode) for flavour in flavours for mode in modes(name, everything)]
     jobs.append(Job(NEWEST[0], "wire"))
     return jobs
-
-
-def by_version(client: str) -> tuple[str, list[int]]:
-    """The order of clients, in which 2.7 comes before 2.20."""
-    family, _, version = client.rpartition("-")
-    return family, [int(part) for part in version.split(".")]
 
 
 def modes(client: str, everything: bool) -> list[bool]:

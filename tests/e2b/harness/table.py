@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from .clients import CLIENTS, by_version
 from .jobs import Report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,23 +20,27 @@ LANGUAGES = {
 REASONS: list[dict] = json.loads((Path(__file__).parent / "reasons.json").read_text())
 HEAD = """# Methods of the E2B SDKs
 
-Made by `make test-e2b` from what the published, unmodified clients did in its suites against a real server: do not edit. A method has a ✓ where a test
-called it in that version and passed, in Python with the sync and the async client. – : this version has no such method. Python 1.11.1 runs by a domain,
-the others by addresses; the newest ones run in both ways.
+Made by `tests/e2b/run --all --interpreter` from what the published, unmodified clients did in its suites against a real server: do not edit. A method has a ✓
+where a test called it in that version and passed, in Python with the sync and the async client. – : this version has no such method. Version 1 runs by a
+domain, later ones by addresses; the newest ones run in both ways. A run that leaves clients out leaves their columns as they are.
 """
 
 
-def check(reports: list[Report], write: bool) -> int:
-    """Says what no test calls; writes the page, or says where it tells something else."""
-    columns = {name: _column(reports, name) for name in _clients(reports)}
-    lacking = [f"{client}: {method}" for client, column in columns.items() for method, cell in column.items() if cell is None]
-    for thing in lacking:
-        print(f"no test calls {thing}", file=sys.stderr)
-    if lacking:
+def write(reports: list[Report]) -> int:
+    """Writes the columns of these clients; says what no test calls."""
+    columns = _columns(reports)
+    if _is_lacking(columns):
         return 1
-    if write:
-        PAGE.write_text(_page(columns))
-        return 0
+    told = _read(PAGE.read_text())
+    PAGE.write_text(_page({name: told[name] for name in CLIENTS if name in told} | columns))
+    return 0
+
+
+def compare(reports: list[Report]) -> int:
+    """Says where the page tells something else; says what no test calls."""
+    columns = _columns(reports)
+    if _is_lacking(columns):
+        return 1
     told = _read(PAGE.read_text())
     stale = [client for client, column in columns.items() if told.get(client) != column]
     for client in stale:
@@ -43,8 +48,16 @@ def check(reports: list[Report], write: bool) -> int:
     return 1 if stale else 0
 
 
-def _clients(reports: list[Report]) -> list[str]:
-    return list(dict.fromkeys(report.job.client for report in reports if report.methods))
+def _is_lacking(columns: dict[str, dict[str, str | None]]) -> bool:
+    lacking = [f"{client}: {method}" for client, column in columns.items() for method, cell in column.items() if cell is None]
+    for thing in lacking:
+        print(f"no test calls {thing}", file=sys.stderr)
+    return bool(lacking)
+
+
+def _columns(reports: list[Report]) -> dict[str, dict[str, str | None]]:
+    clients = dict.fromkeys(report.job.client for report in reports if report.methods)
+    return {client: _column(reports, client) for client in clients}
 
 
 def _column(reports: list[Report], client: str) -> dict[str, str | None]:
@@ -67,7 +80,8 @@ def _cell(client: str, method: str, came: set[str]) -> str | None:
 def _page(columns: dict[str, dict[str, str | None]]) -> str:
     parts = [HEAD]
     for language, title in LANGUAGES.items():
-        chosen = {name.removeprefix(f"{language}-"): column for name, column in columns.items() if name.startswith(f"{language}-")}
+        names = sorted((name for name in columns if name.rpartition("-")[0] == language), key=by_version)
+        chosen = {name.rpartition("-")[2]: columns[name] for name in names}
         parts.append(f"\n## {title}\n\n| method | {' | '.join(chosen)} |\n|---|{':-:|' * len(chosen)}\n")
         methods = sorted({method for column in chosen.values() for method in column}, key=str.lower)
         for method in methods:

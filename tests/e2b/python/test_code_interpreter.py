@@ -103,15 +103,21 @@ async def test_contexts(sandbox):
     await do(sandbox.run_code("mine = 1", context=one))
     assert (await do(sandbox.run_code("mine", context=other))).error.name == "NameError"
     assert (await do(sandbox.run_code("import os; os.getcwd()", context=other))).text == "/tmp"
+    with pytest.raises(interpreter.InvalidArgumentException):
+        await do(sandbox.run_code("1", context=other, language="python"))
+
+
+async def test_contexts_are_listed_restarted_and_removed(sdk, sandbox):
+    sdk.needs("Sandbox", "list_code_contexts")
+    one, other = [await do(sandbox.create_code_context()) for _ in range(2)]
     assert {one.id, other.id} <= {context.id for context in await do(sandbox.list_code_contexts())}
+    await do(sandbox.run_code("mine = 1", context=one))
     await do(sandbox.restart_code_context(one))
     assert (await do(sandbox.run_code("mine", context=one))).error.name == "NameError"
     await do(sandbox.remove_code_context(one.id))
     assert one.id not in {context.id for context in await do(sandbox.list_code_contexts())}
     with pytest.raises(interpreter.NotFoundException, match=one.id):
         await do(sandbox.run_code("1", context=one))
-    with pytest.raises(interpreter.InvalidArgumentException):
-        await do(sandbox.run_code("1", context=other, language="python"))
 
 
 async def test_too_late_interrupts_and_forgets_nothing(sandbox):
