@@ -73,7 +73,7 @@ fn cell(declare: Declare, row: usize) -> String {
 }
 
 /// All that is yes or no, in words. A capability that is new does not compile before it is here.
-fn abilities(of: &Capabilities) -> [(&'static str, bool); 14] {
+fn abilities(of: &Capabilities) -> [(&'static str, bool); 15] {
     let Capabilities {
         driver: _,
         isolation: _,
@@ -92,6 +92,7 @@ fn abilities(of: &Capabilities) -> [(&'static str, bool); 14] {
         level_root,
         users,
         nat,
+        volumes,
         notes: _,
     } = of;
     [
@@ -127,6 +128,7 @@ fn abilities(of: &Capabilities) -> [(&'static str, bool); 14] {
         ("level `root`", *level_root),
         ("users besides uid 0", *users),
         ("network `nat`", *nat),
+        ("volumes", *volumes),
     ]
 }
 

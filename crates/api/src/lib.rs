@@ -18,6 +18,7 @@ mod schema;
 mod session;
 mod snapshot;
 mod template;
+mod volume;
 
 /// Names and values.
 pub type Map = std::collections::BTreeMap<String, String>;
@@ -47,3 +48,4 @@ pub use template::{
     Build, BuildList, BuildLogLine, BuildStatus, StartBuild, Template, TemplateDefaults,
     TemplatePage, TemplateTag, Upload,
 };
+pub use volume::{CreateVolume, MakeVolumeDir, MountedVolume, Volume, VolumeMount, VolumePage};

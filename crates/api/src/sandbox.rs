@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use skerry_types::{ErrorCode, FailureReason, NodeId, SandboxId, SandboxState};
 use utoipa::ToSchema;
 
-use crate::{Egress, Map};
+use crate::{Egress, Map, MountedVolume, VolumeMount};
 
 /// Makes a sandbox. Every field may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -79,6 +79,9 @@ pub struct CreateSandbox {
     /// Its ports to publish on the host, 16 at most: each is reached there as long as it lives, by whoever reaches the address, without a key.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
+    /// Volumes that it has; none unless given, or those of the snapshot that it is made from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
     /// `restricted` or `root`; the image's own default unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub privilege: Option<String>,
@@ -166,6 +169,9 @@ pub struct Sandbox {
     pub public_ports: bool,
     /// Its ports that are reached at ports of the host.
     pub published: Vec<crate::PublishedPort>,
+    /// Volumes that it has.
+    #[serde(default)]
+    pub volumes: Vec<MountedVolume>,
     /// What it really is, once it was made.
     pub facts: Option<Facts>,
     /// Its parent.

@@ -37,6 +37,10 @@ pub(crate) fn snapshot_id() -> Object {
     id(skerry_types::SnapshotId::PREFIX)
 }
 
+pub(crate) fn volume_id() -> Object {
+    id(skerry_types::VolumeId::PREFIX)
+}
+
 pub(crate) fn template_id() -> Object {
     id(skerry_types::TemplateId::PREFIX)
 }

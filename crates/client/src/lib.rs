@@ -40,6 +40,7 @@ mod snapshots;
 mod sse;
 mod templates;
 mod terminal;
+mod volumes;
 
 /// The shapes that are sent and answered.
 pub use skerry_api as api;

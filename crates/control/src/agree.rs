@@ -63,6 +63,9 @@ impl Control {
         if let Err(error) = self.agree_on_snapshots(member).await {
             tracing::warn!(node = member.facts.name, %error, "snapshots could not be compared");
         }
+        if let Err(error) = self.agree_on_volumes(member).await {
+            tracing::warn!(node = member.facts.name, %error, "volumes could not be compared");
+        }
         if let Err(error) = self.finish_deletions().await {
             tracing::warn!(%error, "open deletions could not be looked up");
         }

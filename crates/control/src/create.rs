@@ -2,7 +2,9 @@
 
 use skerry_proto::node::Map;
 use skerry_recipe::ready_made;
-use skerry_store::{Network, NewSandbox, Privilege, Sandbox as Row, Snapshot, Tenant, Wanted};
+use skerry_store::{
+    Mounted, Network, NewSandbox, Privilege, Sandbox as Row, Snapshot, Tenant, Wanted,
+};
 use skerry_types::{
     Error, ErrorCode, NodeId, Profile, Result, SandboxId, SandboxState, SnapshotId, limits,
 };
@@ -38,26 +40,31 @@ impl Control {
         self.takes_work()?;
         validate::create(&request)?;
         let (request, source) = self.source(caller, request).await?;
+        let (volumes, keeper) = self.mounts(&caller.tenant, &request.volumes).await?;
         let region = request.region.clone();
         let wish = Wish {
             driver: request.driver.clone(),
             isolation: request.isolation.clone(),
+            volumes: !volumes.is_empty(),
             region: region.unwrap_or_else(|| self.0.settings.region.clone()),
         };
         let node = match &source {
             Source::Image(_) => self.choose(&wish)?,
             Source::Snapshot(snapshot, _) => Some(self.node_with(snapshot, &wish)?),
         };
+        if keeper.is_some() && keeper != node {
+            return Err(Error::unsupported("volumes: they are on another node"));
+        }
         let quotas = self.quotas(caller).await?;
         let (env, id) = (request.env.clone(), request.id);
-        let new = self.new_sandbox(request, wish, source, quotas)?;
+        let new = self.new_sandbox(request, wish, source, volumes, quotas)?;
         let (control, tenant) = (self.clone(), caller.tenant);
         self.detached(async move { control.place(&tenant, new, id, env, node).await })
             .await
     }
 
     /// The node with most room among those that can do what is wished; `None` while all of them are silent.
-    fn choose(&self, wish: &Wish) -> Result<Option<NodeId>> {
+    pub(crate) fn choose(&self, wish: &Wish) -> Result<Option<NodeId>> {
         let fitting = self.0.nodes.fitting(wish)?;
         let silent = self.0.silent.lock();
         let room = |slots: u32, id| i64::from(slots) - self.0.live.held(id) as i64;
@@ -152,6 +159,7 @@ impl Control {
         request: CreateRequest,
         wish: Wish,
         source: Source,
+        volumes: Vec<Mounted>,
         quotas: Quotas,
     ) -> Result<NewSandbox> {
         let (image, template) = source.names();
@@ -205,6 +213,7 @@ impl Control {
             keep_paused: request.keep_paused,
             public_ports: request.public_ports,
             ports: request.ports,
+            volumes,
             queue_timeout_seconds: validate::queue_timeout(queue_timeout)?,
         })
     }
@@ -221,6 +230,7 @@ impl Control {
         let placed = {
             let _one_at_a_time = self.0.placing.lock().await;
             new.id = id.unwrap_or_else(SandboxId::new);
+            self.still_there(tenant, &new.volumes).await?;
             let (store, now) = (&self.0.store, self.now());
             let row = store.create_sandbox(tenant, new, node, now).await?;
             self.0.live.insert(row.clone(), env);

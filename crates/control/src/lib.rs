@@ -35,6 +35,7 @@ mod steer;
 mod templates;
 mod turns;
 mod validate;
+mod volumes;
 
 pub use caller::{Caller, Scope};
 pub use catalogue::ImageCatalogue;
@@ -49,7 +50,9 @@ pub use service::Control;
 pub use settings::{OnDrain, Settings};
 pub use skerry_recipe as recipe;
 pub use skerry_store::{Build, BuildStatus, LogLine, Tag, Template};
+pub use skerry_store::{Mounted, Volume};
 pub use skerry_store::{OnTimeout, Quotas, Snapshot};
 pub use snapshots::{SnapshotPage, SnapshotQuery, SnapshotRequest};
 pub use spelling::{e2b_key, is_key};
 pub use templates::{BuildRequest, Promise, TemplatePage, TemplateView};
+pub use volumes::{VolumePage, VolumeRequest, VolumeWish};

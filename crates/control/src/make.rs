@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, SandboxReport};
+use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, Mount, SandboxReport};
 use skerry_store::{Change, Sandbox as Row};
 use skerry_types::{Action, Error, ErrorCode, FailureReason, Result, SandboxId};
 use tokio::task::JoinHandle;
@@ -212,5 +212,11 @@ fn order(node: &NodeFacts, row: &Row, env: Map) -> Result<CreateSandbox> {
         auto_resume: row.auto_resume,
         snapshot: row.image.parse().ok(),
         ports: row.ports.clone(),
+        volumes: (row.volumes.iter())
+            .map(|mounted| Mount {
+                volume: mounted.volume,
+                path: mounted.path.clone(),
+            })
+            .collect(),
     })
 }

@@ -17,6 +17,8 @@ pub struct Offer {
     pub driver: String,
     /// What it puts between sandbox and host: none, namespace, `application_kernel`, vm or remote.
     pub isolation: String,
+    /// Its sandboxes can have volumes.
+    pub volumes: bool,
 }
 
 /// What a sandbox needs of a node.
@@ -26,6 +28,8 @@ pub struct Wish {
     pub driver: Option<String>,
     /// At least this isolation.
     pub isolation: Option<String>,
+    /// It has volumes.
+    pub volumes: bool,
     /// In this region.
     pub region: String,
 }
@@ -36,13 +40,14 @@ impl Wish {
         Self {
             driver: row.wanted.driver.clone(),
             isolation: row.wanted.isolation.clone(),
+            volumes: !row.volumes.is_empty(),
             region: row.region.clone(),
         }
     }
 
     /// Anything will do but the region.
     pub(crate) fn is_open(&self) -> bool {
-        self.driver.is_none() && self.isolation.is_none()
+        self.driver.is_none() && self.isolation.is_none() && !self.volumes
     }
 }
 
@@ -56,7 +61,8 @@ fn strength(isolation: &str) -> Option<usize> {
 
 impl Offer {
     fn meets(&self, wish: &Wish) -> bool {
-        wish.driver.as_ref().is_none_or(|d| *d == self.driver)
+        (self.volumes || !wish.volumes)
+            && wish.driver.as_ref().is_none_or(|d| *d == self.driver)
             && wish
                 .isolation
                 .as_ref()
@@ -144,7 +150,8 @@ impl Nodes {
         let driver = wish.driver.iter().map(|d| format!("driver {d}"));
         let isolation = wish.isolation.iter();
         let isolation = isolation.map(|i| format!("isolation {i} or stronger"));
-        let wanted: Vec<_> = driver.chain(isolation).collect();
+        let volumes = wish.volumes.then(|| "volumes".to_owned());
+        let wanted: Vec<_> = driver.chain(isolation).chain(volumes).collect();
         Error::unsupported(format!(
             "no node here offers {}; there is: {}",
             wanted.join(" with "),

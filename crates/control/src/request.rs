@@ -5,6 +5,8 @@ use skerry_proto::node::{Map, MemoryWish};
 use skerry_store::OnTimeout;
 use skerry_types::{Egress, SandboxId, SandboxState};
 
+use crate::VolumeWish;
+
 /// A sandbox to make. Everything is optional; `CreateRequest::default()` is a good request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CreateRequest {
@@ -52,6 +54,8 @@ pub struct CreateRequest {
     pub public_ports: bool,
     /// Its ports to publish on its node, 16 at most.
     pub ports: Vec<u16>,
+    /// Volumes that it has.
+    pub volumes: Vec<VolumeWish>,
     /// The project it belongs to: a text of 1 to 128 bytes.
     pub project: Option<String>,
     /// The driver wanted.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use skerry_proto::node::{Map, NodeHealth, SandboxFacts};
-use skerry_store::{Facts, OnTimeout, Sandbox as Row};
+use skerry_store::{Facts, Mounted, OnTimeout, Sandbox as Row};
 use skerry_types::{Egress, FailureReason, NodeId, OrgId, Resources, SandboxId, SandboxState};
 
 /// A sandbox as control knows it.
@@ -46,6 +46,8 @@ pub struct Sandbox {
     pub keep_paused: bool,
     /// What listens in it is reached without a key.
     pub public_ports: bool,
+    /// Volumes that it has.
+    pub volumes: Vec<Mounted>,
     /// How long it may wait for a place.
     pub queue_timeout_seconds: u64,
     /// Names and values to find it by.
@@ -111,6 +113,7 @@ impl Sandbox {
             auto_resume: row.auto_resume,
             keep_paused: row.keep_paused,
             public_ports: row.public_ports,
+            volumes: row.volumes,
             queue_timeout_seconds: row.queue_timeout_seconds.into(),
             metadata: row.metadata,
             name: row.name,

@@ -9,7 +9,7 @@ use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState, SnapshotId
 use crate::read::not_running;
 use crate::service::SYSTEM;
 use crate::validate;
-use crate::{Caller, Control, CreateRequest, Member, Sandbox};
+use crate::{Caller, Control, CreateRequest, Member, Sandbox, VolumeWish};
 
 /// Names that images have: a snapshot of that name could not be told from them.
 pub(crate) const RESERVED: [&str; 2] = ["host", "base"];
@@ -319,6 +319,19 @@ pub(crate) fn of_snapshot(mut request: CreateRequest, from: &Snapshot) -> Result
         .get_or_insert_with(|| from.network.as_str().to_owned());
     if request.network.as_deref() == Some(Network::Nat.as_str()) {
         request.egress.get_or_insert_with(|| from.egress.clone());
+    }
+    if request.volumes.is_empty() {
+        let own = from.volumes.iter().map(|mounted| VolumeWish {
+            volume: mounted.volume.to_string(),
+            path: mounted.path.clone(),
+        });
+        request.volumes = own.collect();
+    } else if from.memory {
+        return Err(Error::validation(format!(
+            "a sandbox from snapshot {}, which has memory, has the volumes of the one it was taken of",
+            from.id
+        ))
+        .with_hint("leave out volumes"));
     }
     let sized = validate::single_values(&request) || request.profile.is_some();
     if from.memory && sized {

@@ -29,6 +29,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         level_root: true,
         users: true,
         nat: false,
+        volumes: false,
         notes: NOTES.map(str::to_owned).into(),
     }
 }

@@ -52,6 +52,7 @@ impl DockerDriver {
         if spec.network == NetworkMode::Nat {
             return Err(DriverError::Unsupported(NO_NAT.to_owned()));
         }
+        self.capabilities.check_volumes(spec)?;
         let state = State {
             facts: self.capabilities.facts(spec, &self.storage_name),
         };

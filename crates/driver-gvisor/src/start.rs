@@ -90,6 +90,7 @@ impl GvisorDriver {
         if spec.network == NetworkMode::Nat && !self.capabilities.nat {
             return Err(self.capabilities.unsupported("give network nat"));
         }
+        self.capabilities.check_volumes(spec)?;
         if spec.rootfs.layers.len() + spec.rootfs.binds.len() > MAX_TREES {
             let text = format!("an image may have {MAX_TREES} layers and binds, not more");
             return Err(DriverError::Unsupported(text));

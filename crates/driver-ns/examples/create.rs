@@ -108,6 +108,7 @@ fn spec(image: &Path) -> Spec {
         privilege: Privilege::Restricted,
         network: NetworkMode::None,
         hostname: "example".to_owned(),
+        volumes: Vec::new(),
     }
 }
 

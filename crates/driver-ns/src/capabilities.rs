@@ -37,6 +37,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         level_root: machine.ids,
         users: machine.ids,
         nat: machine.nat,
+        volumes: true,
         notes,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Spec, Step};
+use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Rootfs, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Door, Frozen, Group, Limits};
@@ -73,8 +73,10 @@ impl NsDriver {
         if spec.network == NetworkMode::Nat && !self.capabilities.nat {
             return Err(self.capabilities.unsupported("give network nat"));
         }
-        if spec.rootfs.layers.len() + spec.rootfs.binds.len() > MAX_TREES {
-            let text = format!("an image may have {MAX_TREES} layers and binds, not more");
+        self.capabilities.check_volumes(spec)?;
+        let Rootfs { layers, binds } = &spec.rootfs;
+        if layers.len() + binds.len() + spec.volumes.len() > MAX_TREES {
+            let text = format!("layers, binds and volumes may be {MAX_TREES} together, not more");
             return Err(DriverError::Unsupported(text));
         }
         Ok(())
@@ -284,6 +286,7 @@ impl NsDriver {
             layers: spec.rootfs.layers.clone(),
             volume: ground.volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
+            shared: spec.volumes.clone(),
             home: self.memory.as_ref().map(|_| self.records.home(spec.id)),
             files: files(spec, ground.netns.as_ref()),
             shm_bytes: u64::from(spec.resources.memory_mb) * MIB / 2,

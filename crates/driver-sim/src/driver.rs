@@ -50,6 +50,7 @@ impl SimDriver {
             level_root: false,
             users: false,
             nat: false,
+            volumes: false,
             notes: vec!["Everything is simulated; nothing is isolated.".to_owned()],
         };
         Self {
@@ -95,7 +96,7 @@ impl SimDriver {
         if spec.network == NetworkMode::Nat && !self.capabilities.nat {
             return Err(self.capabilities.unsupported("give network nat"));
         }
-        Ok(())
+        self.capabilities.check_volumes(spec)
     }
 
     fn begin(&self, id: SandboxId) -> Result<(), DriverError> {

@@ -62,6 +62,7 @@ impl VmDriver {
         if spec.network == NetworkMode::Nat && !self.capabilities.nat {
             return Err(self.capabilities.unsupported("give network nat"));
         }
+        self.capabilities.check_volumes(spec)?;
         if !spec.rootfs.binds.is_empty() {
             return Err(DriverError::Unsupported(NO_BINDS.to_owned()));
         }

@@ -248,5 +248,6 @@ fn nobody(shape: &Shape) -> Spec {
             NetworkMode::None
         },
         hostname: NOBODY.to_owned(),
+        volumes: Vec::new(),
     }
 }

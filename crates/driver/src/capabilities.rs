@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use skerry_types::mounts;
+
 use crate::DriverError;
 use crate::spec::{Facts, Spec};
 
@@ -111,6 +113,8 @@ pub struct Capabilities {
     pub users: bool,
     /// Network `nat` can be had, through the gateway of the node, which keeps the rules of where each sandbox may connect.
     pub nat: bool,
+    /// Volumes can be mounted.
+    pub volumes: bool,
     /// What is missing and what would help, one sentence each.
     pub notes: Vec<String>,
 }
@@ -128,6 +132,15 @@ impl Capabilities {
             limits: self.limits,
             address: None,
         }
+    }
+
+    /// Fails if the volumes of this one cannot be mounted, and says why.
+    pub fn check_volumes(&self, spec: &Spec) -> Result<(), DriverError> {
+        if !spec.volumes.is_empty() && !self.volumes {
+            return Err(self.unsupported("mount volumes"));
+        }
+        let targets = spec.volumes.iter().map(|mount| mount.target.as_path());
+        mounts::check(targets).map_err(DriverError::Unsupported)
     }
 
     /// The error for something this driver cannot do.

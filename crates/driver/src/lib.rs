@@ -22,7 +22,7 @@ pub use capabilities::{Capabilities, Isolation, Machine};
 pub use error::DriverError;
 pub use spec::{
     Accelerator, Bind, Extent, Facts, Instance, NetworkMode, Privilege, Rootfs, Snapshot, Spec,
-    Stats, Step,
+    Stats, Step, VolumeMount,
 };
 
 /// A byte stream to an agent.

@@ -47,6 +47,15 @@ pub struct Rootfs {
     pub binds: Vec<Bind>,
 }
 
+/// A folder of the host that the sandbox may write to, which others may have mounted too and which outlives them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    /// On the host. Files in it have the owners that they have inside, shifted as storage has them.
+    pub source: PathBuf,
+    /// Inside: an absolute path that [`skerry_types::mounts::check`] allows. Made if it is missing; a link on the way is not followed.
+    pub target: PathBuf,
+}
+
 /// A sandbox to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -62,6 +71,9 @@ pub struct Spec {
     pub network: NetworkMode,
     /// Its host name.
     pub hostname: String,
+    /// Never part of a fork's or a snapshot's files: what is made from those has the same ones again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeMount>,
 }
 
 /// A step of making it and what it took, for the report of where the time goes.

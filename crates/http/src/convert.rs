@@ -169,6 +169,7 @@ pub(crate) fn create(id: SandboxId, request: api::CreateSandbox) -> Result<contr
         region: request.region,
         network: request.network,
         egress: request.egress.map(egress_in).transpose()?,
+        volumes: request.volumes.into_iter().map(volume_wish).collect(),
         ports: request.ports,
         driver: request.driver,
         isolation: request.isolation,
@@ -191,6 +192,32 @@ fn egress_out(egress: &Egress) -> api::Egress {
     api::Egress {
         allow: egress.allow(),
         deny: Some(egress.deny()),
+    }
+}
+
+fn volume_wish(mount: api::VolumeMount) -> control::VolumeWish {
+    control::VolumeWish {
+        volume: mount.volume,
+        path: mount.path,
+    }
+}
+
+fn mounted(mounted: control::Mounted) -> api::MountedVolume {
+    api::MountedVolume {
+        volume_id: mounted.volume,
+        name: mounted.name,
+        path: mounted.path,
+    }
+}
+
+pub(crate) fn volume(volume: control::Volume, report: Option<node::VolumeReport>) -> api::Volume {
+    api::Volume {
+        volume_id: volume.id,
+        name: volume.name,
+        size_mb: volume.size_mb,
+        size_binds: report.map(|report| report.size_binds),
+        used_bytes: report.map(|report| report.bytes),
+        created_at: volume.created_at,
     }
 }
 
@@ -241,6 +268,7 @@ pub(crate) fn sandbox(sandbox: control::Sandbox) -> api::Sandbox {
         keep_paused: sandbox.keep_paused,
         public_ports: sandbox.public_ports,
         published,
+        volumes: sandbox.volumes.into_iter().map(mounted).collect(),
         facts: sandbox.facts.map(facts),
         forked_from: sandbox.forked_from,
         fork_depth: sandbox.fork_depth,
@@ -393,18 +421,38 @@ pub(crate) fn file(entry: node::FileEntry) -> api::FileEntry {
         permissions: permissions(entry.mode),
         name: entry.name,
         path: entry.path,
-        kind: match entry.kind {
-            node::FileKind::File => api::FileKind::File,
-            node::FileKind::Directory => api::FileKind::Directory,
-            node::FileKind::Symlink => api::FileKind::Symlink,
-            node::FileKind::Other => api::FileKind::Other,
-        },
+        kind: file_kind(entry.kind),
         size_bytes: entry.size_bytes,
         mode: entry.mode,
         owner: entry.owner,
         group: entry.group,
         modified_at: entry.modified_at,
         symlink_target: entry.symlink_target,
+    }
+}
+
+/// Whoever owns something in a volume has a name in sandboxes only.
+pub(crate) fn volume_file(entry: node::VolumeEntry) -> api::FileEntry {
+    api::FileEntry {
+        permissions: permissions(entry.mode),
+        name: entry.name,
+        path: entry.path,
+        kind: file_kind(entry.kind),
+        size_bytes: entry.size_bytes,
+        mode: entry.mode,
+        owner: entry.uid.to_string(),
+        group: entry.gid.to_string(),
+        modified_at: entry.modified_at,
+        symlink_target: entry.symlink_target,
+    }
+}
+
+fn file_kind(kind: node::FileKind) -> api::FileKind {
+    match kind {
+        node::FileKind::File => api::FileKind::File,
+        node::FileKind::Directory => api::FileKind::Directory,
+        node::FileKind::Symlink => api::FileKind::Symlink,
+        node::FileKind::Other => api::FileKind::Other,
     }
 }
 

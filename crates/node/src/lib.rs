@@ -27,6 +27,7 @@ mod reports;
 mod service;
 mod snapshots;
 mod transfer;
+mod volumes;
 mod wake;
 
 pub use budget::default_budget;

@@ -13,6 +13,7 @@ use skerry_driver::{Driver, DriverError};
 use skerry_image::{Hold, Images};
 use skerry_journal::JournalError;
 use skerry_proto::node::SandboxReport;
+use skerry_storage::Storage;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 use tokio::sync::{Notify, mpsc};
 
@@ -28,6 +29,7 @@ use crate::pool::{Pool, ReadyLimits};
 use crate::publish::{Doors, Publish, Publisher};
 use crate::reports::Reports;
 use crate::snapshots::Archive;
+use crate::volumes::Shelf;
 
 /// Journals of ended sandboxes kept open for readers.
 const COLD_JOURNALS: usize = 32;
@@ -43,6 +45,8 @@ pub struct Options {
     pub images: Arc<Images>,
     /// Who keeps the rules of where sandboxes may connect; without it none can have any.
     pub gate: Option<Arc<dyn Gate>>,
+    /// Where volumes are; without it there are none.
+    pub storage: Option<Arc<Storage>>,
     /// How much it makes ahead of its use.
     pub ready: ReadyLimits,
     /// What all journals together may take, in bytes; a share of the disk if not said.
@@ -75,6 +79,7 @@ pub enum NodeError {
 pub struct Node {
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
     pub(crate) images: Arc<Images>,
+    pub(crate) shelf: Shelf,
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
@@ -119,6 +124,7 @@ impl Node {
             way_out: WayOut(options.gate),
             archive,
             images: options.images,
+            shelf: Shelf::new(options.storage),
             layout,
             reports: Reports::default(),
             handles: RwLock::default(),

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use skerry_sys::btrfs::DeviceErrors;
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, VolumeId};
 
 /// Why storage could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +160,27 @@ pub enum StorageError {
     Destroy {
         /// Whose.
         id: SandboxId,
+        #[source]
+        /// The cause.
+        source: io::Error,
+    },
+    /// Nothing is shared under this id.
+    #[error("{0} is not here")]
+    NoShared(VolumeId),
+    /// A shared folder could not be made.
+    #[error("cannot make the folder of {id}")]
+    MakeShared {
+        /// Which.
+        id: VolumeId,
+        #[source]
+        /// The cause.
+        source: io::Error,
+    },
+    /// A shared folder could not be taken away.
+    #[error("cannot remove the folder of {id}")]
+    RemoveShared {
+        /// Which.
+        id: VolumeId,
         #[source]
         /// The cause.
         source: io::Error,

@@ -1,4 +1,4 @@
-//! Where things are: `volumes/` whole ones, `staging/` half-made ones, `trash/` half-removed ones.
+//! Where things are: `volumes/` whole ones, `shared/` what outlives sandboxes, `staging/` half-made ones, `trash/` half-removed ones.
 //!
 //! A volume appears in `volumes/` and leaves it by one rename or one deletion, so a crash at any point leaves whole volumes only, and the rest is
 //! rubbish that [`Layout::open`] finds.
@@ -9,23 +9,26 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid, chownat, mkdirat, openat, renameat_with,
 };
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, VolumeId};
 
 use crate::error::StorageError;
 
 /// Folders on the way to a volume: any user may pass, none may look around.
 const PASS_ONLY: u32 = 0o711;
 const VOLUME_MODE: u32 = 0o755;
+const SHARED: &str = "shared";
 
 /// The folders of the store, open.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) volumes: File,
+    pub(crate) shared: File,
     pub(crate) staging: File,
     pub(crate) trash: File,
 }
@@ -62,12 +65,14 @@ impl Volume {
 impl Layout {
     pub(crate) fn open(root: &Path) -> Result<Self, StorageError> {
         let volumes = folder(&root.join("volumes"))?;
+        let shared = folder(&root.join(SHARED))?;
         let staging = folder(&root.join("staging"))?;
         let trash = folder(&root.join("trash"))?;
         let root = root.to_owned();
         Ok(Self {
             root,
             volumes,
+            shared,
             staging,
             trash,
         })
@@ -90,28 +95,45 @@ impl Layout {
 
     /// Makes a finished volume visible, by one rename.
     pub(crate) fn publish(&self, id: SandboxId) -> io::Result<Volume> {
-        let name = id.label();
-        renameat_with(
-            &self.staging,
-            &name,
-            &self.volumes,
-            &name,
-            RenameFlags::NOREPLACE,
-        )?;
+        self.publish_in(&self.volumes, &id.label())?;
         Ok(self.volume(id))
     }
 
     /// The ids of all whole volumes.
     pub(crate) fn ids(&self) -> io::Result<Vec<SandboxId>> {
-        let mut ids = Vec::new();
-        for name in names(&self.volumes)? {
-            let id = name
-                .to_str()
-                .and_then(|name| name.parse::<SandboxId>().ok());
-            ids.extend(id.filter(|id| *id.label() == *name));
-        }
-        Ok(ids)
+        ids(&self.volumes, SandboxId::label)
     }
+
+    /// Where a folder is that several sandboxes share.
+    pub(crate) fn shared_path(&self, id: VolumeId) -> PathBuf {
+        self.root.join(SHARED).join(id.label())
+    }
+
+    /// The ids of all of those.
+    pub(crate) fn shared_ids(&self) -> io::Result<Vec<VolumeId>> {
+        ids(&self.shared, VolumeId::label)
+    }
+
+    /// Takes it out of `staging/`.
+    pub(crate) fn publish_in(&self, folder: &File, name: &str) -> io::Result<()> {
+        Ok(renameat_with(
+            &self.staging,
+            name,
+            folder,
+            name,
+            RenameFlags::NOREPLACE,
+        )?)
+    }
+}
+
+/// What has its label for a name in a folder.
+fn ids<T: Copy + FromStr>(folder: &File, label: fn(T) -> String) -> io::Result<Vec<T>> {
+    let mut ids = Vec::new();
+    for name in names(folder)? {
+        let id = name.to_str().and_then(|name| name.parse::<T>().ok());
+        ids.extend(id.filter(|id| *label(*id) == *name));
+    }
+    Ok(ids)
 }
 
 /// An empty folder owned by `owner` (user, group), exactly as open as an overlay wants it whatever the umask.

@@ -14,6 +14,7 @@ mod ladder;
 mod layout;
 mod pool;
 mod reaper;
+mod shared;
 mod size;
 mod tier;
 mod walk;

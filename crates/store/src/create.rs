@@ -12,6 +12,7 @@ use crate::error::{Result, StoreError};
 use crate::orgs::{Quotas, lock_quotas, select_quotas};
 use crate::sandbox::{Facts, Network, OnTimeout, Sandbox, Wanted};
 use crate::sql::{Row, Sql, sql};
+use crate::volumes::Mounted;
 
 /// A sandbox that is asked for.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub struct NewSandbox {
     pub public_ports: bool,
     /// Its ports to publish on its node.
     pub ports: Vec<u16>,
+    /// Volumes that it has.
+    pub volumes: Vec<Mounted>,
     /// How long it waits for a place.
     pub queue_timeout_seconds: u32,
 }
@@ -169,6 +172,7 @@ impl NewFork {
             public_ports: parent.public_ports,
             // Those of the node belong to one sandbox.
             ports: Vec::new(),
+            volumes: parent.volumes,
             queue_timeout_seconds: parent.queue_timeout_seconds,
         }
     }
@@ -230,6 +234,7 @@ impl NewSandbox {
             keep_paused: self.keep_paused,
             public_ports: self.public_ports,
             ports: self.ports,
+            volumes: self.volumes,
             expires_at: None,
             ttl_warned: false,
             last_active_at: at,
@@ -372,10 +377,10 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
          vcpus, memory_mb, disk_mb, pids, wanted_driver, wanted_isolation, wanted_privilege, network, metadata, \
          env_names, forked_from, fork_root, fork_depth, fork_count, ttl_seconds, idle_seconds, on_timeout, \
          ttl_warned, queue_timeout_seconds, last_active_at, created_at, updated_at, on_idle, auto_resume, \
-         template, keep_paused, public_ports, ports, egress) \
+         template, keep_paused, public_ports, ports, egress, volumes) \
          SELECT $1, $2, CASE WHEN free THEN $3 END, CASE WHEN free THEN 'provisioning' ELSE 'queued' END, \
          CASE WHEN free THEN NULL ELSE $5 END, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32, $33, $34 FROM place RETURNING state")
+         $20, $21, $22, $23, 0, $24, $25, $26, FALSE, $27, $5, $5, $5, $28, $29, $30, $31, $32, $33, $34, $35 FROM place RETURNING state")
     .bind(new.id)
     .bind(new.org_id)
     .bind(node)
@@ -410,4 +415,5 @@ fn admit(new: &Sandbox, node: Option<NodeId>, overtakes: Overtakes) -> Sql {
     .bind(new.public_ports)
     .bind(serde_json::json!(new.ports))
     .bind(serde_json::json!(new.egress))
+    .bind(serde_json::json!(new.volumes))
 }

@@ -92,6 +92,23 @@ pub enum StoreError {
         /// What they may take.
         limit_mb: u32,
     },
+    /// A volume of this org has this name.
+    #[error("another volume is called {0}")]
+    VolumeNameTaken(String),
+    /// The org has as many volumes as it may have.
+    #[error("the organisation has {limit} volumes, which is all it may have")]
+    VolumeLimit {
+        /// How many there may be.
+        limit: u32,
+    },
+    /// The org's volumes hold as much as they may.
+    #[error(
+        "the organisation's volumes may hold {limit_mb} MiB together, and this one is too much"
+    )]
+    VolumeSpace {
+        /// What they may hold.
+        limit_mb: u32,
+    },
     /// The org has as many templates as it may have.
     #[error("the organisation has {limit} templates, which is all it may have")]
     TemplateLimit {
@@ -201,8 +218,11 @@ impl StoreError {
         Some(match self {
             Self::NameTaken(_) => "take another name, or stop or delete the sandbox that has it",
             Self::SnapshotNameTaken(_) => "take another name, or overwrite it",
+            Self::VolumeNameTaken(_) => "take another name, or remove that one",
             Self::SnapshotLimit { .. }
             | Self::SnapshotSpace { .. }
+            | Self::VolumeLimit { .. }
+            | Self::VolumeSpace { .. }
             | Self::TemplateLimit { .. } => "remove some that nobody needs",
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
             Self::NotRunning(_) => "create another one, or take one that runs",
@@ -228,12 +248,16 @@ impl StoreError {
     const fn code(&self) -> ErrorCode {
         match self {
             Self::NotFound(_) => ErrorCode::NotFound,
-            Self::Exists(_) | Self::Contended | Self::NameTaken(_) | Self::SnapshotNameTaken(_) => {
-                ErrorCode::Conflict
-            }
+            Self::Exists(_)
+            | Self::Contended
+            | Self::NameTaken(_)
+            | Self::SnapshotNameTaken(_)
+            | Self::VolumeNameTaken(_) => ErrorCode::Conflict,
             Self::Quota { .. }
             | Self::SnapshotLimit { .. }
             | Self::SnapshotSpace { .. }
+            | Self::VolumeLimit { .. }
+            | Self::VolumeSpace { .. }
             | Self::TemplateLimit { .. } => ErrorCode::QuotaExceeded,
             Self::NoCapacity => ErrorCode::NoCapacity,
             Self::NotRunning(_) => ErrorCode::SandboxNotRunning,

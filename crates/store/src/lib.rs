@@ -26,6 +26,7 @@ mod seed;
 mod snapshots;
 mod sql;
 mod templates;
+mod volumes;
 mod writer;
 
 pub use builds::{Build, BuildEnd, BuildStatus, Defaults, LogLine};
@@ -45,6 +46,7 @@ pub use sandboxes::Filter;
 pub use secret::SECRET_BYTES;
 pub use snapshots::{Snapshot, TakenSnapshot};
 pub use templates::{Tag, Template};
+pub use volumes::{Mounted, NewVolume, Volume};
 
 /// An open store. Cheap to clone: clones share its connections.
 #[derive(Debug, Clone)]

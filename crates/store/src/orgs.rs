@@ -38,6 +38,8 @@ pub struct Quotas {
     pub max_forks_per_sandbox: u32,
     /// What its snapshots may take on disk together, in MiB.
     pub max_snapshot_mb: u32,
+    /// What its volumes may hold together, in MiB.
+    pub max_volume_mb: u32,
     /// Sandboxes made in a minute.
     pub creates_per_minute: u32,
     /// Execs started in a minute.
@@ -60,6 +62,7 @@ impl Quotas {
         max_fork_depth: limits::MAX_FORK_DEPTH,
         max_forks_per_sandbox: limits::MAX_FORKS,
         max_snapshot_mb: limits::MAX_SNAPSHOT_MB,
+        max_volume_mb: limits::MAX_VOLUME_MB,
         creates_per_minute: 30,
         execs_per_minute: 120,
         reads_per_minute: 600,
@@ -86,6 +89,7 @@ impl Quotas {
             max_fork_depth: row.count("max_fork_depth")?,
             max_forks_per_sandbox: row.count("max_forks_per_sandbox")?,
             max_snapshot_mb: row.count("max_snapshot_mb")?,
+            max_volume_mb: row.count("max_volume_mb")?,
             creates_per_minute: row.count("creates_per_minute")?,
             execs_per_minute: row.count("execs_per_minute")?,
             reads_per_minute: row.count("reads_per_minute")?,
@@ -107,6 +111,7 @@ impl Quotas {
             .bind(self.artifact_retention_days)
             .bind(self.replay_retention_days)
             .bind(self.max_snapshot_mb)
+            .bind(self.max_volume_mb)
     }
 }
 
@@ -169,7 +174,8 @@ impl Store {
             reads_per_minute = excluded.reads_per_minute, \
             artifact_retention_days = excluded.artifact_retention_days, \
             replay_retention_days = excluded.replay_retention_days, \
-            max_snapshot_mb = excluded.max_snapshot_mb";
+            max_snapshot_mb = excluded.max_snapshot_mb, \
+            max_volume_mb = excluded.max_volume_mb";
         self.db.run(insert_quotas(org, quotas, update)).await?;
         Ok(())
     }
@@ -192,8 +198,8 @@ pub(crate) fn insert_quotas(org: OrgId, quotas: Quotas, on_conflict: &str) -> Sq
         "INSERT INTO org_quotas (org_id, max_concurrent_sandboxes, max_ttl_seconds, \
          max_exec_seconds, idle_timeout_seconds, max_fork_depth, max_forks_per_sandbox, \
          creates_per_minute, execs_per_minute, reads_per_minute, artifact_retention_days, \
-         replay_retention_days, max_snapshot_mb) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         replay_retention_days, max_snapshot_mb, max_volume_mb) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(org);
     quotas.bind(insert).push(on_conflict)

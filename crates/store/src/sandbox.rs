@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::context::Tenant;
 use crate::error::Result;
 use crate::sql::Row;
+use crate::volumes::Mounted;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -192,6 +193,8 @@ pub struct Sandbox {
     pub public_ports: bool,
     /// Its ports to publish on its node.
     pub ports: Vec<u16>,
+    /// Volumes that it has.
+    pub volumes: Vec<Mounted>,
     /// When its age limit is reached; known once it runs.
     pub expires_at: Option<Timestamp>,
     /// The warning before that was given.
@@ -263,6 +266,7 @@ impl Sandbox {
             keep_paused: row.get("keep_paused")?,
             public_ports: row.get("public_ports")?,
             ports: row.json("ports")?,
+            volumes: row.json("volumes")?,
             expires_at: row.time_opt("expires_at")?,
             ttl_warned: row.get("ttl_warned")?,
             last_active_at: row.time("last_active_at")?,

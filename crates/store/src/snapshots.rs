@@ -10,6 +10,7 @@ use crate::orgs::{lock_quotas, select_quotas};
 use crate::page::{Cursor, Page};
 use crate::sandbox::{Network, Privilege, Sandbox};
 use crate::sql::{Row, sql};
+use crate::volumes::Mounted;
 
 /// A sandbox frozen to disk, as control remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub bytes: u64,
     /// For how long the sandbox stood still.
     pub held_us: u64,
+    /// Volumes of that sandbox.
+    pub volumes: Vec<Mounted>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its node had it; `None`: it is being taken.
@@ -81,6 +84,7 @@ impl Snapshot {
             memory: row.get("memory")?,
             bytes: row.count("bytes")?,
             held_us: row.count("held_us")?,
+            volumes: row.json("volumes")?,
             created_at: row.time("created_at")?,
             ready_at: row.time_opt("ready_at")?,
         })
@@ -99,8 +103,8 @@ impl Store {
         at: Timestamp,
     ) -> Result<Snapshot> {
         let insert = sql("INSERT INTO snapshots (id, org_id, name, node_id, sandbox_id, image, driver, privilege, \
-             network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at, egress) \
-             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14, $16 \
+             network, vcpus, memory_mb, disk_mb, pids, memory, bytes, held_us, created_at, egress, volumes) \
+             SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, FALSE, 0, 0, $14, $16, $17 \
              WHERE (SELECT COUNT(*) FROM snapshots WHERE org_id = $2) < $15 \
              AND (SELECT COALESCE(SUM(bytes), 0) FROM snapshots WHERE org_id = $2) < \
              (SELECT max_snapshot_mb * 1048576 FROM org_quotas WHERE org_id = $2) RETURNING *")
@@ -119,7 +123,8 @@ impl Store {
         .bind(of.resources.pids)
         .bind(at)
         .bind(limits::MAX_SNAPSHOTS)
-        .bind(serde_json::json!(of.egress));
+        .bind(serde_json::json!(of.egress))
+        .bind(serde_json::json!(of.volumes));
         // Counted while no other of this org is.
         let row = self
             .db

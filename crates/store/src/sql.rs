@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use skerry_types::{
     BuildId, FailureReason, KeyId, NodeId, OrgId, Profile, SandboxId, SandboxState, SnapshotId,
-    TemplateId,
+    TemplateId, VolumeId,
 };
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -49,6 +49,7 @@ values! {
     SandboxId => Id, id => id.uuid();
     SnapshotId => Id, id => id.uuid();
     TemplateId => Id, id => id.uuid();
+    VolumeId => Id, id => id.uuid();
     BuildId => Id, id => id.uuid();
     i64 => Int, n => n;
     u32 => Int, n => i64::from(n);

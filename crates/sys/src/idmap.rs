@@ -91,6 +91,16 @@ impl Ids {
             Self::One => None,
         }
     }
+
+    /// The id in a sandbox of what has this owner on disk.
+    pub fn inside(self, on_disk: u32) -> u32 {
+        let inside = match self {
+            Self::All => Some(on_disk),
+            Self::Range { first } => on_disk.checked_sub(first),
+            Self::One => Some(0),
+        };
+        inside.filter(|id| *id < RANGE).unwrap_or(NOBODY)
+    }
 }
 
 /// Does a map have all of these ids?
@@ -135,5 +145,8 @@ mod tests {
         assert_eq!(range.on_disk(u32::MAX), Some(1 + NOBODY));
         assert_eq!(Ids::All.on_disk(u32::MAX), Some(u32::MAX));
         assert_eq!(Ids::One.on_disk(0), None);
+        assert_eq!((range.inside(1), range.inside(1001)), (0, 1000));
+        assert_eq!((range.inside(0), range.inside(RANGE + 1)), (NOBODY, NOBODY));
+        assert_eq!((Ids::All.inside(1000), Ids::One.inside(1000)), (1000, 0));
     }
 }

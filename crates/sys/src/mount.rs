@@ -99,6 +99,12 @@ pub fn attach(tree: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     Ok(move_mount(tree, "", CWD, path, flags)?)
 }
 
+/// Puts a detached mount at the folder that is open here.
+pub fn attach_at(tree: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, "", folder, "", flags)?)
+}
+
 /// Takes away what is mounted at `path`; who has it open keeps it.
 pub fn detach(path: &Path) -> io::Result<()> {
     Ok(unmount(path, UnmountFlags::DETACH)?)

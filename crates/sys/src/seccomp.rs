@@ -37,6 +37,11 @@ pub const fn load_word(offset: u32) -> Instruction {
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
 }
 
+/// Keeps these bits of the word and clears the others.
+pub const fn keep_bits(bits: u32) -> Instruction {
+    instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, bits)
+}
+
 /// Skips `yes` instructions if the word equals the value, else `no`.
 pub const fn if_equal(value: u32, yes: u8, no: u8) -> Instruction {
     instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value)

@@ -178,6 +178,8 @@ ids! {
     TemplateId, "template", "tpl";
     /// One attempt to make a template.
     BuildId, "build", "bld";
+    /// A folder that outlives sandboxes and that several can have at once.
+    VolumeId, "volume", "vol";
     /// An API key: the record, not the secret.
     KeyId, "key", "key";
 }

@@ -8,6 +8,7 @@ pub mod end;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod mounts;
 pub mod port;
 pub mod profile;
 pub mod state;
@@ -17,7 +18,7 @@ pub use end::{ExecEnd, ExecStatus, Usage};
 pub use error::{Error, ErrorCode, Result};
 pub use id::{
     ArtifactId, BuildId, ExecId, ImageId, KeyId, NodeId, OrgId, ParseIdError, ProfileId, ProjectId,
-    SandboxId, SessionId, SnapshotId, TemplateId,
+    SandboxId, SessionId, SnapshotId, TemplateId, VolumeId,
 };
 pub use port::PublishedPort;
 pub use profile::{Profile, Resources};

@@ -40,6 +40,16 @@ pub const MAX_SNAPSHOTS: u32 = 1000;
 pub const MAX_SNAPSHOT_MB: u32 = 50 * 1024;
 /// Templates of one org.
 pub const MAX_TEMPLATES: u32 = 200;
+/// Volumes of one org.
+pub const MAX_VOLUMES: u32 = 200;
+/// What the volumes of one org may hold together, in MiB.
+pub const MAX_VOLUME_MB: u32 = 50 * 1024;
+/// What a volume may hold unless it asks for more, in MiB.
+pub const DEFAULT_VOLUME_MB: u32 = 1024;
+/// The least a volume may ask for, in MiB.
+pub const MIN_VOLUME_MB: u32 = 16;
+/// Volumes of one sandbox.
+pub const MAX_MOUNTS: usize = 16;
 /// One uploaded file.
 pub const MAX_FILE_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// One uploaded archive.

@@ -17,4 +17,5 @@ mod races;
 mod recovery;
 mod snapshots;
 mod templates;
+mod volumes;
 mod world;

@@ -111,6 +111,7 @@ async fn insert_provisioning(world: &World) -> SandboxId {
         public_ports: false,
         ports: Vec::new(),
         egress: Egress::default(),
+        volumes: Vec::new(),
         template: None,
         queue_timeout_seconds: 10,
     };

@@ -244,6 +244,7 @@ fn member(id: NodeId, node: &Arc<FakeNode>, slots: u32, isolation: &str) -> Memb
             offers: vec![Offer {
                 driver: "sim".into(),
                 isolation: isolation.into(),
+                volumes: true,
             }],
         },
         handle: node.clone(),

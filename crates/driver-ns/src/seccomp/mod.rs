@@ -11,7 +11,7 @@ use std::io;
 use libc::{SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS};
 use skerry_sys::seccomp::{
     self, ARCH, ARCHITECTURE, Instruction, NUMBER, answer, argument, if_any_bit, if_at_least,
-    if_equal, load_word, skip,
+    if_equal, keep_bits, load_word, skip,
 };
 
 /// Bits of `clone` that make a namespace. `libc` lacks the one for time, which `clone` cannot make anyway.
@@ -24,6 +24,11 @@ const NAMESPACES: u32 = (libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP) as u32;
 /// Push input into a terminal, as if its user had typed it.
 const TERMINAL_INPUT: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
+/// Requests of this type are btrfs's own: with them whoever owns a folder makes subvolumes in it, which no quota of ours bounds.
+const TYPE: u32 = 0xff00;
+const BTRFS: u32 = 0x9400;
+/// Of that type too, but of every file system that shares blocks: `FICLONE`, `FICLONERANGE` and `FIDEDUPERANGE`.
+const SHARE_BLOCKS: [u32; 3] = [0x4004_9409, 0x4020_940d, 0xc018_9436];
 /// Linux, Linux without address randomisation, and the question which one it is.
 const PERSONALITIES: [u32; 3] = [0, libc::ADDR_NO_RANDOMIZE as u32, u32::MAX];
 /// The process that calls. Those of the agent's uid could set its limits too, and so keep it from opening files, or end it.
@@ -75,6 +80,8 @@ const fn errno(number: libc::c_int) -> u32 {
 
 const DENY: u32 = errno(libc::EPERM);
 const UNKNOWN: u32 = errno(libc::ENOSYS);
+/// Answered like a file system that has no such request.
+const NO_REQUEST: u32 = errno(libc::ENOTTY);
 /// Answered like a kernel without the family: programs look for that and go on.
 const NO_FAMILY: u32 = errno(libc::EAFNOSUPPORT);
 
@@ -156,7 +163,17 @@ fn leaf(verdict: Verdict) -> Vec<Instruction> {
             answer(DENY),
             answer(SECCOMP_RET_ALLOW),
         ],
-        Verdict::Look(Check::Ioctl) => one_of(1, &TERMINAL_INPUT, DENY, SECCOMP_RET_ALLOW),
+        Verdict::Look(Check::Ioctl) => {
+            let mut code = one_of(1, &TERMINAL_INPUT, DENY, SECCOMP_RET_ALLOW);
+            code.pop();
+            code.extend(one_of(1, &SHARE_BLOCKS, SECCOMP_RET_ALLOW, NO_REQUEST));
+            code.pop();
+            code.push(keep_bits(TYPE));
+            code.push(if_equal(BTRFS, 0, 1));
+            code.push(answer(NO_REQUEST));
+            code.push(answer(SECCOMP_RET_ALLOW));
+            code
+        }
         Verdict::Look(Check::Limits) => one_of(0, &[OWN], SECCOMP_RET_ALLOW, DENY),
         Verdict::Look(Check::Personality) => one_of(0, &PERSONALITIES, SECCOMP_RET_ALLOW, DENY),
         Verdict::Look(Check::Socket) => {
@@ -200,6 +217,7 @@ mod tests {
             let mut branch = |is_true: bool| at += usize::from(if is_true { jt } else { jf });
             match u32::from(code) {
                 c if c == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => word = word_at(k),
+                c if c == libc::BPF_ALU | libc::BPF_AND => word &= k,
                 c if c == libc::BPF_JMP | libc::BPF_JEQ => branch(word == k),
                 c if c == libc::BPF_JMP | libc::BPF_JGE => branch(word >= k),
                 c if c == libc::BPF_JMP | libc::BPF_JSET => branch(word & k != 0),
@@ -275,7 +293,15 @@ mod tests {
         for request in TERMINAL_INPUT {
             assert_eq!(answer_to(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]), DENY);
         }
-        assert_eq!(answer_to(libc::SYS_ioctl, [0; 6]), SECCOMP_RET_ALLOW);
+        for request in SHARE_BLOCKS.into_iter().chain([0, libc::TCGETS as u32]) {
+            let answer = answer_to(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+            assert_eq!(answer, SECCOMP_RET_ALLOW, "{request:#x}");
+        }
+        let (make_subvolume, snapshot) = (0x5000_940e, 0x5000_9417);
+        for request in [make_subvolume, snapshot] {
+            let answer = answer_to(libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+            assert_eq!(answer, NO_REQUEST, "{request:#x}");
+        }
         assert_eq!(
             answer_to(libc::SYS_personality, first(-1)),
             SECCOMP_RET_ALLOW

@@ -18,7 +18,7 @@ pub(super) const ALLOWED: &[Line] = lines! {
         | "bytes of files already open";
     SYS_sendfile SYS_splice SYS_tee SYS_vmsplice SYS_copy_file_range | "copies between open files; checked like read and write";
     SYS_openat SYS_openat2 SYS_close SYS_close_range SYS_dup SYS_dup3 SYS_fcntl SYS_flock | "open files; the mount namespace holds only the sandbox";
-    SYS_ioctl | "terminals and sockets; pushing input into a terminal is refused by argument";
+    SYS_ioctl | "terminals and sockets; pushing input into a terminal, and making subvolumes, are refused by argument";
     SYS_fsync SYS_fdatasync SYS_sync SYS_syncfs SYS_fallocate SYS_ftruncate SYS_truncate SYS_fadvise64 SYS_readahead
         | "file contents; bound by the disk limit";
     SYS_newfstatat SYS_fstat SYS_statx SYS_statfs SYS_fstatfs SYS_faccessat SYS_faccessat2 SYS_readlinkat SYS_getdents64 SYS_getcwd

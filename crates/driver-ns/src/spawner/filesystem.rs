@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, mkdirat};
+use rustix::io::Errno;
 use skerry_sys::mount::{self, Attributes};
 
 use super::laps::Laps;
@@ -83,6 +84,10 @@ pub(crate) fn build(
     for (bind, tree) in request.binds.iter().zip(&trees.binds) {
         place(tree, &bind.target)
             .map_err(Failure::at(format!("bind {}", bind.target.display())))?;
+    }
+    for (mount, tree) in request.shared.iter().zip(&trees.shared) {
+        place_shared(tree, &mount.target)
+            .map_err(Failure::at(format!("mount {}", mount.target.display())))?;
     }
     if !is_written {
         for (path, content) in &request.files {
@@ -262,6 +267,20 @@ fn place(tree: &OwnedFd, path: &Path) -> io::Result<()> {
         }
         done => done,
     }
+}
+
+/// The same, but through no link that an image or a fork's files have on the way: whoever writes to the volume knows where it is.
+fn place_shared(tree: &OwnedFd, path: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open("/", flags, Mode::empty())?;
+    for part in path.iter().skip(1) {
+        match mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        at = rustix::fs::openat(&at, part, flags, Mode::empty())?;
+    }
+    mount::attach_at(tree.as_fd(), at.as_fd())
 }
 
 /// Writes a file of the system's, whatever was there before: a link too, which is replaced and not followed.

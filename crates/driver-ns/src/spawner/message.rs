@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::{Bind, Privilege};
+use skerry_driver::{Bind, Privilege, VolumeMount};
 
 use crate::memory::{Keep, Kept, Wake};
 
 /// Bytes of a message, at most.
 pub(crate) const MAX_BYTES: usize = 128 * 1024;
-/// Layers and binds of a sandbox together, at most: each is a descriptor in one message.
+/// Layers, binds and volumes of a sandbox together, at most: each is a descriptor in one message.
 pub(crate) const MAX_TREES: usize = 128;
 
 /// What is wanted.
@@ -39,6 +39,8 @@ pub(crate) struct Request {
     /// Holds `upper` and `work`.
     pub(crate) volume: PathBuf,
     pub(crate) binds: Vec<Bind>,
+    /// Folders that outlive the sandbox.
+    pub(crate) shared: Vec<VolumeMount>,
     /// A folder that the agent alone is given, by descriptor.
     pub(crate) home: Option<PathBuf>,
     /// Written into the sandbox before anything runs: path and content.

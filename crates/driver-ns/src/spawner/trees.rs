@@ -16,6 +16,7 @@ pub(crate) struct Trees {
     pub(super) layers: Vec<OwnedFd>,
     pub(super) volume: OwnedFd,
     pub(super) binds: Vec<OwnedFd>,
+    pub(super) shared: Vec<OwnedFd>,
     pub(crate) home: Option<OwnedFd>,
 }
 
@@ -35,6 +36,9 @@ impl Trees {
             binds: (request.binds.iter())
                 .map(|bind| bind_tree(&bind.source, read_only, users))
                 .collect::<Result<_, _>>()?,
+            shared: (request.shared.iter())
+                .map(|mount| tree(&mount.source, writable.and(Attributes::NO_SUID), users))
+                .collect::<Result<_, _>>()?,
             home: (request.home.as_ref())
                 .map(|home| tree(home, writable.and(Attributes::NO_EXEC), users))
                 .transpose()?,
@@ -47,6 +51,7 @@ impl Trees {
         self.layers
             .into_iter()
             .chain(last)
+            .chain(self.shared)
             .chain(self.home)
             .collect()
     }
@@ -54,7 +59,8 @@ impl Trees {
     /// The other end of [`Trees::into_fds`].
     pub(crate) fn sort(request: &Request, fds: Vec<OwnedFd>) -> Option<Self> {
         let (layers, binds) = (request.layers.len(), request.binds.len());
-        if fds.len() != layers + 1 + binds + usize::from(request.home.is_some()) {
+        let shared = request.shared.len();
+        if fds.len() != layers + 1 + binds + shared + usize::from(request.home.is_some()) {
             return None;
         }
         let mut fds = fds.into_iter();
@@ -62,6 +68,7 @@ impl Trees {
             layers: fds.by_ref().take(layers).collect(),
             volume: fds.next()?,
             binds: fds.by_ref().take(binds).collect(),
+            shared: fds.by_ref().take(shared).collect(),
             home: fds.next(),
         })
     }

@@ -127,6 +127,7 @@ impl Bed {
             privilege: Privilege::Restricted,
             network: NetworkMode::None,
             hostname: "island".to_owned(),
+            volumes: Vec::new(),
         }
     }
 

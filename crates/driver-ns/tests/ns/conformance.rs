@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::{env, fs};
 
 use async_trait::async_trait;
-use skerry_driver::conformance::{self, run};
+use rustix::process::{getegid, geteuid};
+use skerry_driver::conformance::{self, VOLUME_BYTES, run};
 use skerry_driver::{Driver, Rootfs};
 use skerry_net::Network;
 use skerry_sys::cgroup::Cgroups;
-use skerry_types::SandboxId;
+use skerry_sys::idmap::Ids;
+use skerry_types::{SandboxId, VolumeId};
 
 use crate::bed::{Bed, HELPER, test};
 
@@ -54,6 +56,14 @@ impl conformance::Bed for Host {
         );
         all.extend(agents(made));
         all
+    }
+
+    fn volume(&self) -> Option<PathBuf> {
+        let (id, storage) = (VolumeId::new(), &self.bed.storage);
+        let own = (geteuid().as_raw(), getegid().as_raw());
+        let owner = Ids::own().unwrap().on_disk(0).map_or(own, |id| (id, id));
+        storage.create_shared(id, VOLUME_BYTES, owner).unwrap();
+        Some(storage.shared(id).unwrap())
     }
 
     fn secrets(&self) -> Vec<PathBuf> {

@@ -64,6 +64,7 @@ pub(crate) fn spec() -> Spec {
         privilege: Privilege::Restricted,
         network: NetworkMode::None,
         hostname: "island".to_owned(),
+        volumes: Vec::new(),
     }
 }
 

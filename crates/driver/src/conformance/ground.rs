@@ -60,6 +60,7 @@ impl<'a> Ground<'a> {
             privilege: Privilege::Restricted,
             network: NetworkMode::None,
             hostname: format!("island-{}", &id.label()[20..]),
+            volumes: Vec::new(),
         }
     }
 

@@ -89,10 +89,16 @@ pub(super) async fn release(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent)
 /// A copy that runs.
 pub(super) async fn copy(ground: &Ground<'_>, from: SnapshotId) -> Verdict<(Spec, Agent)> {
     let spec = ground.spec();
-    ground.driver().restore(from, &spec).await?;
-    let mut agent = ground.connect(spec.id).await?;
-    release(ground, &spec, &mut agent).await?;
+    let agent = copy_as(ground, from, &spec).await?;
     Ok((spec, agent))
+}
+
+/// One that this describes.
+pub(super) async fn copy_as(ground: &Ground<'_>, from: SnapshotId, spec: &Spec) -> Verdict<Agent> {
+    ground.driver().restore(from, spec).await?;
+    let mut agent = ground.connect(spec.id).await?;
+    release(ground, spec, &mut agent).await?;
+    Ok(agent)
 }
 
 /// Gives the counter a line, and takes its answer.

@@ -22,6 +22,7 @@ mod pause;
 mod ports;
 mod report;
 mod snapshot;
+mod volumes;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -46,6 +47,9 @@ pub use report::{Checked, Outcome, Report};
 /// Long enough for a loaded machine; only a hang takes it.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// What a volume of a bed may hold, where the disk limit binds.
+pub const VOLUME_BYTES: u64 = 16 << 20;
+
 /// What the suite needs from whoever tests a driver.
 #[async_trait]
 pub trait Bed: Send + Sync {
@@ -58,6 +62,11 @@ pub trait Bed: Send + Sync {
     /// What is on the host and may belong to sandboxes, a line for each thing: processes, mounts, control groups, networks, folders, volumes.
     /// A process counts only if it belongs to one of `made`, since a machine has others.
     async fn snapshot(&self, made: &[SandboxId]) -> BTreeSet<String>;
+
+    /// A new volume that may hold [`VOLUME_BYTES`], as storage makes it. Needed where volumes are declared.
+    fn volume(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Paths on the host of which no sandbox may see anything.
     fn secrets(&self) -> Vec<PathBuf> {
@@ -108,6 +117,7 @@ const AREAS: &[&[Check]] = &[
     snapshot::CHECKS,
     memory::CHECKS,
     copies::CHECKS,
+    volumes::CHECKS,
     adopt::CHECKS,
 ];
 

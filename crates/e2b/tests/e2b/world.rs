@@ -21,6 +21,7 @@ use skerry_http::{App, ImageService, Settings};
 use skerry_image::{Images, Progress};
 use skerry_node::{Gate, Node, Options, ReadyLimits};
 use skerry_proto::node::ByteStream;
+use skerry_storage::{Storage, Tier};
 use skerry_store::{LOCAL_NODE, Location, NewKey, Org, Quotas, Store, System, Tenant};
 use skerry_types::{Egress, Error, KeyId, OrgId, Result, SandboxId};
 use tempfile::TempDir;
@@ -76,6 +77,7 @@ impl World {
                 offers: vec![Offer {
                     driver: "sim".into(),
                     isolation: "none".into(),
+                    volumes: true,
                 }],
             },
             handle: node(&folder).await,
@@ -287,6 +289,11 @@ async fn node(folder: &TempDir) -> Arc<Node> {
     std::fs::create_dir_all(path("source/etc")).unwrap();
     std::fs::create_dir(path("images")).unwrap();
     std::fs::create_dir(path("node")).unwrap();
+    std::fs::create_dir(path("storage")).unwrap();
+    let plain = skerry_storage::Options {
+        prefer: Some(Tier::Copy),
+        ..skerry_storage::Options::default()
+    };
     let images = Images::open(path("images")).unwrap();
     let source = path("source");
     let imported = images.import_folder(&source, "sim", Progress::none());
@@ -295,6 +302,7 @@ async fn node(folder: &TempDir) -> Arc<Node> {
         data_dir: path("node"),
         drivers: vec![Arc::new(SimDriver::that_has_nat(Machine::new()))],
         images: Arc::new(images),
+        storage: Some(Arc::new(Storage::open(&path("storage"), &plain).unwrap())),
         ready: ReadyLimits {
             each: 0,
             memory_mb: 0,

@@ -41,12 +41,7 @@ pub(super) struct Listing {
 pub(super) async fn list(node: &dyn Node, id: SandboxId, query: Listing) -> Result<FilePage> {
     let path = check::path(&query.path)?;
     let limit = check::limit(query.limit)?;
-    let depth = query.depth.unwrap_or(1);
-    if !(1..=MAX_DEPTH).contains(&depth) {
-        return Err(Error::validation(format!(
-            "depth is {depth}; it must be 1 to {MAX_DEPTH}"
-        )));
-    }
+    let depth = depth(query.depth)?;
     let after = query.cursor.as_deref().map_or(Ok(""), check::path);
     let after = after.map_err(|_| check::bad_cursor())?;
     let (entries, more) = node.list_files(id, path, depth, after, limit).await?;
@@ -55,6 +50,17 @@ pub(super) async fn list(node: &dyn Node, id: SandboxId, query: Listing) -> Resu
         files: entries.into_iter().map(convert::file).collect(),
         next_cursor: last.filter(|_| more),
     })
+}
+
+/// Levels of a listing; 1 unless given.
+pub(super) fn depth(asked: Option<u32>) -> Result<u32> {
+    let depth = asked.unwrap_or(1);
+    if (1..=MAX_DEPTH).contains(&depth) {
+        return Ok(depth);
+    }
+    Err(Error::validation(format!(
+        "depth is {depth}; it must be 1 to {MAX_DEPTH}"
+    )))
 }
 
 /// Which entry.

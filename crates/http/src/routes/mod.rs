@@ -14,6 +14,8 @@ mod sessions;
 mod snapshots;
 mod templates;
 mod transfer;
+mod volume_files;
+mod volumes;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -33,6 +35,8 @@ fn routes() -> OpenApiRouter<App> {
         .merge(lifecycle::routes())
         .merge(snapshots::routes())
         .merge(templates::routes())
+        .merge(volumes::routes())
+        .merge(volume_files::routes())
         .merge(execs::routes())
         .merge(exec_io::routes())
         .merge(sessions::routes())

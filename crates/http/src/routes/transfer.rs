@@ -194,7 +194,7 @@ async fn write_files(
     }))
 }
 
-fn octal(text: &str) -> Result<u32> {
+pub(super) fn octal(text: &str) -> Result<u32> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| *mode <= 0o7777)

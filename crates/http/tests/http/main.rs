@@ -20,4 +20,5 @@ mod serving;
 mod streams;
 mod surface;
 mod tls;
+mod volumes;
 mod world;

@@ -15,6 +15,7 @@ use tokio::sync::broadcast;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use crate::log::Log;
+use crate::volumes::Inside as VolumeInside;
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -41,6 +42,7 @@ pub struct FakeNode {
     /// Output of commands by their text; without an end they go on until a signal.
     scripts: Mutex<HashMap<String, Script>>,
     snapshots: Mutex<BTreeMap<SnapshotId, SnapshotReport>>,
+    pub(crate) volumes: Mutex<BTreeMap<VolumeId, VolumeInside>>,
     /// How it says it is.
     pub health: Mutex<NodeHealth>,
     /// The next stat panics.
@@ -60,6 +62,7 @@ impl FakeNode {
             execs: Mutex::default(),
             scripts: Mutex::default(),
             snapshots: Mutex::default(),
+            volumes: Mutex::default(),
             health: Mutex::default(),
             panics: false.into(),
         })

@@ -34,6 +34,7 @@ struct Things {
     terminal: String,
     session: String,
     snapshot: String,
+    volume: String,
     build: String,
 }
 
@@ -42,7 +43,10 @@ impl Things {
         let sandbox = world.sandbox().await;
         let held = world.start(&sandbox, "hold").await;
         let ended = world.start(&sandbox, "echo hello").await;
-        let id = |answer: Value, name: &str| answer[name].as_str().unwrap().to_owned();
+        let id = |answer: Value, name: &str| {
+            let found = answer[name].as_str();
+            found.unwrap_or_else(|| panic!("{answer}")).to_owned()
+        };
         let opened = world
             .post(&format!("{sandbox}/pty"), json!({"cmd": "hold"}))
             .await;
@@ -51,6 +55,11 @@ impl Things {
         let session = id(opened.json(), "session_id");
         let taken = world.post(&format!("{sandbox}/snapshots"), json!({})).await;
         let snapshot = id(taken.json(), "snapshot_id");
+        let name = json!({"name": format!("of-{snapshot}"), "size_mb": 16});
+        let made = world.post("/v1/volumes", name).await;
+        let volume = format!("/v1/volumes/{}", id(made.json(), "volume_id"));
+        let file = world.request("PUT", &format!("{volume}/files?path=/a"));
+        assert_eq!(file.body("a").send().await.unwrap().status(), 200);
         let recipe = json!({"recipe": {"from": "base"}});
         let begun = world.post("/v1/templates/app/builds", recipe).await;
         let build = format!("/v1/templates/app/builds/{}", id(begun.json(), "build_id"));
@@ -70,6 +79,7 @@ impl Things {
             terminal,
             session,
             snapshot,
+            volume,
             build,
         }
     }
@@ -83,6 +93,7 @@ fn example(operation: &str, things: &Things) -> Example {
         terminal,
         session,
         snapshot,
+        volume: v,
         build,
     } = things;
     let (path, body, status) = match operation {
@@ -205,6 +216,25 @@ fn example(operation: &str, things: &Things) -> Example {
         "DELETE /v1/snapshots/{reference}" => {
             (format!("/v1/snapshots/{snapshot}"), Body::None, 204)
         }
+        "POST /v1/volumes" => (
+            "/v1/volumes".into(),
+            Body::Json(json!({"name": "another", "size_mb": 16})),
+            201,
+        ),
+        "GET /v1/volumes" => ("/v1/volumes".into(), Body::None, 200),
+        "GET /v1/volumes/{reference}" => (v.clone(), Body::None, 200),
+        "DELETE /v1/volumes/{reference}" => (v.clone(), Body::None, 204),
+        "GET /v1/volumes/{reference}/files" => (format!("{v}/files?path=/a"), Body::None, 200),
+        "PUT /v1/volumes/{reference}/files" => (format!("{v}/files?path=/b"), Body::Bytes, 200),
+        "DELETE /v1/volumes/{reference}/files" => (format!("{v}/files?path=/a"), Body::None, 204),
+        "GET /v1/volumes/{reference}/files/stat" => {
+            (format!("{v}/files/stat?path=/a"), Body::None, 200)
+        }
+        "POST /v1/volumes/{reference}/files/mkdir" => (
+            format!("{v}/files/mkdir"),
+            Body::Json(json!({"path": "/d"})),
+            204,
+        ),
         "GET /v1/templates" => ("/v1/templates".into(), Body::None, 200),
         "GET /v1/templates/{reference}" => ("/v1/templates/app".into(), Body::None, 200),
         "DELETE /v1/templates/{reference}" => ("/v1/templates/app".into(), Body::None, 204),
@@ -303,7 +333,12 @@ async fn every_operation_asks_who_it_is() {
         } else {
             assert_eq!(ask(None).await, 200, "{operation} is open");
         }
-        let is_owned = ["{id}", "/snapshots/{reference}", "/templates/{reference}"];
+        let is_owned = [
+            "{id}",
+            "/snapshots/{reference}",
+            "/templates/{reference}",
+            "/volumes/{reference}",
+        ];
         // Anyone may build one of that name.
         if operation != BUILD && is_owned.iter().any(|part| operation.contains(part)) {
             assert_eq!(

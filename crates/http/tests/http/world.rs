@@ -109,6 +109,7 @@ impl World {
             offers: vec![Offer {
                 driver: "sim".into(),
                 isolation: "none".into(),
+                volumes: true,
             }],
         };
         let member = Member {

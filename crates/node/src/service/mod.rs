@@ -11,3 +11,4 @@ mod program;
 mod sandboxes;
 mod sessions;
 mod snapshots;
+mod volumes;

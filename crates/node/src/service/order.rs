@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec, VolumeMount};
 use skerry_image::{Image, Kind};
 use skerry_proto::node::CreateSandbox;
 use skerry_types::{Error, Result};
@@ -13,7 +13,12 @@ use crate::names::Names;
 use crate::pool;
 
 /// What a sandbox of this request is.
-pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) -> Result<Meta> {
+pub(super) fn meta(
+    request: &CreateSandbox,
+    image: &Image,
+    volumes: Vec<VolumeMount>,
+    driver: &dyn Driver,
+) -> Result<Meta> {
     let mut env: BTreeMap<String, String> = image.config.env.iter().cloned().collect();
     env.extend(request.env.clone());
     let user = if driver.capabilities().users {
@@ -29,6 +34,7 @@ pub(super) fn meta(request: &CreateSandbox, image: &Image, driver: &dyn Driver) 
             privilege: privilege(request.privilege.as_deref(), image, driver)?,
             network: network(&request.network, driver)?,
             hostname: hostname(request.id, request.name.as_deref()),
+            volumes,
         },
         driver: driver.capabilities().driver.clone(),
         image: image.clone(),

@@ -22,11 +22,12 @@ impl Sandboxes for Node {
         }
         let driver = self.driver(request.driver.as_deref())?;
         let image = self.images.resolve(&request.image)?;
-        let mut meta = order::meta(&request, &image, driver.as_ref())?;
-        // A host name of its own must be there from the start.
+        let volumes = self.shelf.mounts(&request.volumes)?;
+        let mut meta = order::meta(&request, &image, volumes, driver.as_ref())?;
+        // A host name of its own, and volumes, must be there from the start.
         let ready = match request.name {
-            None => self.pool.take(&order::kind(&meta, &driver)),
-            Some(_) => None,
+            None if request.volumes.is_empty() => self.pool.take(&order::kind(&meta, &driver)),
+            _ => None,
         };
         if let Some(ready) = &ready {
             meta.spec = ready.spec().clone();

@@ -102,6 +102,7 @@ impl Node {
             .meta
             .clone()
             .copy(request.id, request.name.as_deref(), memory);
+        meta.spec.volumes = self.shelf.mounts(&request.volumes)?;
         meta.spec.network = order::network(&request.network, driver.as_ref())?;
         if !memory {
             meta.spec.resources = request.resources;

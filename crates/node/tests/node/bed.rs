@@ -56,6 +56,7 @@ impl Bed {
             data_dir,
             drivers: vec![Arc::new(SimDriver::new(Arc::clone(&self.world)))],
             images: Arc::clone(&self.images),
+            storage: None,
             ready: ReadyLimits {
                 each: 0,
                 memory_mb: 0,
@@ -101,6 +102,7 @@ pub(crate) fn request(id: SandboxId) -> CreateSandbox {
         auto_resume: false,
         snapshot: None,
         ports: Vec::new(),
+        volumes: Vec::new(),
     }
 }
 

@@ -22,3 +22,4 @@ mod sessions;
 mod sleep;
 mod snapshots;
 mod still;
+mod volumes;

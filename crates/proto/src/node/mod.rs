@@ -6,6 +6,7 @@
 mod execs;
 mod files;
 mod sessions;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -21,10 +22,17 @@ use skerry_types::{
 pub use execs::*;
 pub use files::*;
 pub use sessions::*;
+pub use volumes::*;
 
 /// A node: sandboxes, what runs in them, their files, their records.
-pub trait Node: Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health {}
-impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Ports + Events + Health> Node for T {}
+pub trait Node:
+    Sandboxes + Snapshots + Execs + Sessions + Files + Volumes + Ports + Events + Health
+{
+}
+impl<T: Sandboxes + Snapshots + Execs + Sessions + Files + Volumes + Ports + Events + Health> Node
+    for T
+{
+}
 
 /// A stream of bytes that may break.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -63,6 +71,9 @@ pub struct CreateSandbox {
     /// Ports inside to publish, each at a port of the node.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Volumes of this node that it has.
+    #[serde(default)]
+    pub volumes: Vec<Mount>,
 }
 
 /// Whether memory and processes are taken along.

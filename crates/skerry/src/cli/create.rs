@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use skerry_api::{CreateSandbox, OnTimeout, Sandbox as Record};
+use skerry_api::{CreateSandbox, OnTimeout, Sandbox as Record, VolumeMount};
 use skerry_types::SandboxState;
 
 use super::egress::Rules;
@@ -61,6 +61,9 @@ pub(crate) struct Spec {
     /// A port of it to publish on the host: whoever reaches that needs no key
     #[arg(short = 'p', long = "publish", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     ports: Vec<u16>,
+    /// A volume that it has, and where
+    #[arg(long, value_name = "NAME:/PATH", value_parser = parse::volume)]
+    volume: Vec<VolumeMount>,
     /// Its network: none, or nat for a way out
     #[arg(long, value_name = "KIND")]
     network: Option<String>,
@@ -125,6 +128,7 @@ impl Spec {
             keep_paused: self.keep_paused,
             public_ports: self.public_ports,
             ports: self.ports,
+            volumes: self.volume,
             metadata: parse::map(&self.label),
             name: self.name,
             network: self.network,

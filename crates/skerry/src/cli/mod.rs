@@ -34,6 +34,7 @@ mod template;
 mod terminal;
 mod transfer;
 mod url;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ pub(crate) enum CliCommand {
     Fork(fork::ForkArgs),
     Tree(fork::TreeArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Volume(volume::VolumeArgs),
     Rollback(snapshot::RollbackArgs),
     Timeout(lifecycle::TimeoutArgs),
     Egress(egress::EgressArgs),
@@ -144,6 +146,7 @@ async fn run(command: CliCommand, global: &Global) -> Outcome {
         CliCommand::Fork(args) => fork::fork(&ctx()?, args).await,
         CliCommand::Tree(args) => fork::tree(&ctx()?, args).await,
         CliCommand::Snapshot(args) => snapshot::snapshot(&ctx()?, args).await,
+        CliCommand::Volume(args) => volume::volume(&ctx()?, args).await,
         CliCommand::Rollback(args) => snapshot::rollback(&ctx()?, args).await,
         CliCommand::Timeout(args) => lifecycle::timeout(&ctx()?, args).await,
         CliCommand::Egress(args) => egress::egress(&ctx()?, args).await,

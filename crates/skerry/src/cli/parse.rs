@@ -1,6 +1,6 @@
 //! Values of options as people write them.
 
-use skerry_api::Map;
+use skerry_api::{Map, VolumeMount};
 
 /// `90`, `90s`, `15m`, `2h` or `1d`, in seconds.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
@@ -52,6 +52,17 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+/// `NAME:/PATH`.
+pub(crate) fn volume(text: &str) -> Result<VolumeMount, String> {
+    match text.split_once(':') {
+        Some((volume, path)) if !volume.is_empty() && path.starts_with('/') => Ok(VolumeMount {
+            volume: volume.to_owned(),
+            path: path.to_owned(),
+        }),
+        _ => Err("write it as NAME:/PATH".to_owned()),
     }
 }
 

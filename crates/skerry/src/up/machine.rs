@@ -23,6 +23,7 @@ use crate::internal;
 pub(crate) struct Machine {
     pub(crate) network: Option<Network>,
     pub(crate) images: Arc<Images>,
+    pub(crate) storage: Arc<Storage>,
     /// The default first.
     pub(crate) drivers: Vec<Arc<dyn Driver>>,
 }
@@ -50,11 +51,12 @@ impl Machine {
             tokio::task::spawn_blocking(move || Storage::open(&path, &StorageOptions::default()))
                 .await?
                 .context("cannot open the storage")?;
+        let storage = Arc::new(storage);
         let network = start_network(data_dir, egress_allow).await;
         let images = Arc::new(Images::open(data_dir.path())?);
         let ground = Ground {
             data_dir,
-            storage: Arc::new(storage),
+            storage: Arc::clone(&storage),
             network: network.clone(),
             why_one_id,
         };
@@ -62,6 +64,7 @@ impl Machine {
         Ok(Self {
             network,
             images,
+            storage,
             drivers,
         })
     }
@@ -83,6 +86,7 @@ impl Machine {
         let offers = capabilities.map(|can| Offer {
             driver: can.driver.clone(),
             isolation: can.isolation.as_str().to_owned(),
+            volumes: can.volumes,
         });
         Member {
             facts: NodeFacts {

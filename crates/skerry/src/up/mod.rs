@@ -109,6 +109,7 @@ async fn serve(
         drivers: machine.drivers.clone(),
         images: Arc::clone(&machine.images),
         gate: machine.gate(),
+        storage: Some(Arc::clone(&machine.storage)),
         ready: machine::ready_limits(args.ready),
         journal_bytes: args.journals_mb.map(|mb| mb << 20),
         publish: Some(args.publish.clone()),

@@ -5,4 +5,6 @@ mod common;
 #[cfg(test)]
 mod pool;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod volumes;

@@ -163,6 +163,7 @@ pub(crate) fn new_sandbox() -> NewSandbox {
         public_ports: false,
         ports: Vec::new(),
         egress: Egress::default(),
+        volumes: Vec::new(),
         template: None,
         queue_timeout_seconds: 300,
     }

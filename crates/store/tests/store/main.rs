@@ -20,3 +20,4 @@ mod states;
 mod templates;
 mod tenancy;
 mod trouble;
+mod volumes;

@@ -1,6 +1,6 @@
 //! A node in memory: keeps state, tells changes, and breaks on command.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,13 +15,14 @@ use skerry_proto::node::{
 };
 use skerry_types::{
     Egress, Error, ErrorCode, ExecId, FailureReason, PublishedPort, Result, SandboxId,
-    SandboxState, SnapshotId,
+    SandboxState, SnapshotId, VolumeId,
 };
 use tokio::sync::{broadcast, watch};
 
 mod data;
 mod programs;
 mod snapshots;
+mod volumes;
 
 /// What breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +68,7 @@ struct World {
     snapshots: BTreeMap<SnapshotId, SnapshotReport>,
     /// What each snapshot gives to what is made from it.
     given: BTreeMap<SnapshotId, Defaults>,
+    volumes: BTreeSet<VolumeId>,
     programs: BTreeMap<ExecId, ExecRecord>,
     /// What builds had it do.
     done: Vec<String>,

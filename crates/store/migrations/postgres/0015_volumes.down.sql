@@ -1,0 +1,4 @@
+ALTER TABLE org_quotas DROP COLUMN IF EXISTS max_volume_mb;
+ALTER TABLE snapshots DROP COLUMN IF EXISTS volumes;
+ALTER TABLE sandboxes DROP COLUMN IF EXISTS volumes;
+DROP TABLE IF EXISTS volumes;
