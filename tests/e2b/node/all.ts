@@ -12,6 +12,7 @@ if (client === 'e2b') {
   await import('./git.test.js')
   await import('./travel.test.js')
   await import('./template.test.js')
+  await import('./volumes.test.js')
   await import('./refused.test.js')
 } else {
   await import('./interpreter.test.js')

@@ -3,13 +3,6 @@
 import assert from 'node:assert/strict'
 import { check, sdk } from './bed.js'
 
-check('volumes are refused', async ({ skip }) => {
-  const { Volume } = sdk
-  if (!Volume) skip('this version has no Volume')
-  const calls = [() => Volume.create('data'), () => Volume.list(), () => Volume.getInfo('vol'), () => Volume.connect('vol'), () => Volume.destroy('vol')]
-  for (const call of calls) await assert.rejects(call, /volumes/i)
-})
-
 check('secrets are refused', async ({ skip }) => {
   const { Secret } = sdk
   if (!Secret) skip('this version has no Secret')

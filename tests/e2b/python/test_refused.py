@@ -5,17 +5,6 @@ import pytest
 from conftest import do
 
 
-async def test_volumes(sdk):
-    sdk.needs("Volume", "create")
-    for call in (
-        lambda: sdk.Volume.create("data"), lambda: sdk.Volume.list(), lambda: sdk.Volume.get_info("vol"),
-        lambda: sdk.Volume.connect("vol"), lambda: sdk.Volume.destroy("vol"),
-    ):  # fmt: skip
-        with pytest.raises(Exception, match="(?i)volumes") as refused:
-            await do(call())
-        assert type(refused.value).__module__.startswith("e2b")
-
-
 async def test_secrets(sdk):
     sdk.needs("Secret", "create")
     for call in (

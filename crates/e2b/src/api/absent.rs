@@ -7,6 +7,6 @@ use crate::error::Failure;
 
 /// For every operation of the protocol that there is no counterpart of.
 pub(super) async fn absent() -> Response {
-    let message = "this server has no volumes, secrets or workload identities";
+    let message = "this server has no secrets or workload identities";
     Failure::new(StatusCode::NOT_IMPLEMENTED, message).into_response()
 }

@@ -9,7 +9,9 @@ use axum::response::Response;
 use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use skerry_control::{Attempt, Caller, CreateRequest, OnTimeout, Sandbox, Scope, Until};
+use skerry_control::{
+    Attempt, Caller, CreateRequest, OnTimeout, Sandbox, Scope, Until, VolumeWish,
+};
 use skerry_http::ports::Way;
 use skerry_http::{Answer, Json, Once};
 use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState};
@@ -42,7 +44,14 @@ pub(super) struct NewSandbox {
     network: Option<Network>,
     mcp: Option<Value>,
     iam: Option<Value>,
-    volume_mounts: Option<Vec<Value>>,
+    volume_mounts: Option<Vec<VolumeMount>>,
+}
+
+/// A volume by its name, and where it is wanted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct VolumeMount {
+    name: String,
+    path: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -148,17 +157,21 @@ impl NewSandbox {
             queue_timeout_seconds: Some(QUEUE_SECONDS),
             public_ports: network.is_public(),
             network: network.name(self.allow_internet_access)?,
+            volumes: (self.volume_mounts.unwrap_or_default().into_iter())
+                .map(|mount| VolumeWish {
+                    volume: mount.name,
+                    path: mount.path,
+                })
+                .collect(),
             ..CreateRequest::default()
         })
     }
 
     fn refuse(&self) -> Result<()> {
         let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
-        let mounts = self.volume_mounts.as_deref().unwrap_or_default();
         for (field, is_asked) in [
             ("mcp", given(&self.mcp)),
             ("iam", given(&self.iam)),
-            ("volumeMounts", !mounts.is_empty()),
             (
                 "autoPauseMemory: false",
                 self.auto_pause_memory == Some(false),

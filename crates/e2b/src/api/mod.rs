@@ -16,6 +16,8 @@ mod tags;
 mod team;
 mod templates;
 mod uploads;
+mod volume_content;
+mod volumes;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef};
@@ -52,11 +54,11 @@ impl FromRef<Api> for App {
 
 /// The routes; what they do not know is left to whoever comes after.
 pub(crate) fn router(api: Api) -> Router {
-    let guarded = |routes: Router<Api>, entry| {
+    let guarded = |routes: Router<Api>, entry, envelope| {
         let protocol = Protocol {
             app: api.app.clone(),
             entry,
-            envelope: error::envelope,
+            envelope,
         };
         let routes = routes.method_not_allowed_fallback(async || {
             let message = "the route is there, but not with this method";
@@ -66,8 +68,10 @@ pub(crate) fn router(api: Api) -> Router {
     };
     let keyed = sandboxes().merge(templates()).merge(others());
     let open = Router::new().route("/uploads/{ticket}", put(uploads::put));
-    guarded(keyed, Entry::KeyFromAnywhere)
-        .merge(guarded(open, Entry::Open))
+    let content = volume_content::routes();
+    guarded(keyed, Entry::KeyFromAnywhere, error::envelope)
+        .merge(guarded(open, Entry::Open, error::envelope))
+        .merge(guarded(content, Entry::Open, volume_content::envelope))
         .layer(DefaultBodyLimit::disable())
         .layer(cors())
         .with_state(api)
@@ -121,7 +125,10 @@ fn templates() -> Router<Api> {
 
 fn others() -> Router<Api> {
     let mut routes = Router::new().route("/teams", get(team::teams));
-    for path in ["/volumes", "/volumes/{id}", "/secrets", "/secrets/{id}"] {
+    routes = routes
+        .route("/volumes", get(volumes::list).post(volumes::create))
+        .route("/volumes/{id}", get(volumes::get).delete(volumes::remove));
+    for path in ["/secrets", "/secrets/{id}"] {
         routes = routes.route(path, any(absent::absent));
     }
     routes

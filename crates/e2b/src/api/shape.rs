@@ -58,6 +58,14 @@ pub(super) struct Listed {
     state: &'static str,
     envd_version: &'static str,
     metadata: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    volume_mounts: Vec<VolumeMount>,
+}
+
+#[derive(Debug, Serialize)]
+struct VolumeMount {
+    name: String,
+    path: String,
 }
 
 /// All of a sandbox.
@@ -155,5 +163,11 @@ pub(super) fn listed(sandbox: Sandbox) -> Listed {
         state: if running { "running" } else { "paused" },
         envd_version: ENVD_VERSION,
         metadata: sandbox.metadata,
+        volume_mounts: (sandbox.volumes.into_iter())
+            .map(|mounted| VolumeMount {
+                name: mounted.name,
+                path: mounted.path,
+            })
+            .collect(),
     }
 }

@@ -222,7 +222,7 @@ async fn a_life_to_the_letter() {
             json!({"denyOut": ["10.0.0.0/8"]}),
         ),
         ("POST", "/sandboxes/{id}/network", json!({})),
-        ("POST", "/volumes", json!({"name": "v"})),
+        ("POST", "/secrets", json!({"name": "s"})),
         ("DELETE", "/sandboxes/{id}", Value::Null),
         ("DELETE", "/sandboxes/{id}", Value::Null),
         ("GET", "/sandboxes/{id}", Value::Null),

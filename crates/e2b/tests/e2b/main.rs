@@ -6,4 +6,5 @@ mod api;
 mod files;
 mod filesystem;
 mod process;
+mod volumes;
 mod world;

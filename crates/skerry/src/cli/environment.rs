@@ -11,6 +11,9 @@ use super::{Failure, Outcome, output};
 use crate::Global;
 use crate::data_dir::DataDir;
 
+/// Of the control plane, of sandboxes, and of what is in volumes: one server is all of them.
+const ADDRESSES: [&str; 3] = ["E2B_API_URL", "E2B_SANDBOX_URL", "E2B_VOLUME_API_URL"];
+
 /// Print the variables that make other programs use this server
 #[derive(Debug, Subcommand)]
 pub(crate) enum EnvCommand {
@@ -20,7 +23,7 @@ pub(crate) enum EnvCommand {
 /// For what is made for E2B: its SDKs, and programs and frameworks on top of them
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --domain two addresses are given, and plain HTTP does. That suits SDKs since 2.7;
+Without --domain addresses are given, and plain HTTP does. That suits SDKs since 2.7;
 what `get_host(port)` names is then reached by http://, too.
 With it everything has a name below one domain, over TLS. That suits every SDK.
 
@@ -44,10 +47,9 @@ pub(super) fn env(global: &Global, command: &EnvCommand) -> Outcome {
         variables.push(("E2B_DOMAIN", Some(domain(&server)?)));
         variables.extend(trust(&server));
         // They would count more.
-        variables.extend([("E2B_API_URL", None), ("E2B_SANDBOX_URL", None)]);
+        variables.extend(ADDRESSES.map(|name| (name, None)));
     } else {
-        let names = ["E2B_API_URL", "E2B_SANDBOX_URL"];
-        variables.extend(names.map(|name| (name, Some(server.url.clone()))));
+        variables.extend(ADDRESSES.map(|name| (name, Some(server.url.clone()))));
     }
     if global.json {
         output::json(&variables.into_iter().collect::<BTreeMap<_, _>>())?;
