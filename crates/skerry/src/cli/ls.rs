@@ -131,6 +131,9 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         record.vcpus, record.memory_mb, record.disk_mb, record.pids
     );
     let forks = (record.fork_count > 0).then(|| record.fork_count.to_string());
+    let volumes: Vec<_> = (record.volumes.iter())
+        .map(|volume| format!("{}:{}", volume.name, volume.path))
+        .collect();
     let all = [
         known("id", Some(record.sandbox_id.to_string())),
         known("name", record.name.clone()),
@@ -141,6 +144,7 @@ fn facts(record: &Record) -> Vec<(&'static str, String)> {
         known("image", Some(record.image.clone())),
         known("size", Some(size)),
         known("network", Some(record.network.clone())),
+        known("volumes", list(&volumes)),
         known("published", list(&published(record))),
         known("allowed", list(&record.egress.allow)),
         known("denied", record.egress.deny.as_deref().and_then(list)),
