@@ -7,6 +7,11 @@ use crate::read::not_running;
 use crate::{Caller, Control, Sandbox};
 
 impl Control {
+    /// The network of a sandbox whose caller names none.
+    pub fn default_network(&self) -> &str {
+        &self.0.settings.default_network
+    }
+
     /// New rules instead of those it had: its node has them before they are on record. What they forbid of its open connections ends.
     pub async fn set_egress(
         &self,

@@ -143,13 +143,27 @@ impl Egress {
 
     /// Whether a name may be looked up. Where every address is denied, a question for one that is not allowed could only carry something out.
     pub fn answers(&self, name: &str) -> bool {
-        let everything = |net: &Net| net.0.addr().is_ipv4() && net.0.prefix_len() == 0;
-        let is_closed = self.deny.iter().any(everything);
+        !self.denies_everything() || self.allows_name(name)
+    }
+
+    /// Every address is denied but what is allowed, and that is not every address.
+    pub fn denies_everything(&self) -> bool {
         let is_opened = self.allow.iter().any(|allowed| match allowed {
-            Allowed::Net(net) => everything(net),
+            Allowed::Net(net) => net.is_everything(),
             Allowed::Name(_) => false,
         });
-        !is_closed || is_opened || self.allows_name(name)
+        self.deny.iter().any(Net::is_everything) && !is_opened
+    }
+
+    /// Everything is denied and nothing allowed.
+    pub fn opens_nothing(&self) -> bool {
+        self.denies_everything() && self.allow.is_empty()
+    }
+
+    /// A name is on the allow list.
+    pub fn names_any(&self) -> bool {
+        let mut allowed = self.allow.iter();
+        allowed.any(|allowed| matches!(allowed, Allowed::Name(_)))
     }
 }
 
@@ -187,6 +201,12 @@ impl fmt::Display for Net {
         } else {
             self.0.fmt(f)
         }
+    }
+}
+
+impl Net {
+    fn is_everything(&self) -> bool {
+        self.0.addr().is_ipv4() && self.0.prefix_len() == 0
     }
 }
 

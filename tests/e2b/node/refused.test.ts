@@ -13,10 +13,12 @@ check('secrets are refused', async ({ skip }) => {
   for (const call of calls) await assert.rejects(call, /secrets/i)
 })
 
-check('changes of the network are refused', async ({ make, skip }) => {
+check('what the network cannot enforce is refused', async ({ make, skip }) => {
   if (!sdk.Sandbox.updateNetwork) skip('this version has no Sandbox.updateNetwork')
   const sandbox = await make()
-  const network = { denyOut: [sdk.ALL_TRAFFIC] }
-  await assert.rejects(sandbox.updateNetwork(network), /network/)
-  await assert.rejects(sdk.Sandbox.updateNetwork(sandbox.sandboxId, network), /network/)
+  const rules = { 'example.org': [{ transform: { headers: { a: 'b' } } }] }
+  for (const network of [{ rules }, { allowOut: ['example.org'] }, { denyOut: ['example.org'] }]) {
+    await assert.rejects(sandbox.updateNetwork(network), /network/)
+    await assert.rejects(sdk.Sandbox.updateNetwork(sandbox.sandboxId, network), /network/)
+  }
 })

@@ -66,3 +66,21 @@ check('snapshots', async ({ make, skip }) => {
   }
   assert.equal(await Sandbox.deleteSnapshot(one.snapshotId), false)
 })
+
+check('rules of the network', async ({ make, skip }) => {
+  if (!Sandbox.updateNetwork) skip('this version has no Sandbox.updateNetwork')
+  const rules = { allowOut: ['example.org', '192.0.2.7'], denyOut: [sdk.ALL_TRAFFIC] }
+  const sandbox = await make({ network: rules })
+  const now = async () => {
+    const { network } = await sandbox.getInfo()
+    return { allowOut: network.allowOut, denyOut: network.denyOut }
+  }
+  assert.deepEqual(await now(), rules)
+  const connect = 'curl -sS --max-time 5 http://1.1.1.1/'
+  await assert.rejects(sandbox.commands.run(connect), sdk.CommandExitError)
+  await sandbox.updateNetwork({ denyOut: ['192.0.2.0/24'] })
+  assert.deepEqual(await now(), { allowOut: [], denyOut: ['192.0.2.0/24'] }, 'what is left out is lifted')
+  await Sandbox.updateNetwork(sandbox.sandboxId, { allowInternetAccess: false })
+  assert.deepEqual(await now(), { allowOut: [], denyOut: [sdk.ALL_TRAFFIC] })
+  await assert.rejects(sandbox.commands.run(connect), sdk.CommandExitError)
+})

@@ -16,8 +16,10 @@ async def test_secrets(sdk):
         assert type(refused.value).__module__.startswith("e2b")
 
 
-async def test_changes_of_the_network(sdk, sandbox):
+async def test_what_the_network_cannot_enforce(sdk, sandbox):
     sdk.needs("Sandbox", "update_network")
+    rules = {"example.org": [{"transform": {"headers": {"a": "b"}}}]}
     for update in (sandbox.update_network, lambda network: sdk.Sandbox.update_network(sandbox.sandbox_id, network)):
-        with pytest.raises(e2b.SandboxException, match="network"):
-            await do(update({"deny_out": ["0.0.0.0/0"]}))
+        for network in ({"rules": rules}, {"allow_out": ["example.org"]}, {"deny_out": ["example.org"]}):
+            with pytest.raises(e2b.SandboxException, match="network"):
+                await do(update(network))

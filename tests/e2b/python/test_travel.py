@@ -112,6 +112,29 @@ async def test_without_a_network(sdk, make):
         await do(sandbox.commands.run("curl -sS --max-time 5 http://1.1.1.1/", timeout=20))
 
 
+async def test_rules_of_the_network(sdk, make):
+    sdk.needs("Sandbox", "update_network")
+    rules = {"allow_out": ["example.org", "192.0.2.7"], "deny_out": ["0.0.0.0/0"]}
+    sandbox = await make(network=rules)
+    assert (await _rules(sandbox)) == (rules["allow_out"], rules["deny_out"])
+    look_up = "python3 -c \"import socket; socket.getaddrinfo('{}', 80)\""
+    connect = "curl -sS --max-time 5 http://1.1.1.1/"
+    for command in (look_up.format("example.com"), connect):
+        with pytest.raises(e2b.CommandExitException):
+            await do(sandbox.commands.run(command, timeout=20))
+    await do(sandbox.update_network({"deny_out": ["192.0.2.0/24"]}))
+    assert (await _rules(sandbox)) == ([], ["192.0.2.0/24"]), "what is left out is lifted"
+    await do(sdk.Sandbox.update_network(sandbox.sandbox_id, {"allow_internet_access": False}))
+    assert (await _rules(sandbox)) == ([], ["0.0.0.0/0"])
+    with pytest.raises(e2b.CommandExitException):
+        await do(sandbox.commands.run(connect, timeout=20))
+
+
+async def _rules(sandbox):
+    network = (await do(sandbox.get_info())).network
+    return network["allow_out"], network["deny_out"]
+
+
 def _parameters(function):
     import inspect
 

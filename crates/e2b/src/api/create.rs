@@ -101,7 +101,8 @@ async fn create(
                     let id = SandboxId::from_uuid(attempt.id);
                     let mut asked = asked;
                     asked.template_id = api.source(&caller, asked.template_id).await?;
-                    control.create(&caller, asked.request(id, timeout)?).await?
+                    let asked = asked.request(id, timeout, control.default_network())?;
+                    control.create(&caller, asked).await?
                 };
                 let made = running(&api, &caller, made).await?;
                 Ok((StatusCode::CREATED, api.access(&made, &way)))
@@ -135,10 +136,11 @@ pub(super) fn is_missing(error: &Error) -> bool {
 }
 
 impl NewSandbox {
-    fn request(self, id: SandboxId, timeout: u64) -> Result<CreateRequest> {
+    fn request(self, id: SandboxId, timeout: u64, default_network: &str) -> Result<CreateRequest> {
         self.refuse()?;
         let pauses = self.auto_pause == Some(true);
-        let network = self.network.unwrap_or_default();
+        let asked = self.network.unwrap_or_default();
+        let (network, egress) = asked.for_new(self.allow_internet_access, default_network)?;
         Ok(CreateRequest {
             id: Some(id),
             image: Some(self.template_id),
@@ -155,8 +157,9 @@ impl NewSandbox {
             keep_paused: true,
             auto_resume: self.auto_resume.is_some_and(|auto| auto.enabled),
             queue_timeout_seconds: Some(QUEUE_SECONDS),
-            public_ports: network.is_public(),
-            network: network.name(self.allow_internet_access)?,
+            public_ports: asked.is_public(),
+            network,
+            egress,
             volumes: (self.volume_mounts.unwrap_or_default().into_iter())
                 .map(|mount| VolumeWish {
                     volume: mount.name,

@@ -9,6 +9,7 @@ use skerry_http::ports::Way;
 use skerry_types::{Error, Result, SandboxId, SandboxState};
 
 use super::Api;
+use super::network::{Shown, has_internet};
 use crate::token;
 
 /// What we say the program in the sandbox is: clients use what it had in that version, and nothing later.
@@ -77,6 +78,7 @@ pub(super) struct Detail {
     envd_access_token: String,
     domain: Option<String>,
     allow_internet_access: bool,
+    network: Shown,
     lifecycle: Lifecycle,
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_mode: Option<&'static str>,
@@ -123,7 +125,8 @@ impl Api {
         Detail {
             envd_access_token: token::envd(self.control(), sandbox.id),
             domain: way.domain,
-            allow_internet_access: sandbox.network != "none",
+            allow_internet_access: has_internet(&sandbox),
+            network: Shown::of(&sandbox),
             lifecycle: Lifecycle {
                 auto_resume: sandbox.auto_resume,
                 on_timeout: if pauses { "pause" } else { "kill" },

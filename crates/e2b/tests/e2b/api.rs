@@ -278,6 +278,49 @@ async fn what_cannot_be_done_is_refused_and_not_ignored() {
 }
 
 #[tokio::test]
+async fn rules_of_the_network_are_replaced_whole() {
+    let world = World::new().await;
+    let rules = json!({"allowOut": ["Example.org", "192.0.2.7"], "denyOut": ["0.0.0.0/0"]});
+    let body = json!({"templateID": "base", "network": rules});
+    let made = world.api("POST", "/v2/sandboxes", body).await.json();
+    let path = format!("/sandboxes/{}", made["sandboxID"].as_str().unwrap());
+    let seen = async || {
+        let seen = world.api("GET", &path, Value::Null).await.json();
+        (seen["network"].clone(), seen["allowInternetAccess"] == true)
+    };
+    let shown = |allow: &[&str], deny: &[&str]| json!({"allowOut": allow, "denyOut": deny, "allowPublicTraffic": true});
+    let first = shown(&["example.org", "192.0.2.7"], &["0.0.0.0/0"]);
+    assert_eq!(seen().await, (first, false));
+    for (rules, network, internet) in [
+        (
+            json!({"denyOut": ["192.0.2.0/24"]}),
+            shown(&[], &["192.0.2.0/24"]),
+            true,
+        ),
+        (
+            json!({"allow_internet_access": false}),
+            shown(&[], &["0.0.0.0/0"]),
+            false,
+        ),
+        (json!({}), shown(&[], &[]), true),
+    ] {
+        let answer = world.api("PUT", &format!("{path}/network"), rules).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT);
+        assert_eq!(seen().await, (network, internet));
+    }
+    for (rules, status) in [
+        (json!({"allowOut": ["example.org"]}), 400),
+        (json!({"denyOut": ["example.org"]}), 400),
+        (json!({"dnsServers": ["192.0.2.1"]}), 422),
+        (json!({"httpsPorts": [443]}), 422),
+    ] {
+        let answer = world.api("PUT", &format!("{path}/network"), rules).await;
+        assert_eq!(answer.status.as_u16(), status);
+    }
+    assert_eq!(seen().await, (shown(&[], &[]), true), "nothing has changed");
+}
+
+#[tokio::test]
 async fn times_end_as_each_generation_expects() {
     let world = World::new().await;
     let lives = async |path: &str, body: Value| {
