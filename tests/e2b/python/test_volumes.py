@@ -89,5 +89,5 @@ async def test_two_sandboxes_have_one(sdk, make, volume):
 
 async def test_what_is_not_there_is_not_mounted(sdk):
     sdk.needs("Volume", "create")
-    with pytest.raises(e2b.NotFoundException):
+    with pytest.raises(e2b.SandboxException, match="not found"):
         await do(sdk.create(volume_mounts={"/mnt/data": "no-such-volume"}))
