@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod files;
 mod filesystem;
+mod ports;
 mod process;
 mod volumes;
 mod world;
