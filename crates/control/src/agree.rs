@@ -6,7 +6,7 @@ use skerry_store::{Change, Deletion, NodeState, Sandbox as Row, StoreError};
 use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::change::step_when_gone;
-use crate::make::signed;
+use crate::make::{end_on, signed};
 use crate::service::SYSTEM;
 use crate::{Control, Member};
 
@@ -98,10 +98,10 @@ impl Control {
         if making != Some(false) {
             return;
         }
-        // Between freezing and thawing an old word may overtake a new one: ask.
+        // What was frozen or ended may run again, and an old word overtake a new one: ask.
         let followed = match report.state {
-            SandboxState::Running | SandboxState::Paused => self.apply_latest(member, id).await,
-            _ => self.apply(&report).await,
+            SandboxState::Deleted => self.apply(&report).await,
+            _ => self.apply_latest(member, id).await,
         };
         if let Err(error) = followed {
             tracing::warn!(%id, %error, "a change could not be followed; the next comparison will");
@@ -118,7 +118,7 @@ impl Control {
         for report in reports {
             match self.0.live.with(report.id, |entry| entry.making.is_some()) {
                 Some(true) => {}
-                Some(false) => self.align(report).await?,
+                Some(false) => self.align(member, report).await?,
                 None => self.sweep(member, report).await?,
             }
         }
@@ -131,12 +131,23 @@ impl Control {
     }
 
     /// One that both know.
-    async fn align(&self, report: &SandboxReport) -> Result<()> {
+    async fn align(&self, member: &Member, report: &SandboxReport) -> Result<()> {
         if report.state == SandboxState::Deleted {
             return self.finish_deletion(report.id).await;
         }
-        let Some(row) = self.apply(report).await? else {
-            return Ok(());
+        let is_news = self.0.live.row(report.id).map(|row| row.state) != Some(report.state);
+        // The list may be older than what happened since: ask.
+        let followed = if is_news {
+            self.apply_latest(member, report.id).await
+        } else {
+            self.apply(report).await
+        };
+        let row = match followed {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(()),
+            // Gone meanwhile: the next comparison sees that.
+            Err(error) if error.code == ErrorCode::NotFound => return Ok(()),
+            Err(error) => return Err(error),
         };
         let runs = matches!(report.state, SandboxState::Running | SandboxState::Paused);
         let told = self.0.live.with(row.id, |entry| entry.telling);
@@ -197,32 +208,33 @@ impl Control {
     /// One that has ended on record, or was never there: whatever the node still has of it goes, but for what an ended one leaves.
     async fn sweep(&self, member: &Member, report: &SandboxReport) -> Result<()> {
         let id = report.id;
-        let orphan = match self.0.store.sandbox_of_any_org(&SYSTEM, id).await {
-            Ok(row) if row.state == SandboxState::Deleted => true,
-            Ok(row) => row.state.is_ended() && !report.state.is_ended(),
-            Err(StoreError::NotFound(_)) => true,
+        // The list may be older than a deletion or an end that has just been.
+        let now = match member.handle.get(id).await {
+            Ok(report) => report.state,
+            Err(error) if error.code == ErrorCode::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let row = match self.0.store.sandbox_of_any_org(&SYSTEM, id).await {
+            Ok(row) => Some(row).filter(|row| row.state != SandboxState::Deleted),
+            Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        // The list may be older than a deletion that has just been done.
-        if !orphan || !self.is_there(member, id).await? {
+        // One that is being started again runs before it does so on record.
+        let is_fine = |row: &Row| !row.state.is_ended() || now.is_ended();
+        if row.as_ref().is_some_and(is_fine) || self.0.live.row(id).is_some() {
             return Ok(());
         }
         tracing::warn!(%id, node = member.facts.name, "removing a sandbox that should not be there");
-        member.handle.delete(id).await
-    }
-
-    async fn is_there(&self, member: &Member, id: SandboxId) -> Result<bool> {
-        match member.handle.get(id).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code == ErrorCode::NotFound => Ok(false),
-            Err(error) => Err(error),
+        match row {
+            Some(row) => end_on(member, &row).await,
+            None => member.handle.delete(id).await,
         }
     }
 
     /// One that the node did not list. The list may be older than the sandbox, so the node is asked for this one.
     async fn gone(&self, member: &Member, id: SandboxId) -> Result<()> {
         match member.handle.get(id).await {
-            Ok(report) => self.align(&report).await,
+            Ok(report) => self.align(member, &report).await,
             Err(error) if error.code == ErrorCode::NotFound => match self.0.live.row(id) {
                 Some(row) if self.0.live.is_idle(id) => self.record_gone(&row).await,
                 _ => Ok(()),

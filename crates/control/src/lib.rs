@@ -31,6 +31,7 @@ mod settings;
 mod sign;
 mod snapshots;
 mod spelling;
+mod start;
 mod steer;
 mod templates;
 mod turns;

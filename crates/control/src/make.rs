@@ -20,6 +20,8 @@ pub(crate) enum Recipe {
     New(Map),
     /// From its parent.
     Fork(ForkSandbox),
+    /// From the files that it had when it ended.
+    Again,
 }
 
 impl Control {
@@ -36,7 +38,7 @@ impl Control {
     pub(crate) async fn make(&self, row: Row, recipe: Recipe, making: Making) -> Result<Row> {
         let outcome = match self.member_of(&row) {
             Ok(member) => match self.ask(&member, &row, recipe, &making).await {
-                Ok(report) => self.made(&member, &report).await,
+                Ok(report) => self.made(&member, &row, &report).await,
                 Err(error) => self.not_made(&row, error, &making).await,
             },
             Err(error) => self.not_made(&row, error, &making).await,
@@ -112,6 +114,10 @@ impl Control {
                 let node = member.handle.clone();
                 tokio::spawn(async move { node.fork(request).await })
             }
+            Recipe::Again => {
+                let node = member.handle.clone();
+                tokio::spawn(async move { node.start(id).await })
+            }
         };
         let error = tokio::select! {
             made = &mut work => match finished(made) {
@@ -124,8 +130,8 @@ impl Control {
                 "making it took longer than {} s", patience.as_secs()
             )),
         };
-        self.clear_away(member, id).await;
-        self.await_called_off(member, id, work).await;
+        self.clear_away(member, row).await;
+        self.await_called_off(member, row, work).await;
         Err(error)
     }
 
@@ -133,7 +139,7 @@ impl Control {
     async fn await_called_off(
         &self,
         member: &Member,
-        id: SandboxId,
+        row: &Row,
         mut work: JoinHandle<Result<SandboxReport>>,
     ) {
         if work.is_finished() {
@@ -142,24 +148,24 @@ impl Control {
         let until = self.now() + CALLED_OFF;
         tokio::select! {
             made = &mut work => if finished(made).is_ok() {
-                self.clear_away(member, id).await;
+                self.clear_away(member, row).await;
             },
             // Whatever comes out later has no running row and is swept away as an orphan.
             () = self.0.settings.clock.sleep_until(until) => {}
         }
     }
 
-    async fn clear_away(&self, member: &Member, id: SandboxId) {
-        if let Err(error) = member.handle.delete(id).await {
-            tracing::warn!(%id, %error, "what is left of a sandbox could not be removed yet");
+    async fn clear_away(&self, member: &Member, row: &Row) {
+        if let Err(error) = end_on(member, row).await {
+            tracing::warn!(id = %row.id, %error, "what is left of a sandbox could not be removed yet");
         }
     }
 
-    async fn made(&self, member: &Member, report: &SandboxReport) -> Result<Row> {
+    async fn made(&self, member: &Member, row: &Row, report: &SandboxReport) -> Result<Row> {
         if let Some(row) = self.apply(report).await? {
             return Ok(row);
         }
-        self.clear_away(member, report.id).await;
+        self.clear_away(member, row).await;
         Err(called_off())
     }
 
@@ -177,6 +183,15 @@ impl Control {
         let tenant = row.tenant();
         self.act(&tenant, row.id, Action::Fail, &change).await?;
         Err(error)
+    }
+}
+
+/// Takes from its node one that should not be there; what has run before only stops, since its files are still somebody's.
+pub(crate) async fn end_on(member: &Member, row: &Row) -> Result<()> {
+    if row.started_at.is_some() {
+        member.handle.stop(row.id, None).await.map(drop)
+    } else {
+        member.handle.delete(row.id).await
     }
 }
 

@@ -227,6 +227,9 @@ pub(crate) fn not_running(id: SandboxId, state: SandboxState) -> Error {
                 .with_hint("its node cannot be reached; it may come back")
                 .retry_after(15);
         }
+        S::Stopped | S::Failed => {
+            "start it again, or create another one; its events and logs can still be read"
+        }
         _ => "create another one; its events and logs can still be read",
     };
     Error::new(ErrorCode::SandboxNotRunning, message).with_hint(hint)

@@ -7,7 +7,7 @@ use skerry_types::{
 };
 
 use crate::Control;
-use crate::make::signed;
+use crate::make::{end_on, signed};
 use crate::plan::{Action, Plan, SeenNode, Snapshot, plan};
 use crate::service::SYSTEM;
 
@@ -189,10 +189,13 @@ impl Control {
         let Some(row) = self.0.live.row(id) else {
             return Ok(());
         };
-        self.member_of(&row)?.handle.delete(id).await?;
-        let (step, change) = match row.state {
-            SandboxState::Provisioning => (Step::Fail, provision_failed()),
-            _ => (Step::Ended, Change::default()),
+        let member = self.member_of(&row)?;
+        let (step, change) = if row.state == SandboxState::Provisioning {
+            end_on(&member, &row).await?;
+            (Step::Fail, provision_failed())
+        } else {
+            member.handle.delete(id).await?;
+            (Step::Ended, Change::default())
         };
         self.act_from(&row, step, &change).await.map(drop)
     }

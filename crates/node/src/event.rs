@@ -37,6 +37,9 @@ pub enum Event {
         #[serde(default)]
         steps: Vec<BootStep>,
     },
+    /// Again, after it had ended; `sandbox.ready` follows.
+    #[serde(rename = "sandbox.started")]
+    SandboxStarted {},
     #[serde(rename = "sandbox.forked")]
     SandboxForked { fork_sandbox_id: SandboxId },
     #[serde(rename = "sandbox.snapshot")]

@@ -121,6 +121,8 @@ impl History {
             Event::SandboxCreated { .. } => self.created_at = at,
             Event::SandboxReady { boot_us, facts, .. } => {
                 self.state = SandboxState::Running;
+                // Of its end before, if it was started again.
+                (self.reason, self.message, self.ended_at) = (None, None, None);
                 self.facts = Some(facts.clone());
                 self.started_at = Some(at);
                 self.boot_us = Some(*boot_us);

@@ -16,6 +16,7 @@ mod gate;
 mod history;
 mod layout;
 mod link;
+mod made;
 mod meta;
 mod names;
 mod node;

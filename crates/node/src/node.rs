@@ -94,7 +94,7 @@ pub struct Node {
     made: Notify,
     /// Sandboxes that could not be taken up, and why.
     pub(crate) aside: Mutex<HashMap<SandboxId, Aside>>,
-    myself: Weak<Self>,
+    pub(crate) myself: Weak<Self>,
 }
 
 impl Node {
@@ -181,14 +181,20 @@ impl Node {
         let place = meta.spec.id;
         // An earlier daemon may have died before the gate knew what it had written down.
         self.way_out.rule(&meta).await?;
-        if !state.is_ended() && driver.adopt(place).await?.is_none() {
+        let runs = driver.adopt(place).await?.is_some();
+        if state.is_ended() {
+            // Only if an earlier daemon died while it started it again, which nobody was told.
+            if runs {
+                driver.kill(place).await?;
+            }
+        } else if !runs {
             close_books(&shared, state);
             match driver.kill(place).await {
                 // A crash of the machine may have taken all of it.
                 Err(DriverError::NotFound(_)) => {}
                 killed => killed?,
             }
-        } else if !state.is_ended() && shared.history.read().started_at.is_none() {
+        } else if shared.history.read().started_at.is_none() {
             // It came up after the daemon that asked for it died: nobody was told that it runs.
             close_books(&shared, state);
             driver.destroy(place).await?;

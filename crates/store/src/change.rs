@@ -198,7 +198,7 @@ impl Store {
     }
 }
 
-/// The guarded change itself. The age limit counts from the first run.
+/// The guarded change itself. The age limit counts from the start: the first, or one after it had ended.
 fn update(
     tenant: &Tenant,
     before: &Sandbox,
@@ -208,12 +208,14 @@ fn update(
 ) -> Sql {
     let facts = &change.facts;
     let runs = to == SandboxState::Running;
-    let expires = (runs && before.started_at.is_none() && before.ttl_seconds > 0)
+    let starts =
+        runs && (before.started_at.is_none() || before.state == SandboxState::Provisioning);
+    let expires = (runs && before.expires_at.is_none() && before.ttl_seconds > 0)
         .then(|| at.as_microsecond() + i64::from(before.ttl_seconds) * 1_000_000);
     let published = facts.published.as_ref();
     let published = published.map(|ports| serde_json::json!(ports).to_string());
     let mut update = sql("UPDATE sandboxes SET state = $5, updated_at = $6, \
-         started_at = COALESCE(started_at, $7), expires_at = COALESCE($8, expires_at), \
+         started_at = COALESCE($23, started_at), expires_at = COALESCE($8, expires_at), \
          last_active_at = COALESCE($7, last_active_at), failure_reason = COALESCE($9, failure_reason), \
          failure_message = COALESCE($10, failure_message), driver = COALESCE($11, driver), \
          isolation = COALESCE($12, isolation), privilege = COALESCE($13, privilege), \
@@ -243,7 +245,8 @@ fn update(
     .bind(facts.boot_us)
     .bind(facts.accelerator.clone())
     .bind((runs && before.state == SandboxState::Paused).then_some(at))
-    .bind(published);
+    .bind(published)
+    .bind(starts.then_some(at));
     // Only where needed: these columns are in indexes, which a statement that names them writes anew.
     if to.is_ended() {
         update = update.push(", ended_at = COALESCE(ended_at, $6)");

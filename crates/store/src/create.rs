@@ -350,7 +350,8 @@ async fn check_fork(tx: &mut Tx, parent: &Sandbox, quotas: Quotas) -> Result<()>
     Ok(())
 }
 
-async fn count(tx: &mut Tx, sql: Sql) -> Result<i64> {
+/// The number `n` that it asks for.
+pub(crate) async fn count(tx: &mut Tx, sql: Sql) -> Result<i64> {
     tx.row(sql).await?.map_or(Ok(0), |row| row.get("n"))
 }
 

@@ -133,6 +133,9 @@ pub enum StoreError {
     /// It needs a sandbox that runs: a fork, or a new timeout.
     #[error("the sandbox is {0}, not running")]
     NotRunning(SandboxState),
+    /// It ended before it ran for the first time, so there is nothing of it to start again.
+    #[error("the sandbox never ran, so it cannot be started again")]
+    NeverRan,
     /// The chain of forks is as long as it may be.
     #[error("a chain of forks has at most {limit} links")]
     ForkDepth {
@@ -225,6 +228,7 @@ impl StoreError {
             | Self::VolumeSpace { .. }
             | Self::TemplateLimit { .. } => "remove some that nobody needs",
             Self::Quota { .. } => "stop or delete a sandbox, or ask for a larger quota",
+            Self::NeverRan => "create another one",
             Self::NotRunning(_) => "create another one, or take one that runs",
             Self::DiskFull(_) => "free some space where the database lies",
             Self::Busy(_) => "close other programs that hold the database open, then try again",
@@ -252,7 +256,8 @@ impl StoreError {
             | Self::Contended
             | Self::NameTaken(_)
             | Self::SnapshotNameTaken(_)
-            | Self::VolumeNameTaken(_) => ErrorCode::Conflict,
+            | Self::VolumeNameTaken(_)
+            | Self::NeverRan => ErrorCode::Conflict,
             Self::Quota { .. }
             | Self::SnapshotLimit { .. }
             | Self::SnapshotSpace { .. }

@@ -25,6 +25,7 @@ mod secret;
 mod seed;
 mod snapshots;
 mod sql;
+mod start;
 mod templates;
 mod volumes;
 mod writer;

@@ -207,7 +207,7 @@ pub struct Sandbox {
     pub queued_at: Option<Timestamp>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it first ran.
+    /// When it was last started.
     pub started_at: Option<Timestamp>,
     /// When it last ran again after a pause.
     pub resumed_at: Option<Timestamp>,

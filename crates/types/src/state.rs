@@ -62,7 +62,7 @@ impl SandboxState {
         Self::ALL.into_iter().find(|s| s.as_str() == name)
     }
 
-    /// No process of it runs, and none will again.
+    /// No process of it runs, and none will unless it is started again.
     pub const fn is_ended(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed | Self::Deleted)
     }
@@ -105,11 +105,13 @@ pub enum Action {
     Find,
     /// Remove it.
     Delete,
+    /// Begin again with the files that it had.
+    Start,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Provision,
         Self::Ready,
         Self::Pause,
@@ -120,6 +122,7 @@ impl Action {
         Self::Lose,
         Self::Find,
         Self::Delete,
+        Self::Start,
     ];
 }
 
@@ -135,7 +138,7 @@ pub struct IllegalTransition {
 
 /// The state after `action`, or why there is none.
 ///
-/// Asking for what already is (stop a stopped one, delete a deleted one) is allowed and changes nothing.
+/// Asking for what already is (stop a stopped one, start a running one) is allowed and changes nothing.
 pub const fn next(from: SandboxState, action: Action) -> Result<SandboxState, IllegalTransition> {
     use Action as A;
     use SandboxState as S;
@@ -145,7 +148,9 @@ pub const fn next(from: SandboxState, action: Action) -> Result<SandboxState, Il
         (S::Running, A::Pause) => S::Paused,
         (S::Running | S::Paused | S::Stopping, A::Stop) => S::Stopping,
         (S::Queued, A::Stop) | (S::Stopping | S::Missing, A::Ended) => S::Stopped,
-        (S::Stopped | S::Failed | S::Deleted, A::Stop) => from,
+        (S::Stopped | S::Failed, A::Start) => S::Provisioning,
+        (S::Stopped | S::Failed | S::Deleted, A::Stop)
+        | (S::Provisioning | S::Running, A::Start) => from,
         (
             S::Queued | S::Provisioning | S::Running | S::Paused | S::Stopping | S::Missing,
             A::Fail,
@@ -223,18 +228,18 @@ impl FailureReason {
 mod tests {
     use super::{Action as A, SandboxState as S, *};
 
-    /// All 90 pairs: what each action leads to, `-` where it is refused.
+    /// All 99 pairs: what each action leads to, `-` where it is refused.
     const TABLE: &str = "
-        state        Provision    Ready   Pause  Resume  Stop     Ended   Fail   Lose    Find    Delete
-        queued       provisioning -       -      -       stopped  -       failed -       -       deleted
-        provisioning -            running -      -       -        -       failed missing -       deleted
-        running      -            -       paused -       stopping -       failed missing -       deleted
-        paused       -            -       -      running stopping -       failed missing -       deleted
-        stopping     -            -       -      -       stopping stopped failed missing -       deleted
-        stopped      -            -       -      -       stopped  -       -      -       -       deleted
-        failed       -            -       -      -       failed   -       -      -       -       deleted
-        missing      -            -       -      -       -        stopped failed -       running deleted
-        deleted      -            -       -      -       deleted  -       -      -       -       deleted";
+        state        Provision    Ready   Pause  Resume  Stop     Ended   Fail   Lose    Find    Delete  Start
+        queued       provisioning -       -      -       stopped  -       failed -       -       deleted -
+        provisioning -            running -      -       -        -       failed missing -       deleted provisioning
+        running      -            -       paused -       stopping -       failed missing -       deleted running
+        paused       -            -       -      running stopping -       failed missing -       deleted -
+        stopping     -            -       -      -       stopping stopped failed missing -       deleted -
+        stopped      -            -       -      -       stopped  -       -      -       -       deleted provisioning
+        failed       -            -       -      -       failed   -       -      -       -       deleted provisioning
+        missing      -            -       -      -       -        stopped failed -       running deleted -
+        deleted      -            -       -      -       deleted  -       -      -       -       deleted -";
 
     #[test]
     fn every_pair_of_state_and_action() {

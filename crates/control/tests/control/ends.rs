@@ -401,10 +401,14 @@ async fn a_silent_node_makes_them_missing_then_lost() {
     assert_eq!(lost.failure_reason, Some(FailureReason::NodeLost));
     world.node.heals(Fault::Unreachable);
     noticed(&world, true).await;
-    eventually("what was lost is not left running", || {
-        world.node.ids().is_empty()
-    })
-    .await;
+    for lost in [id, frozen] {
+        eventually("what was lost is not left running", || {
+            world.node.state(lost) == Some(SandboxState::Stopped)
+        })
+        .await;
+    }
+    let again = world.control.start_sandbox(&world.caller, id).await;
+    assert_eq!(again.unwrap().status, SandboxState::Running);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod once;
 mod races;
 mod recovery;
 mod snapshots;
+mod start;
 mod templates;
 mod volumes;
 mod world;

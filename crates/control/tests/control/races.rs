@@ -88,6 +88,7 @@ enum Op {
     Fork(usize),
     Pause(usize),
     Resume(usize),
+    Start(usize),
     Crash(usize),
     Pass(u8),
 }
@@ -100,6 +101,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<usize>().prop_map(Op::Fork),
         1 => any::<usize>().prop_map(Op::Pause),
         1 => any::<usize>().prop_map(Op::Resume),
+        2 => any::<usize>().prop_map(Op::Start),
         1 => any::<usize>().prop_map(Op::Crash),
         1 => (0..40u8).prop_map(Op::Pass),
     ]
@@ -116,6 +118,7 @@ async fn perform(world: &World, op: Op, known: &[SandboxId]) -> Option<SandboxId
         Op::Fork(n) => control.fork(caller, pick(n)?, ForkRequest::default()).await,
         Op::Pause(n) => control.pause(caller, pick(n)?).await,
         Op::Resume(n) => control.resume(caller, pick(n)?).await,
+        Op::Start(n) => control.start_sandbox(caller, pick(n)?).await,
         Op::Crash(n) => {
             world.node.crash(pick(n)?);
             return None;

@@ -189,6 +189,9 @@ impl Sandboxes for FakeNode {
     async fn stop(&self, id: SandboxId, _: Option<FailureReason>) -> Result<SandboxReport> {
         self.change(id, SandboxState::Stopped)
     }
+    async fn start(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.change(id, SandboxState::Running)
+    }
     async fn delete(&self, id: SandboxId) -> Result<()> {
         self.boxes.lock().remove(&id);
         Ok(())

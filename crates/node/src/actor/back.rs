@@ -38,7 +38,16 @@ impl Actor {
             self.leave(place).await;
             return Err(error);
         }
-        let left = self.place();
+        let left = self.move_to(meta);
+        self.finish_roll_back();
+        self.take_up_open_execs();
+        self.leave(left).await;
+        Ok(self.report())
+    }
+
+    /// Goes on in another place; gives the one that it leaves.
+    pub(super) fn move_to(&mut self, meta: Meta) -> SandboxId {
+        let (left, place) = (self.place(), meta.spec.id);
         self.meta = meta;
         *self.shared.place.write() = place;
         self.link = Link::new(Arc::clone(&self.driver), place, self.meta.names.clone());
@@ -48,10 +57,7 @@ impl Actor {
         self.oom_seen = 0;
         self.oom_kills = pending().boxed();
         self.is_holding = false;
-        self.finish_roll_back();
-        self.take_up_open_execs();
-        self.leave(left).await;
-        Ok(self.report())
+        left
     }
 
     /// Makes what the snapshot has in a new place, from which it reaches what it may reach now.
@@ -103,7 +109,7 @@ impl Actor {
     }
 
     /// Takes away a place that is not, or no longer, the sandbox's; sooner or later.
-    async fn leave(&mut self, place: SandboxId) {
+    pub(super) async fn leave(&mut self, place: SandboxId) {
         self.way_out.forget(place);
         if let Err(error) = self.driver.destroy(place).await {
             tracing::error!(sandbox = %self.shared.id, %place, %error, "a place that it left is still there");

@@ -1,6 +1,7 @@
 //! What an actor can be asked, and who does it.
 
 use std::ops::ControlFlow;
+use std::sync::Weak;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ use tokio::sync::oneshot;
 
 use super::{Actor, DialSink, RequestSink, Taken, journal_error};
 use crate::event::Event;
+use crate::node::Node;
+use crate::publish::Doors;
 use crate::snapshots::InUse;
 
 /// Commands of one sandbox that wait for its agent.
@@ -55,6 +58,8 @@ pub(crate) enum Command {
     SetAutoResume(bool, Reply<()>),
     SetEgress(Egress, Reply<()>),
     Stop(Option<FailureReason>, Reply<SandboxReport>),
+    /// At these ports of the machine, which lead through the node.
+    Start(Doors, Weak<Node>, Reply<SandboxReport>),
     Delete(Reply<()>),
 }
 
@@ -171,6 +176,9 @@ impl Actor {
             }
             Command::SetEgress(egress, reply) => drop(reply.send(self.set_egress(egress).await)),
             Command::Stop(reason, reply) => drop(reply.send(self.stop(reason).await)),
+            Command::Start(doors, node, reply) => {
+                drop(reply.send(self.start_again(doors, &node).await));
+            }
             Command::Delete(reply) => {
                 let deleted = self.delete().await;
                 let is_gone = deleted.is_ok();

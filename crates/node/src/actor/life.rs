@@ -126,6 +126,7 @@ impl Actor {
         if let Err(error) = result {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot wait for the sandbox");
         }
+        self.is_live = false;
         self.gone = futures::future::pending().boxed();
         self.kill_at = None;
         // What the agent sent before it ended is still in the socket.

@@ -1,5 +1,6 @@
 //! The actor of one sandbox: all that happens to it passes through here, in order.
 
+mod again;
 mod back;
 mod command;
 mod dials;
@@ -209,7 +210,9 @@ struct Actor {
     /// Data of requests: much of it makes no command wait.
     bulk: mpsc::Receiver<To>,
     link: Link,
-    /// Resolves when the sandbox's processes are gone; never, once that was seen.
+    /// It has processes, as far as was seen.
+    is_live: bool,
+    /// Resolves when they are gone; never, once that was seen.
     gone: BoxFuture<'static, Result<(), DriverError>>,
     /// When a stop that was asked for becomes a kill.
     kill_at: Option<Instant>,
@@ -251,6 +254,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         } else {
             futures::future::pending().boxed()
         },
+        is_live,
         shared: parts.shared,
         driver: parts.driver,
         layout: parts.layout,
@@ -274,13 +278,13 @@ pub(crate) fn start(parts: Parts) -> Handle {
         oom_kills: futures::future::pending().boxed(),
         is_holding: false,
     };
-    tokio::spawn(actor.run(is_live));
+    tokio::spawn(actor.run());
     handle
 }
 
 impl Actor {
-    async fn run(mut self, mut is_live: bool) {
-        if is_live {
+    async fn run(mut self) {
+        if self.is_live {
             self.finish_roll_back();
             self.take_up_open_execs();
         }
@@ -293,7 +297,7 @@ impl Actor {
             }
             let stalled = !self.backlog.is_empty();
             let may_read = self.may_read();
-            let kill_at = self.kill_at;
+            let (is_live, kill_at) = (self.is_live, self.kill_at);
             tokio::select! {
                 command = self.mailbox.recv(), if self.link.has_room() => {
                     let Some(command) = command else { return };
@@ -303,10 +307,7 @@ impl Actor {
                 }
                 Some(body) = self.bulk.recv(), if self.link.has_room_for_bulk() => self.on_bulk(body),
                 event = self.link.next(may_read), if is_live => self.on_link(event).await,
-                result = &mut self.gone, if is_live => {
-                    is_live = false;
-                    self.on_gone(result).await;
-                }
+                result = &mut self.gone, if is_live => self.on_gone(result).await,
                 kills = &mut self.oom_kills => self.note_oom_kills(kills),
                 () = at(kill_at), if is_live => self.kill().await,
                 () = tokio::time::sleep(STALL_RETRY), if stalled => self.work_off_backlog().await,
@@ -350,6 +351,17 @@ impl Actor {
         let mut history = self.shared.history.write();
         let appended = self.shared.journal.append(&[event.record()])?;
         history.event(event, appended.at);
+        Ok(())
+    }
+
+    /// Writes several events, all or none, and takes them in.
+    fn note_all(&mut self, events: &[Event]) -> Result<(), JournalError> {
+        let records: Vec<_> = events.iter().map(Event::record).collect();
+        let mut history = self.shared.history.write();
+        let appended = self.shared.journal.append(&records)?;
+        for event in events {
+            history.event(event, appended.at);
+        }
         Ok(())
     }
 

@@ -2,22 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use skerry_driver::{Driver, DriverError, Instance, Privilege, Step};
+use skerry_driver::{Driver, DriverError};
 use skerry_image::Hold;
-use skerry_proto::node::{SandboxFacts, SandboxReport};
-use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
+use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, FailureReason, Result, SandboxId, SnapshotId};
 
 use crate::actor::{Shared, journal_error};
-use crate::event::{BootStep, Event};
+use crate::event::Event;
+use crate::made::{Made, in_time, ready};
 use crate::meta::Meta;
 use crate::node::Node;
 use crate::publish::Doors;
-
-/// What a driver was asked to make.
-pub(super) type Made = std::result::Result<Instance, DriverError>;
 
 /// A sandbox to make.
 pub(super) struct Plan {
@@ -127,11 +124,7 @@ impl Node {
         } = plan;
         let outcome = match made {
             Ok(instance) => {
-                let ready = Event::SandboxReady {
-                    boot_us: started.elapsed().as_micros() as u64,
-                    facts: facts(&instance, &meta, origin.memory),
-                    steps: instance.steps.iter().map(boot_step).collect(),
-                };
+                let ready = ready(started, &instance, &meta, origin.memory);
                 let events: Vec<Event> = origin.open.into_iter().chain([ready]).collect();
                 note(&shared, &events)
             }
@@ -160,12 +153,6 @@ impl Node {
     }
 }
 
-async fn in_time(work: impl Future<Output = Made>) -> Made {
-    let limit = Duration::from_secs(PROVISION_TIMEOUT_SECONDS);
-    let made = tokio::time::timeout(limit, work).await;
-    made.unwrap_or(Err(DriverError::TooSlow(PROVISION_TIMEOUT_SECONDS)))
-}
-
 fn note(shared: &Shared, events: &[Event]) -> Result<()> {
     let records: Vec<_> = events.iter().map(Event::record).collect();
     let appended = shared
@@ -177,32 +164,4 @@ fn note(shared: &Shared, events: &[Event]) -> Result<()> {
         history.event(event, appended.at);
     }
     Ok(())
-}
-
-fn boot_step(step: &Step) -> BootStep {
-    BootStep {
-        name: step.name.clone(),
-        us: step.took.as_micros() as u64,
-    }
-}
-
-fn facts(instance: &Instance, meta: &Meta, memory: bool) -> SandboxFacts {
-    let facts = &instance.facts;
-    SandboxFacts {
-        driver: facts.driver.clone(),
-        isolation: facts.isolation.as_str().to_owned(),
-        accelerator: facts.accelerator.map(|runs| runs.as_str().to_owned()),
-        privilege: match facts.privilege {
-            Privilege::Restricted => "restricted".to_owned(),
-            Privilege::Root => "root".to_owned(),
-        },
-        storage: facts.storage.clone(),
-        disk_quota: facts.disk_quota,
-        limits: facts.limits,
-        image_digest: meta.image.digest.clone(),
-        fork: meta
-            .forked_from
-            .map(|_| if memory { "files+memory" } else { "files" }.to_owned()),
-        published: meta.published.clone(),
-    }
 }

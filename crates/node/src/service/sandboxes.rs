@@ -1,12 +1,14 @@
 //! Lives of sandboxes.
 
+use std::sync::Weak;
+
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
 use skerry_proto::node::{
     CreateSandbox, Defaults, ForkSandbox, SandboxReport, SandboxStats, Sandboxes,
 };
-use skerry_types::{Egress, ErrorCode, FailureReason, Result, SandboxId};
+use skerry_types::{Egress, Error, ErrorCode, FailureReason, Result, SandboxId};
 
 use super::making::{Origin, Plan};
 use super::order;
@@ -68,6 +70,26 @@ impl Sandboxes for Node {
         self.handle(id)?
             .ask(|reply| Command::Stop(reason, reply))
             .await
+    }
+
+    async fn start(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.budget.check()?;
+        let handle = self.handle(id).map_err(|error| match error.code {
+            ErrorCode::NotFound => Error::conflict(format!("nothing is left of sandbox {id}")),
+            _ => error,
+        })?;
+        let meta = self.meta_of(id)?;
+        // What it had may be another's by now.
+        let ports: Vec<u16> = meta.published.iter().map(|one| one.port).collect();
+        let doors = self.publisher.take(&ports)?;
+        let myself = Weak::clone(&self.myself);
+        let report = handle
+            .ask(|reply| Command::Start(doors, myself, reply))
+            .await?;
+        if let Some(start) = meta.start {
+            self.start_program(id, &start).await?;
+        }
+        Ok(report)
     }
 
     async fn delete(&self, id: SandboxId) -> Result<()> {

@@ -8,7 +8,7 @@ use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 use crate::bed::{Bed, Daemon, Island, counted, request, sh};
 
 /// The simulated machine has a runtime of its own, which outlives the daemons.
-fn machine() -> (tokio::runtime::Runtime, Bed) {
+pub(crate) fn machine() -> (tokio::runtime::Runtime, Bed) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -263,6 +263,9 @@ pub trait Sandboxes: Send + Sync {
     /// Ends it gently: processes get TERM, then KILL after the grace. Returns at once with the state; `watch` tells the rest.
     /// `reason` is given when nobody asked for it (age, idleness).
     async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport>;
+    /// Starts one that has ended again, with the files that it had; returns when it runs. One that runs is fine. On error it is as it was, unless
+    /// what its template starts did not come up: then it runs without.
+    async fn start(&self, id: SandboxId) -> Result<SandboxReport>;
     /// Ends it hard and removes all but its journal. One that is not there is fine.
     async fn delete(&self, id: SandboxId) -> Result<()>;
     /// Freezes it where its driver can; one that is paused is fine. With `unless_used_since` one that was used after that stays as it is.

@@ -14,6 +14,8 @@ use crate::bed::{Bed, LOCAL, SYSTEM, at, new_sandbox, on_both_engines};
 on_both_engines! {
     a_row_keeps_what_was_asked,
     a_life_from_create_to_delete,
+    what_has_ended_begins_again,
+    beginning_again_is_within_limits,
     the_guard_is_the_state_that_was_read,
     what_does_not_fit_changes_nothing,
     age_limits_and_warnings,
@@ -134,6 +136,84 @@ async fn a_life_from_create_to_delete(bed: &Bed) {
     assert_eq!(bed.store.purge_deleted(&SYSTEM, at(9)).await.unwrap(), 1);
     let absent = bed.store.sandbox(&LOCAL, made.id).await;
     assert!(matches!(absent, Err(StoreError::NotFound(_))));
+}
+
+async fn what_has_ended_begins_again(bed: &Bed) {
+    bed.node(1).await;
+    let runs = bed.running(&LOCAL, 0).await;
+    bed.store.mark_ttl_warned(&LOCAL, runs.id).await.unwrap();
+    bed.act(&runs, Action::Stop, 1).await;
+    bed.act(&runs, Action::Ended, 2).await;
+    let begun = bed.store.start_sandbox(&LOCAL, runs.id, at(10)).await;
+    let begun = begun.unwrap();
+    let expected = Sandbox {
+        state: S::Provisioning,
+        expires_at: None,
+        last_active_at: at(10),
+        updated_at: at(10),
+        ..runs.clone()
+    };
+    assert_eq!(begun, expected, "the end is forgotten, the rest stays");
+    assert_eq!(bed.held(skerry_store::LOCAL_NODE).await, 1);
+    let again = bed.act(&begun, Action::Ready, 12).await;
+    let times = (again.started_at, again.expires_at, again.ended_at);
+    assert_eq!(times, (Some(at(12)), Some(at(3612)), None), "ages anew");
+    let twice = bed.store.start_sandbox(&LOCAL, runs.id, at(13)).await;
+    assert_eq!(twice.unwrap(), again, "it runs already");
+    let failed = bed.act(&again, Action::Fail, 14).await;
+    assert_eq!(failed.ended_at, Some(at(14)));
+    bed.store
+        .start_sandbox(&LOCAL, runs.id, at(15))
+        .await
+        .unwrap();
+}
+
+async fn beginning_again_is_within_limits(bed: &Bed) {
+    bed.node(2).await;
+    let quotas = Quotas {
+        max_concurrent_sandboxes: 2,
+        ..Quotas::DEFAULT
+    };
+    let org = bed.org("small", quotas).await;
+    let other = bed.org("other", Quotas::DEFAULT).await;
+    let start = async |tenant, id| bed.store.start_sandbox(tenant, id, at(9)).await;
+    let named = NewSandbox {
+        name: Some("box".into()),
+        ..new_sandbox()
+    };
+    let node = Some(skerry_store::LOCAL_NODE);
+    let named = bed.store.create_sandbox(&org, named, node, at(0)).await;
+    let named = bed.act(&named.unwrap(), Action::Ready, 1).await;
+    bed.act(&named, Action::Fail, 2).await;
+    let absent = start(&other, named.id).await;
+    assert!(matches!(absent, Err(StoreError::NotFound(_))), "{absent:?}");
+
+    let namesake = NewSandbox {
+        name: Some("box".into()),
+        ..new_sandbox()
+    };
+    let namesake = bed.store.create_sandbox(&org, namesake, None, at(3)).await;
+    let namesake = namesake.unwrap();
+    let taken = start(&org, named.id).await;
+    assert!(matches!(taken, Err(StoreError::NameTaken(_))), "{taken:?}");
+    let queued = bed.queued(&org, 4).await;
+    let full = start(&org, named.id).await;
+    assert!(
+        matches!(full, Err(StoreError::Quota { limit: 2 })),
+        "{full:?}"
+    );
+    for waiting in [queued, namesake] {
+        let stopped = bed.act(&waiting, Action::Stop, 5).await;
+        let never = start(&org, stopped.id).await;
+        assert!(matches!(never, Err(StoreError::NeverRan)), "{never:?}");
+    }
+    for _ in 0..2 {
+        bed.running(&other, 6).await;
+    }
+    let full = start(&org, named.id).await;
+    assert!(matches!(full, Err(StoreError::NoCapacity)), "{full:?}");
+    let as_before = bed.store.sandbox(&org, named.id).await.unwrap();
+    assert_eq!(as_before.state, S::Failed);
 }
 
 async fn the_guard_is_the_state_that_was_read(bed: &Bed) {

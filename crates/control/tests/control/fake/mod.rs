@@ -340,6 +340,7 @@ impl FakeNode {
         let published = self.published(id);
         self.change(id, |report| {
             report.state = SandboxState::Running;
+            (report.reason, report.message, report.ended_at) = (None, None, None);
             report.started_at = Some(now);
             report.boot_us = Some(1234);
             report.facts = Some(SandboxFacts {
@@ -402,6 +403,23 @@ impl Sandboxes for FakeNode {
             self.change(id, |r| r.state = SandboxState::Stopped)?;
         }
         Ok(stopping)
+    }
+
+    async fn start(&self, id: SandboxId) -> Result<SandboxReport> {
+        self.reach()?;
+        if !self
+            .state(id)
+            .ok_or_else(|| Error::not_found(id))?
+            .is_ended()
+        {
+            return Err(Error::conflict("it has not ended"));
+        }
+        self.world.lock().started.push(id);
+        self.passes(Fault::CreateHangs).await;
+        if self.has(Fault::CreateFails) {
+            return Err(Error::internal("its files could not be copied"));
+        }
+        self.ready(id, None)
     }
 
     async fn delete(&self, id: SandboxId) -> Result<()> {
