@@ -193,7 +193,7 @@ pub struct Sandbox {
     pub failure_message: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it started to run.
+    /// When it started to run, the last time that it was started.
     pub started_at: Option<Timestamp>,
     /// When its age limit ends it.
     pub expires_at: Option<Timestamp>,

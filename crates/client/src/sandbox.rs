@@ -130,6 +130,12 @@ impl Sandbox {
         self.client.tell(&route, Repeat::IfRefused).await
     }
 
+    /// Starts it again after it has ended, with the files that it had.
+    pub async fn start_again(&self) -> Result<Record> {
+        let route = self.below(&["start"]);
+        self.client.tell(&route, Repeat::IfRefused).await
+    }
+
     /// Says that it is in use: its idle time starts again.
     pub async fn ping(&self) -> Result<()> {
         let route = self.below(&["ping"]);

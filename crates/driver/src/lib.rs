@@ -44,7 +44,7 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Makes a sandbox with its agent started. On error nothing of it is left.
     async fn create(&self, spec: &Spec) -> Result<Instance, DriverError>;
 
-    /// Makes a sandbox with the files that `parent` has at one instant. The parent runs on.
+    /// Makes a sandbox with the files that `parent` has at one instant. The parent runs on, or was killed: its files are there until it is destroyed.
     async fn fork(&self, parent: SandboxId, spec: &Spec) -> Result<Instance, DriverError>;
 
     /// Takes up a sandbox that an earlier daemon made. `None`: its agent does not run (any more); its files may still be there.

@@ -63,7 +63,7 @@ fn kind(request: &Request) -> Kind {
     let route = request.extensions().get::<MatchedPath>();
     let end = route.and_then(|route| route.as_str().rsplit('/').next());
     match (request.method(), end) {
-        (&Method::POST, Some("sandboxes" | "fork" | "forks")) => Kind::Create,
+        (&Method::POST, Some("sandboxes" | "fork" | "forks" | "start")) => Kind::Create,
         (&Method::POST, Some("exec" | "pty" | "sessions")) => Kind::Exec,
         _ => Kind::Other,
     }

@@ -22,6 +22,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "fork: of a fork, and both outlive the first", declared => generations;
     "fork: of what is not there, or onto what is", declared => wrong;
     "fork: four at once of a parent that writes", declared => many;
+    "fork: of a parent that was killed, and outlives it", declared => killed;
     "fork: of a paused parent, which stays paused", |c| c.file_fork && c.pause => paused;
 };
 
@@ -180,6 +181,20 @@ async fn many(ground: Ground<'_>) -> Verdict {
     let now = read(&mut agent, "/tmp/b").await?.len() as u64;
     grown(&mut agent, now).await?;
     same("the parent's writer", agent.seen(&writer).end, None)
+}
+
+async fn killed(ground: Ground<'_>) -> Verdict {
+    let (parent, mut agent) = ground.sandbox().await?;
+    agent.sh("echo kept > /tmp/file").await?;
+    ground.driver().kill(parent).await?;
+    let (_, mut child) = ground.fork(parent).await?;
+    ground.driver().destroy(parent).await?;
+    let script = "cat /tmp/file; echo more >> /tmp/file; cat /tmp/file";
+    same(
+        "in the child",
+        child.sh(script).await?,
+        "kept\nkept\nmore\n",
+    )
 }
 
 async fn paused(ground: Ground<'_>) -> Verdict {

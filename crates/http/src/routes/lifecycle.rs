@@ -29,6 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(set_egress))
         .routes(routes!(pause_sandbox))
         .routes(routes!(resume_sandbox))
+        .routes(routes!(start_sandbox))
         .routes(routes!(ping_sandbox))
         .routes(routes!(get_metrics))
         .routes(routes!(list_processes))
@@ -183,6 +184,23 @@ async fn resume_sandbox(
     caller.require(Scope::SandboxWrite)?;
     let resumed = app.control.resume(&caller, id).await?;
     Ok(Json(convert::sandbox(resumed)))
+}
+
+/// Start a sandbox again that has ended, with the files that it had. Its age and idle limits count anew.
+///
+/// It needs its name, a place within the quota and one on its node, like a new one. Answered when it runs; one that runs already is left as it is.
+#[utoipa::path(
+    post, path = "/v1/sandboxes/{id}/start", tag = "sandboxes", params(("id" = String, Path)),
+    responses((status = 200, body = Sandbox))
+)]
+async fn start_sandbox(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<SandboxId>,
+) -> Answer<Json<Sandbox>> {
+    caller.require(Scope::SandboxWrite)?;
+    let started = app.control.start_sandbox(&caller, id).await?;
+    Ok(Json(convert::sandbox(started)))
 }
 
 /// Say that a sandbox is in use: its idle time starts again.

@@ -118,6 +118,7 @@ fn example(operation: &str, things: &Things) -> Example {
         "PUT /v1/sandboxes/{id}/egress" => (format!("{s}/egress"), Body::Json(json!({})), 200),
         "POST /v1/sandboxes/{id}/pause" => (format!("{s}/pause"), Body::None, 200),
         "POST /v1/sandboxes/{id}/resume" => (format!("{s}/resume"), Body::None, 200),
+        "POST /v1/sandboxes/{id}/start" => (format!("{s}/start"), Body::None, 200),
         "POST /v1/sandboxes/{id}/ping" => (format!("{s}/ping"), Body::None, 204),
         "GET /v1/sandboxes/{id}/metrics" => (format!("{s}/metrics"), Body::None, 200),
         "GET /v1/sandboxes/{id}/processes" => (format!("{s}/processes"), Body::None, 200),

@@ -17,7 +17,7 @@ use super::{Context, Outcome};
 /// Longer than a sandbox may take to end.
 const STOP_SECONDS: u64 = 60;
 
-/// Stop sandboxes; what is known of them stays
+/// Stop sandboxes; their files stay until they are deleted
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  skerry stop build test")]
 pub(crate) struct StopArgs {

@@ -1,4 +1,4 @@
-//! `pause`, `resume` and `timeout`.
+//! `pause`, `resume`, `start` and `timeout`.
 
 use std::process::ExitCode;
 
@@ -20,6 +20,14 @@ pub(crate) struct PauseArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  skerry resume build")]
 pub(crate) struct ResumeArgs {
+    /// The sandbox: its name, its id, or the first letters of its id
+    sandbox: String,
+}
+
+/// Start a sandbox again that was stopped or failed, with the files that it had
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  skerry stop build && skerry start build")]
+pub(crate) struct StartArgs {
     /// The sandbox: its name, its id, or the first letters of its id
     sandbox: String,
 }
@@ -60,6 +68,11 @@ pub(super) async fn pause(ctx: &Context, args: PauseArgs) -> Outcome {
 
 pub(super) async fn resume(ctx: &Context, args: ResumeArgs) -> Outcome {
     let record = ctx.sandbox(&args.sandbox).await?.resume().await?;
+    say(ctx, &record, record.status.as_str())
+}
+
+pub(super) async fn start(ctx: &Context, args: StartArgs) -> Outcome {
+    let record = ctx.sandbox(&args.sandbox).await?.start_again().await?;
     say(ctx, &record, record.status.as_str())
 }
 

@@ -1,4 +1,4 @@
-//! The daemon killed in the middle of a pause, a resume, a snapshot, a rollback or a fork of several, and a disk that is full under a snapshot:
+//! The daemon killed in the middle of a pause, a resume, a start, a snapshot, a rollback or a fork of several, and a disk that is full under a snapshot:
 //! no answer is a lie, before or after, and nothing is left.
 
 use std::fs::File;
@@ -23,15 +23,17 @@ const CHILDREN: usize = 3;
 enum Phase {
     Pause,
     Resume,
+    Start,
     Snapshot,
     RollBack,
     Forks,
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Pause,
         Self::Resume,
+        Self::Start,
         Self::Snapshot,
         Self::RollBack,
         Self::Forks,
@@ -42,7 +44,7 @@ impl Phase {
         Duration::from_millis(match self {
             Self::Pause | Self::Resume => 20,
             Self::Snapshot => 150,
-            Self::RollBack => 400,
+            Self::Start | Self::RollBack => 400,
             Self::Forks => 800,
         })
     }
@@ -52,6 +54,7 @@ impl Phase {
         match self {
             Self::Pause => Call::post(format!("{path}/pause"), Value::Null),
             Self::Resume => Call::post(format!("{path}/resume"), Value::Null),
+            Self::Start => Call::post(format!("{path}/start"), Value::Null),
             Self::Snapshot => Call::post(format!("{path}/snapshots"), json!({})),
             Self::RollBack => Call::post(format!("{path}/rollback"), json!({ "snapshot": then })),
             Self::Forks => Call::post(format!("{path}/forks"), json!({ "count": CHILDREN })),
@@ -84,6 +87,10 @@ async fn play(world: &mut World, subject: &Sandbox, phase: Phase, dice: &mut Std
     ok(subject, "echo later >/tmp/when").await;
     if phase == Phase::Resume {
         subject.pause().await.unwrap();
+    }
+    if phase == Phase::Start {
+        subject.stop().await.unwrap();
+        subject.wait_ended(60).await.unwrap();
     }
     let call = phase.call(subject, &then);
     let under_way = {

@@ -4,7 +4,7 @@ use tempfile::TempDir;
 
 use crate::bed::{Ran, skerry};
 
-const COMMANDS: [&str; 36] = [
+const COMMANDS: [&str; 37] = [
     "up",
     "down",
     "run",
@@ -30,6 +30,7 @@ const COMMANDS: [&str; 36] = [
     "timeout",
     "pause",
     "resume",
+    "start",
     "stop",
     "rm",
     "clean",

@@ -88,6 +88,24 @@ fn json_is_json_and_says_the_same() {
 }
 
 #[test]
+fn what_was_stopped_is_started_again_with_its_files() {
+    let bed = Bed::new();
+    let id = bed.ok(&["create", "--name", "b", "--env", "WHO=me"]);
+    bed.ok(&["exec", "b", "echo kept > /tmp/file"]);
+    bed.ok(&["stop", "b"]);
+    assert_eq!(bed.ok(&["start", "b"]), format!("{id} running"));
+    assert_eq!(
+        bed.ok(&["exec", "b", "cat /tmp/file; echo $WHO"]),
+        "kept\nme"
+    );
+    let numbers = bed.json(&["execs", "b"]);
+    assert_eq!(numbers.as_array().unwrap().len(), 2, "its record goes on");
+    assert_eq!(bed.json(&["start", "b"])["status"], "running", "it does");
+    bed.ok(&["rm", "b"]);
+    assert_eq!(bed.run(&["start", "b"]).code, 1);
+}
+
+#[test]
 fn a_sandbox_is_found_by_all_it_is_called() {
     let bed = Bed::new();
     let id = bed.ok(&["create", "--name", "web"]);
