@@ -51,7 +51,7 @@ impl Control {
 
 fn no_end(id: SandboxId, state: SandboxState) -> Error {
     let error = Error::conflict(format!(
-        "sandbox {id} is {state}; only one that has ended can be started again"
+        "sandbox {id} is {state}; only a stopped or failed one can be started again"
     ));
     match state {
         SandboxState::Paused => error.with_hint("resume it"),
