@@ -9,7 +9,7 @@ use skerry_types::{Error, SandboxId, SandboxState};
 
 use super::{Actor, journal_error};
 use crate::event::Event;
-use crate::made::{in_time, ready};
+use crate::made::{Made, in_time, ready};
 use crate::meta::Meta;
 use crate::names::Names;
 use crate::node::Node;
@@ -29,7 +29,7 @@ impl Actor {
         let began = Instant::now();
         let meta = self.meta_elsewhere(&doors);
         let place = meta.spec.id;
-        let instance = match in_time(self.driver.fork(self.place(), &meta.spec)).await {
+        let instance = match self.enter_again(&meta).await {
             Ok(instance) => instance,
             Err(error) => {
                 self.leave(place).await;
@@ -54,6 +54,12 @@ impl Actor {
         self.doors = doors;
         self.touch();
         Ok(self.report())
+    }
+
+    /// Makes its files in a new place, from which it reaches what it may reach.
+    async fn enter_again(&mut self, meta: &Meta) -> Made {
+        self.way_out.rule(meta).await?;
+        in_time(self.driver.fork(self.place(), &meta.spec)).await
     }
 
     fn can_start(&self) -> Result<(), Error> {
