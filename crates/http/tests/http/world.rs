@@ -77,7 +77,7 @@ impl World {
     }
 
     pub async fn with(settings: Settings) -> Self {
-        Self::with_slots(settings, 1000).await
+        Box::pin(Self::with_slots(settings, 1000)).await
     }
 
     pub async fn with_slots(settings: Settings, slots: u32) -> Self {
