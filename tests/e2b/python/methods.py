@@ -55,7 +55,7 @@ def _methods(owner: type) -> Iterator[tuple[str, CodeType]]:
         elif hasattr(found, "_instance_fn"):
             # The same of a volume.
             yield name, inspect.unwrap(found._instance_fn).__code__
-            yield f"{name}(id)", inspect.unwrap(found._static_fn.__func__).__code__
+            yield f"{name}(id)", inspect.unwrap(getattr(found._static_fn, "__func__", found._static_fn)).__code__
         elif hasattr(found, "class_method_name"):
             # One name, two methods: of a sandbox, and of the class with an id.
             yield name, inspect.unwrap(found.method).__code__
