@@ -23,7 +23,7 @@ test: ## Check the code and run the tests; under 20 minutes from nothing
 
 test-all: ## Everything `test` does, then the long suites
 	@scripts/setup.sh test
-	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
+	@scripts/tools.sh runsc qemu kernel criu docker >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
 	scripts/interpreter.sh
 	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast

@@ -10,6 +10,7 @@ recipe() {
     case $1 in
     runsc) echo "bookworm-backports runsc=0.0~20240729*" ;;
     qemu) echo "bookworm-backports qemu-system-x86=1:10.0.2* qemu-system-common=1:10.0.2* qemu-system-data=1:10.0.2* seabios" ;;
+    docker) echo "bookworm docker.io containerd runc libdevmapper1.02.1" ;;
     # With all that it needs, its C library too: it is of another suite than this one.
     criu) echo "trixie criu=4.1.1* libcompel1 libc6 libnet1 libbsd0 libmd0 libgnutls30t64 libnftables1 libnl-3-200 libprotobuf-c1 libuuid1 libnftnl11 libmnl0 libxtables12 libjansson4 libgmp10 libedit2 libtinfo6 libp11-kit0 libidn2-0 libunistring5 libtasn1-6 libnettle8t64 libhogweed6t64 libffi8 libcap2" ;;
     # A leading @: what this package depends on, since its own content is nothing.

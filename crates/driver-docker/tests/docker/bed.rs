@@ -9,11 +9,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use skerry_driver::conformance;
-use skerry_driver::{Bind, Driver, Rootfs};
+use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_driver_docker::{DockerDriver, Engine, Options};
-use skerry_types::SandboxId;
+use skerry_types::{Resources, SandboxId};
 
-use crate::service::Service;
+use crate::service::{Kind, Service};
+
+/// The engine's folder, in a bed's.
+const ENGINE: &str = "engine";
 
 /// What a test stands on.
 pub(crate) struct Bed {
@@ -21,15 +24,18 @@ pub(crate) struct Bed {
     service: Service,
 }
 
-/// Runs a test over a new folder. `None`: it is left out, and said so.
-pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -> Option<T> {
+/// Runs a test over a new folder and this engine. `None`: it is left out, and said so.
+pub(crate) fn test<T, F: Future<Output = T>>(
+    engine: Kind,
+    body: impl FnOnce(Arc<Bed>) -> F,
+) -> Option<T> {
     if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED: Podman's service is tried as root");
+        println!("SKIPPED: engines are tried as root");
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
-    let Some(service) = Service::start(&folder.path().join("podman")) else {
-        println!("SKIPPED: there is no podman");
+    let Some(service) = Service::start(engine, &folder.path().join(ENGINE)) else {
+        println!("SKIPPED: there is no {engine:?}; `scripts/tools.sh docker` fetches Docker");
         return None;
     };
     make_image(&folder.path().join("image"));
@@ -43,32 +49,60 @@ pub(crate) fn test<T, F: Future<Output = T>>(body: impl FnOnce(Arc<Bed>) -> F) -
     Some(runtime.block_on(body(bed)))
 }
 
+/// A driver for the engine of a bed with this folder.
+pub(crate) async fn driver_at(folder: &Path) -> DockerDriver {
+    let socket = folder.join(ENGINE).join("socket");
+    DockerDriver::new(Options {
+        data_dir: folder.join("data"),
+        agent: skerry_agent_bin::AGENT,
+        engine: Engine::at(&socket).await.unwrap(),
+        scope: "test".to_owned(),
+    })
+    .unwrap()
+}
+
+/// A small sandbox without network.
+pub(crate) fn spec_at(folder: &Path) -> Spec {
+    Spec {
+        id: SandboxId::new(),
+        resources: Resources::FREE_FORM,
+        rootfs: rootfs_at(folder),
+        privilege: Privilege::Restricted,
+        network: NetworkMode::None,
+        hostname: "island".to_owned(),
+        volumes: Vec::new(),
+    }
+}
+
+fn rootfs_at(folder: &Path) -> Rootfs {
+    Rootfs {
+        layers: vec![folder.join("image")],
+        binds: vec![Bind {
+            source: "/usr".into(),
+            target: "/usr".into(),
+        }],
+    }
+}
+
 impl Bed {
-    pub(crate) async fn driver(&self) -> DockerDriver {
-        DockerDriver::new(Options {
-            data_dir: self.folder.join("data"),
-            agent: skerry_agent_bin::AGENT,
-            engine: Engine::at(&self.service.socket()).await.unwrap(),
-            scope: "test".to_owned(),
-        })
-        .unwrap()
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Behind the driver's back.
+    pub(crate) async fn remove_all_containers(&self) {
+        self.service.remove_all_containers().await;
     }
 }
 
 #[async_trait]
 impl conformance::Bed for Bed {
     async fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(self.driver().await)
+        Arc::new(driver_at(&self.folder).await)
     }
 
     fn rootfs(&self) -> Rootfs {
-        Rootfs {
-            layers: vec![self.folder.join("image")],
-            binds: vec![Bind {
-                source: "/usr".into(),
-                target: "/usr".into(),
-            }],
-        }
+        rootfs_at(&self.folder)
     }
 
     async fn snapshot(&self, _made: &[SandboxId]) -> BTreeSet<String> {
@@ -86,7 +120,12 @@ impl conformance::Bed for Bed {
     }
 
     fn shown(&self) -> Vec<PathBuf> {
-        let engines = ["/etc/hosts", "/etc/hostname", "/run/.containerenv"];
+        let engines = [
+            "/etc/hosts",
+            "/etc/hostname",
+            "/etc/resolv.conf",
+            "/run/.containerenv",
+        ];
         let all = engines.into_iter().chain(["/.skerry"]);
         all.map(PathBuf::from).collect()
     }

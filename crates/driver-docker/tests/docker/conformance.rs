@@ -5,6 +5,7 @@ use std::env;
 use skerry_driver::conformance::run;
 
 use crate::bed::test;
+use crate::service::Kind;
 
 /// Checks that run by default: what only this driver could get wrong.
 const QUICK: [&str; 9] = [
@@ -22,13 +23,27 @@ const QUICK: [&str; 9] = [
 /// `SKERRY_CONFORMANCE` names the checks to run; with `SKERRY_TEST_ALL` all of them run.
 #[test]
 fn conforms_to_what_it_declares() {
+    conforms(Kind::Podman);
+}
+
+/// The same over Docker's own daemon, which takes its time.
+#[test]
+fn conforms_with_docker_too() {
+    if env::var_os("SKERRY_TEST_ALL").is_none() {
+        println!("left out: SKERRY_TEST_ALL=1 runs it");
+        return;
+    }
+    conforms(Kind::Docker);
+}
+
+fn conforms(engine: Kind) {
     let named = env::var("SKERRY_CONFORMANCE").ok();
     let all = env::var_os("SKERRY_TEST_ALL").map(|_| String::new());
     let filters = match named.or(all) {
         Some(filter) => vec![filter],
         None => QUICK.map(str::to_owned).into(),
     };
-    test(async |bed| {
+    test(engine, async |bed| {
         for filter in filters {
             let report = run(&*bed, &filter).await;
             println!("{report}");

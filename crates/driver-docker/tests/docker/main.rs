@@ -1,4 +1,4 @@
-//! The docker driver against Podman's service, with a store of its own. It needs root and Podman, and says so where they are not.
+//! The docker driver against Podman's service and Docker's daemon, with stores of their own. It needs root and one of them, and says so where they are not.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,4 +7,5 @@
 
 mod bed;
 mod conformance;
+mod crash;
 mod service;
