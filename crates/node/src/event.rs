@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use skerry_driver::Step;
 use skerry_journal::Record;
 use skerry_proto::node::{Command, SandboxFacts};
 use skerry_types::{
@@ -47,6 +48,9 @@ pub enum Event {
         snapshot_id: SnapshotId,
         memory: bool,
         held_us: u64,
+        /// Where the time went.
+        #[serde(default)]
+        steps: Vec<BootStep>,
     },
     #[serde(rename = "sandbox.rolled_back")]
     SandboxRolledBack { snapshot_id: SnapshotId },
@@ -113,13 +117,22 @@ pub enum Event {
     EgressRefused { destination: String, reason: String },
 }
 
-/// A step of making a sandbox; one whose name begins with `·` is part of the step above it.
+/// A step of making or keeping a sandbox; one whose name begins with `·` is part of the step above it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootStep {
     /// Its name.
     pub name: String,
     /// How long it took, in microseconds.
     pub us: u64,
+}
+
+impl From<&Step> for BootStep {
+    fn from(step: &Step) -> Self {
+        Self {
+            name: step.name.clone(),
+            us: step.took.as_micros() as u64,
+        }
+    }
 }
 
 /// The end of an exec.

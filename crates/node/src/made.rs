@@ -24,14 +24,7 @@ pub(crate) fn ready(began: Instant, instance: &Instance, meta: &Meta, memory: bo
     Event::SandboxReady {
         boot_us: began.elapsed().as_micros() as u64,
         facts: facts(instance, meta, memory),
-        steps: instance.steps.iter().map(boot_step).collect(),
-    }
-}
-
-fn boot_step(step: &Step) -> BootStep {
-    BootStep {
-        name: step.name.clone(),
-        us: step.took.as_micros() as u64,
+        steps: instance.steps.iter().map(BootStep::from).collect(),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Actor, Incoming};
-use crate::event::Event;
+use crate::event::{BootStep, Event};
 use crate::history::History;
 use crate::meta::Meta;
 use crate::transfer::unwrap;
@@ -64,6 +64,7 @@ impl Actor {
             snapshot_id: id,
             memory: has_memory,
             held_us: snapshot.held.as_micros() as u64,
+            steps: snapshot.steps.iter().map(BootStep::from).collect(),
         };
         self.note_anyway(&event);
         Ok(Taken {
