@@ -17,7 +17,7 @@ use crate::agent::Agent;
 use crate::link::Breaking;
 use crate::script::Stage;
 use crate::tree::Tree;
-use crate::world::{Sandbox, World};
+use crate::world::{Frozen, Sandbox, World};
 
 /// What a link holds before its writer must wait.
 const LINK_BYTES: usize = 64 * 1024;
@@ -63,6 +63,13 @@ impl SimDriver {
     pub fn that_holds(world: Arc<World>) -> Self {
         let mut driver = Self::new(world);
         driver.capabilities.pause_to_disk = true;
+        driver
+    }
+
+    /// One whose snapshots can have memory, as far as that their agents wake up held.
+    pub fn that_keeps_memory(world: Arc<World>) -> Self {
+        let mut driver = Self::new(world);
+        driver.capabilities.memory_snapshot = true;
         driver
     }
 
@@ -310,13 +317,15 @@ impl Driver for SimDriver {
         snapshot: SnapshotId,
         extent: Extent,
     ) -> Result<Snapshot, DriverError> {
-        if extent == Extent::Memory {
+        let memory = extent == Extent::Memory;
+        if memory && !self.capabilities.memory_snapshot {
             return Err(self.capabilities.unsupported("keep a snapshot with memory"));
         }
         let tree = self.running(id)?.tree().copy();
         self.stage(Stage::Files).await?;
         let bytes = tree.size();
-        self.world.snapshots.lock().insert(snapshot, tree);
+        let frozen = Frozen { tree, memory };
+        self.world.snapshots.lock().insert(snapshot, frozen);
         Ok(Snapshot {
             held: Duration::ZERO,
             bytes,
@@ -325,12 +334,19 @@ impl Driver for SimDriver {
     }
 
     async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {
+        let mut is_held = false;
         let copy = || {
             let snapshots = self.world.snapshots.lock();
-            let tree = snapshots.get(&from).map(Tree::copy);
-            tree.ok_or(DriverError::NoSnapshot(from))
+            let frozen = snapshots.get(&from);
+            let frozen = frozen.ok_or(DriverError::NoSnapshot(from))?;
+            is_held = frozen.memory;
+            Ok(frozen.tree.copy())
         };
-        self.make(spec, copy).await
+        let made = self.make(spec, copy).await?;
+        if is_held {
+            self.world.hold(spec.id);
+        }
+        Ok(made)
     }
 
     async fn remove_snapshot(&self, snapshot: SnapshotId) -> Result<(), DriverError> {

@@ -19,11 +19,17 @@ use crate::tree::Tree;
 pub struct World {
     pub(crate) runtime: Handle,
     pub(crate) sandboxes: Mutex<BTreeMap<SandboxId, Sandbox>>,
-    /// The files of each snapshot.
-    pub(crate) snapshots: Mutex<BTreeMap<SnapshotId, Tree>>,
+    pub(crate) snapshots: Mutex<BTreeMap<SnapshotId, Frozen>>,
     script: Mutex<Script>,
     /// Who is reached instead of a sandbox's agent.
     pub(crate) impostors: Mutex<BTreeMap<SandboxId, mpsc::UnboundedSender<DuplexStream>>>,
+}
+
+/// A snapshot.
+pub(crate) struct Frozen {
+    pub(crate) tree: Tree,
+    /// What is made from it wakes up held. Programs are not copied.
+    pub(crate) memory: bool,
 }
 
 /// What is on the machine of a sandbox.

@@ -84,7 +84,7 @@ pub struct Node {
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
     pub(crate) publisher: Arc<Publisher>,
-    pub(crate) archive: Archive,
+    pub(crate) archive: Arc<Archive>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) way_out: WayOut,
     handles: RwLock<HashMap<SandboxId, Handle>>,
@@ -115,10 +115,15 @@ impl Node {
         // What cannot be listed must not be taken for nothing: it would be swept away.
         let ids = layout.list().map_err(failed)?;
         let archive = Archive::open(layout.clone(), &options.images).map_err(failed)?;
+        let archive = Arc::new(archive);
         let (budget, exceeded) = Budget::new(&options.data_dir, journal_bytes);
         let node = Arc::new_cyclic(|myself| Self {
             drivers: options.drivers.into_iter().map(patient).collect(),
-            pool: Pool::start(options.ready, Arc::clone(&options.images)),
+            pool: Pool::start(
+                options.ready,
+                Arc::clone(&options.images),
+                Arc::clone(&archive),
+            ),
             publisher: Publisher::new(options.publish),
             budget: Arc::new(budget),
             way_out: WayOut(options.gate),

@@ -1,7 +1,9 @@
 //! Sandboxes made ahead of their use: creating one like them is handing one out.
 //!
 //! As many of a kind stand ready as were created within the last minute, up to a limit, and none once nobody asked for five minutes. One is handed
-//! out once, while its processes live; nothing but its agent has ever run in it. A daemon that starts sweeps away what an earlier one had ready.
+//! out once, while its processes live. Nothing but its agent has ever run in one that was made from an image or from files. One that has the memory
+//! of a snapshot is held until it is handed out: what it must not share is made new then, and if that fails it is nobody's.
+//! With a snapshot goes what stands ready of it. A daemon that starts sweeps away what an earlier one had ready.
 
 mod shelf;
 
@@ -10,16 +12,17 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skerry_driver::{Driver, Instance, Isolation, Spec, Step as BootStep};
+use skerry_driver::{Driver, DriverError, Instance, Isolation, Spec, Step as BootStep};
 use skerry_image::{Image, Images, Pin};
-use skerry_types::SandboxId;
+use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
 use shelf::{Shelves, Step};
 
-use crate::wake::warm_up;
+use crate::snapshots::Archive;
+use crate::wake::{wake, warm_up};
 
 /// How often it looks when nothing happens.
 const LOOK_AGAIN: Duration = Duration::from_secs(20);
@@ -30,12 +33,15 @@ const MOST_PUT_OFF: u32 = 2;
 /// After one could not be made.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
+/// What a kernel in user space takes while nothing runs on it, in MiB.
+const KERNEL_MB: u64 = 32;
+
 /// How much may stand ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadyLimits {
     /// Sandboxes of one kind; 0: none is made ahead.
     pub each: usize,
-    /// Memory of those that take theirs from the start (virtual machines), in MiB.
+    /// Memory of those that take theirs before anybody uses them (virtual machines, and what has the memory of a snapshot), in MiB.
     pub memory_mb: u64,
 }
 
@@ -46,6 +52,16 @@ pub(crate) struct Kind {
     pub(crate) spec: Spec,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) image: Image,
+    /// What it starts from instead of the image alone.
+    pub(crate) from: Option<Frozen>,
+}
+
+/// A snapshot that sandboxes are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Frozen {
+    pub(crate) id: SnapshotId,
+    /// It has memory and processes.
+    pub(crate) memory: bool,
 }
 
 impl PartialEq for Kind {
@@ -58,13 +74,17 @@ impl PartialEq for Kind {
         self.spec == other_spec
             && self.driver.capabilities().driver == other.driver.capabilities().driver
             && self.image.digest == other.image.digest
+            && self.from == other.from
     }
 }
 
 impl shelf::Kind for Kind {
     fn memory_mb(&self) -> u64 {
+        let has_memory = self.from.is_some_and(|from| from.memory);
         match self.driver.capabilities().isolation {
             Isolation::Vm => self.spec.resources.memory_mb.into(),
+            _ if has_memory => self.spec.resources.memory_mb.into(),
+            Isolation::ApplicationKernel => KERNEL_MB,
             _ => 0,
         }
     }
@@ -76,6 +96,8 @@ pub(crate) struct Ready {
     spec: Spec,
     instance: Instance,
     driver: Arc<dyn Driver>,
+    /// Its processes are copies, and held.
+    is_held: bool,
     /// Its image may be removed; what it stands on may not.
     _layers: Pin,
     watch: AbortHandle,
@@ -88,16 +110,25 @@ impl Ready {
         &self.spec
     }
 
-    /// It is a sandbox now.
-    pub(crate) fn used(mut self) -> Instance {
+    /// It is a sandbox now. `None`: it could not become one, and nothing of it is left.
+    pub(crate) async fn hand_out(mut self) -> Result<Option<Instance>, DriverError> {
+        let began = Instant::now();
+        if self.is_held
+            && let Err(error) = wake(self.driver.as_ref(), &self.spec).await
+        {
+            tracing::warn!(place = %self.spec.id, %error, "one that stood ready could not be handed out");
+            self.driver.destroy(self.spec.id).await?;
+            self.settled = true;
+            return Ok(None);
+        }
         self.settled = true;
-        Instance {
+        Ok(Some(Instance {
             facts: self.instance.facts.clone(),
             steps: vec![BootStep {
                 name: "stood ready".to_owned(),
-                took: Duration::ZERO,
+                took: began.elapsed(),
             }],
-        }
+        }))
     }
 }
 
@@ -118,6 +149,7 @@ impl Drop for Ready {
 pub(crate) struct Pool {
     shelves: Mutex<Shelves<Kind, Ready>>,
     images: Arc<Images>,
+    archive: Arc<Archive>,
     changed: Notify,
     keeper: Mutex<Option<JoinHandle<()>>>,
     closed: AtomicBool,
@@ -125,10 +157,15 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn start(limits: ReadyLimits, images: Arc<Images>) -> Arc<Self> {
+    pub(crate) fn start(
+        limits: ReadyLimits,
+        images: Arc<Images>,
+        archive: Arc<Archive>,
+    ) -> Arc<Self> {
         let pool = Arc::new_cyclic(|myself| Self {
             shelves: Mutex::new(Shelves::new(limits)),
             images,
+            archive,
             changed: Notify::new(),
             keeper: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -145,6 +182,15 @@ impl Pool {
         let ready = self.shelves.lock().ask(kind, Instant::now());
         self.changed.notify_one();
         ready.filter(|ready| !ready.watch.is_finished())
+    }
+
+    /// Removes all that stands ready of a snapshot of which nothing more is made.
+    pub(crate) async fn forget(&self, snapshot: SnapshotId) {
+        let is_of_it = |kind: &Kind| kind.from.is_some_and(|from| from.id == snapshot);
+        let all = self.shelves.lock().forget(is_of_it);
+        for ready in all {
+            remove(ready).await;
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -175,12 +221,13 @@ impl Pool {
             ..kind.spec.clone()
         };
         let layers = self.images.pin(&kind.image)?;
+        // Whoever removes the snapshot waits until this one is on its shelf, and then takes it from there.
+        let _in_use = kind
+            .from
+            .map(|from| self.archive.take(from.id))
+            .transpose()?;
         let driver = Arc::clone(&kind.driver);
-        let made = async {
-            let instance = driver.create(&spec).await?;
-            warm_up(driver.as_ref(), id).await.map(|()| instance)
-        };
-        let instance = match made.await {
+        let instance = match stand(driver.as_ref(), &spec, kind.from).await {
             Ok(instance) => instance,
             Err(error) => {
                 driver.destroy(id).await?;
@@ -192,6 +239,7 @@ impl Pool {
             spec,
             instance,
             driver,
+            is_held: kind.from.is_some_and(|from| from.memory),
             _layers: layers,
             settled: false,
         };
@@ -213,6 +261,23 @@ impl Pool {
         });
         watch.abort_handle()
     }
+}
+
+/// Makes one, as far as nobody needs to ask for it.
+async fn stand(
+    driver: &dyn Driver,
+    spec: &Spec,
+    from: Option<Frozen>,
+) -> Result<Instance, DriverError> {
+    let instance = match from {
+        None => driver.create(spec).await?,
+        Some(from) => driver.restore(from.id, spec).await?,
+    };
+    // Who is held is left alone until he wakes up.
+    if from.is_none_or(|from| !from.memory) {
+        warm_up(driver, spec.id).await?;
+    }
+    Ok(instance)
 }
 
 /// Does one thing after another until what stands ready is what should.

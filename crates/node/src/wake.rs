@@ -37,7 +37,7 @@ pub(crate) async fn restore(
 }
 
 /// Has the agent of a restored sandbox make everything new and let its processes go on. On error they are still held.
-async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
+pub(crate) async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
     let renew = Some(renew(driver, spec)?);
     ask(driver, spec.id, Call::Release(Release { renew })).await
 }

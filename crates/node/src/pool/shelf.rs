@@ -109,6 +109,17 @@ impl<K: Kind, R> Shelves<K, R> {
         None
     }
 
+    /// Everything of these kinds, and that they were ever asked for.
+    pub(super) fn forget(&mut self, is_meant: impl Fn(&K) -> bool) -> Vec<R> {
+        let (meant, others) = std::mem::take(&mut self.kinds)
+            .into_iter()
+            .partition(|shelf| is_meant(&shelf.kind));
+        self.kinds = others;
+        let meant: Vec<Shelf<K, R>> = meant;
+        let ready = meant.into_iter().flat_map(|shelf| shelf.ready);
+        ready.map(|(_, ready)| ready).collect()
+    }
+
     /// How many stand ready, of all kinds.
     pub(super) fn count(&self) -> usize {
         self.kinds.iter().map(|shelf| shelf.ready.len()).sum()

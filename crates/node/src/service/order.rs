@@ -51,11 +51,16 @@ pub(super) fn meta(
 }
 
 /// The kind of sandbox that can stand in for this one.
-pub(super) fn kind(meta: &Meta, driver: &Arc<dyn Driver>) -> pool::Kind {
+pub(super) fn kind(
+    meta: &Meta,
+    driver: &Arc<dyn Driver>,
+    from: Option<pool::Frozen>,
+) -> pool::Kind {
     pool::Kind {
         spec: meta.spec.clone(),
         driver: Arc::clone(driver),
         image: meta.image.clone(),
+        from,
     }
 }
 

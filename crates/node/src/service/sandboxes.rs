@@ -28,7 +28,9 @@ impl Sandboxes for Node {
         let mut meta = order::meta(&request, &image, volumes, driver.as_ref())?;
         // A host name of its own, and volumes, must be there from the start.
         let ready = match request.name {
-            None if request.volumes.is_empty() => self.pool.take(&order::kind(&meta, &driver)),
+            None if request.volumes.is_empty() => {
+                self.pool.take(&order::kind(&meta, &driver, None))
+            }
             _ => None,
         };
         if let Some(ready) = &ready {
@@ -46,10 +48,12 @@ impl Sandboxes for Node {
         };
         let spec = plan.meta.spec.clone();
         self.bring_up(plan, async move {
-            match ready {
-                Some(ready) => Ok(ready.used()),
-                None => driver.create(&spec).await,
+            if let Some(ready) = ready
+                && let Some(instance) = ready.hand_out().await?
+            {
+                return Ok(instance);
             }
+            driver.create(&spec).await
         })
         .await
     }

@@ -16,6 +16,7 @@ use super::order;
 use crate::actor::{self, Command, Taken, not_running};
 use crate::meta::Meta;
 use crate::node::Node;
+use crate::pool::{Frozen, Ready};
 use crate::publish::Doors;
 use crate::snapshots::{InUse, Kept};
 use crate::wake::restore;
@@ -42,6 +43,7 @@ impl Snapshots for Node {
 
     async fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
         let _nobody_uses_it = self.archive.retire(id).await?;
+        self.pool.forget(id).await;
         // Whichever made it, if one of them did: an earlier try may have come no further than the record.
         for driver in &self.drivers {
             driver.remove_snapshot(id).await?;
@@ -117,7 +119,15 @@ impl Node {
         };
         let doors = self.publisher.take(&request.ports)?;
         meta.published = doors.published();
-        self.make_of(kept, meta, origin, doors).await
+        let frozen = Frozen { id: from, memory };
+        // A host name of its own, and volumes, must be there from the start.
+        let ready = match request.name {
+            None if request.volumes.is_empty() => {
+                self.pool.take(&order::kind(&meta, &driver, Some(frozen)))
+            }
+            _ => None,
+        };
+        self.make_of(kept, meta, origin, ready, doors).await
     }
 
     /// Forks a snapshot of the parent.
@@ -129,20 +139,25 @@ impl Node {
             ..Origin::default()
         };
         let none = self.publisher.doors(&[]);
-        self.make_of(kept, meta, origin, none).await
+        self.make_of(kept, meta, origin, None, none).await
     }
 
-    /// Makes a sandbox of a snapshot, which stays there until that is done.
+    /// Makes a sandbox of a snapshot, which stays there until that is done, or lets the one that stands ready be it.
     async fn make_of(
         &self,
         kept: InUse,
-        meta: Meta,
+        mut meta: Meta,
         origin: Origin,
+        ready: Option<Ready>,
         doors: Doors,
     ) -> Result<SandboxReport> {
+        let id = meta.spec.id;
+        if let Some(ready) = &ready {
+            meta.spec = ready.spec().clone();
+        }
         let driver = self.driver(Some(&kept.meta.driver))?;
         let plan = Plan {
-            id: meta.spec.id,
+            id,
             driver: Arc::clone(&driver),
             image: self.images.hold(&meta.image)?,
             origin: Origin {
@@ -156,6 +171,11 @@ impl Node {
         let spec = plan.meta.spec.clone();
         let work = async move {
             let (from, memory) = (kept.report.id, kept.report.memory);
+            if let Some(ready) = ready
+                && let Some(instance) = ready.hand_out().await?
+            {
+                return Ok(instance);
+            }
             restore(driver.as_ref(), from, &spec, memory).await
         };
         self.bring_up(plan, work).await
