@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use skerry_driver::{DriverError, Instance, Privilege, Step};
+use skerry_driver::{DriverError, Instance, Privilege};
 use skerry_proto::node::SandboxFacts;
 use skerry_types::limits::PROVISION_TIMEOUT_SECONDS;
 
