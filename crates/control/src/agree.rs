@@ -48,7 +48,8 @@ impl Control {
             Ok(reports) => {
                 // Before anything is found again, or planning would lose it again at once.
                 self.note(member, NodeState::Online).await;
-                self.agree(member, &expected, &reports).await
+                // Large, and seldom: not in the future of everybody who waits for this.
+                Box::pin(self.agree(member, &expected, &reports)).await
             }
             Err(error) => {
                 if error.code == ErrorCode::NodeUnreachable {

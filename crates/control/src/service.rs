@@ -128,16 +128,22 @@ impl Control {
         self.0.settings.clock.now()
     }
 
-    /// Runs work to its end even if whoever waits for it goes away.
-    pub(crate) async fn detached<T, F>(&self, work: F) -> Result<T>
+    /// Runs work to its end even if whoever waits for it goes away. It begins at once, so that who waits does not carry it.
+    pub(crate) fn detached<T, F>(
+        &self,
+        work: F,
+    ) -> impl Future<Output = Result<T>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        self.0.tasks.spawn(work).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an operation broke off");
-            Err(Error::internal("the operation broke off"))
-        })
+        let task = self.0.tasks.spawn(work);
+        async {
+            task.await.unwrap_or_else(|error| {
+                tracing::error!(%error, "an operation broke off");
+                Err(Error::internal("the operation broke off"))
+            })
+        }
     }
 
     /// Refuses new work once control is ending.

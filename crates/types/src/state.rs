@@ -143,12 +143,11 @@ pub const fn next(from: SandboxState, action: Action) -> Result<SandboxState, Il
     use Action as A;
     use SandboxState as S;
     Ok(match (from, action) {
-        (S::Queued, A::Provision) => S::Provisioning,
+        (S::Queued, A::Provision) | (S::Stopped | S::Failed, A::Start) => S::Provisioning,
         (S::Provisioning, A::Ready) | (S::Paused, A::Resume) | (S::Missing, A::Find) => S::Running,
         (S::Running, A::Pause) => S::Paused,
         (S::Running | S::Paused | S::Stopping, A::Stop) => S::Stopping,
         (S::Queued, A::Stop) | (S::Stopping | S::Missing, A::Ended) => S::Stopped,
-        (S::Stopped | S::Failed, A::Start) => S::Provisioning,
         (S::Stopped | S::Failed | S::Deleted, A::Stop)
         | (S::Provisioning | S::Running, A::Start) => from,
         (

@@ -73,7 +73,7 @@ async fn who_starts_it_and_whether_there_is_room_is_asked_anew() {
 #[tokio::test]
 async fn one_that_could_not_be_started_keeps_its_files() {
     let settings = Settings {
-        provision_timeout: Duration::from_secs(60),
+        provision_timeout: Duration::from_mins(1),
         ..Settings::default()
     };
     let world = World::with(1, settings).await;

@@ -33,9 +33,9 @@ pub(super) fn routes() -> Router<Api> {
 
 /// Failures here have a word for a code.
 pub(super) fn envelope(error: Error, _request_id: &str) -> Response {
-    let status = StatusCode::from_u16(error.code.status());
-    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = json!({ "code": error.code.as_str(), "message": error.message });
+    let Error { code, message, .. } = error;
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = json!({ "code": code.as_str(), "message": message });
     (status, axum::Json(body)).into_response()
 }
 

@@ -76,7 +76,8 @@ fn must_be_a_file(entry: &VolumeEntry, path: &Path) -> Result<()> {
 #[derive(Debug)]
 pub(crate) struct Draft {
     folder: OwnedFd,
-    draft: String,
+    /// Its name until then.
+    part: String,
     name: OsString,
     path: PathBuf,
     file: File,
@@ -91,14 +92,14 @@ impl Draft {
         path: &Path,
         attributes: VolumeAttributes,
     ) -> Result<Self> {
-        let draft = format!(".skerry-{}.part", Uuid::now_v7().simple());
+        let part = format!(".skerry-{}.part", Uuid::now_v7().simple());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&folder, &draft, flags, Mode::RUSR | Mode::WUSR);
+        let file = openat(&folder, &part, flags, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(refuse(path))?;
         let dressed = content.dress(&file, &folder, FILE_MODE, attributes);
         let begun = Self {
             folder,
-            draft,
+            part,
             name,
             path: path.to_owned(),
             file: File::from_std(file.into()),
@@ -120,7 +121,7 @@ impl Draft {
 
     /// Puts it in its place.
     pub(crate) fn put(mut self, content: &Content) -> Result<VolumeEntry> {
-        let placed = renameat(&self.folder, &self.draft, &self.folder, &self.name);
+        let placed = renameat(&self.folder, &self.part, &self.folder, &self.name);
         placed.map_err(refuse(&self.path))?;
         self.is_placed = true;
         let found = content.find(&self.path, OFlags::NOFOLLOW)?;
@@ -132,7 +133,7 @@ impl Drop for Draft {
     fn drop(&mut self) {
         if !self.is_placed {
             // Whoever removed it was faster.
-            let _: rustix::io::Result<()> = unlinkat(&self.folder, &self.draft, AtFlags::empty());
+            let _: rustix::io::Result<()> = unlinkat(&self.folder, &self.part, AtFlags::empty());
         }
     }
 }
