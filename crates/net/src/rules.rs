@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     fn judged(port: u16, names: &[&str], said: Option<&str>) -> Ruling {
-        let egress = Egress::new(&["pypi.org", "8.8.8.8"], &["0.0.0.0/0"]).unwrap();
+        let egress = Egress::new(&["example.org", "8.8.8.8"], &["0.0.0.0/0"]).unwrap();
         let attempt = Attempt {
             address: Ipv4Addr::new(203, 0, 113, 10),
             port,
@@ -76,18 +76,21 @@ mod tests {
 
     #[test]
     fn an_address_is_open_by_its_name() {
-        assert_eq!(judged(22, &["evil.net", "pypi.org"], None), Ruling::Open);
-        assert_eq!(judged(443, &["pypi.org"], None), Ruling::AskName);
-        assert_eq!(judged(443, &["pypi.org"], Some("pypi.org")), Ruling::Open);
+        assert_eq!(judged(22, &["evil.net", "example.org"], None), Ruling::Open);
+        assert_eq!(judged(443, &["example.org"], None), Ruling::AskName);
+        assert_eq!(
+            judged(443, &["example.org"], Some("example.org")),
+            Ruling::Open
+        );
         let why = |ruling| match ruling {
             Ruling::Closed(why) => why,
             other => panic!("{other:?}"),
         };
-        let other = why(judged(80, &["pypi.org"], Some("evil.net")));
+        let other = why(judged(80, &["example.org"], Some("evil.net")));
         assert!(other.contains("asked for evil.net"), "{other}");
         let unknown = why(judged(22, &[], None));
         assert!(unknown.contains("deny 0.0.0.0/0"), "{unknown}");
-        let wrong = why(judged(443, &["evil.net"], Some("pypi.org")));
+        let wrong = why(judged(443, &["evil.net"], Some("example.org")));
         assert!(wrong.contains("do not allow evil.net"), "{wrong}");
     }
 

@@ -40,9 +40,9 @@ async fn what_was_asked_is_shown_in_every_answer() {
 #[tokio::test]
 async fn who_says_what_is_allowed_denies_the_rest() {
     let world = World::new().await;
-    let asked = json!({"network": "nat", "egress": {"allow": ["PyPI.org", "192.0.2.7/32"]}});
+    let asked = json!({"network": "nat", "egress": {"allow": ["Example.ORG", "192.0.2.7/32"]}});
     let made = world.post("/v1/sandboxes", asked).await.json();
-    let shown = json!({"allow": ["pypi.org", "192.0.2.7"], "deny": ["0.0.0.0/0"]});
+    let shown = json!({"allow": ["example.org", "192.0.2.7"], "deny": ["0.0.0.0/0"]});
     assert_eq!(made["egress"], shown);
     let path = format!("/v1/sandboxes/{}", made["sandbox_id"].as_str().unwrap());
     let egress = format!("{path}/egress");

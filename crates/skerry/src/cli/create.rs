@@ -151,7 +151,7 @@ Examples:
   skerry create
   skerry create --name build --image base --memory 2G --ttl 2h
   skerry create --idle 10m --on-idle pause --auto-resume
-  skerry create --allow pypi.org --allow '*.pythonhosted.org'
+  skerry create --allow example.org --allow '*.example.org'
   id=$(skerry create -e CI=1 --network none)")]
 pub(crate) struct CreateArgs {
     #[command(flatten)]

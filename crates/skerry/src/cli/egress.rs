@@ -12,7 +12,7 @@ use super::{Context, Outcome, output};
 #[command(after_help = "\
 Examples:
   skerry egress build
-  skerry egress build --allow pypi.org --allow '*.pythonhosted.org'
+  skerry egress build --allow example.org --allow '*.example.org'
   skerry egress build --deny 192.0.2.0/24
   skerry egress build --clear")]
 pub(crate) struct EgressArgs {
