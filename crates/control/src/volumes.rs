@@ -78,8 +78,12 @@ impl Control {
         match member.handle.create_volume(volume.id, limit).await {
             Ok(report) => Ok((volume, report)),
             Err(error) => {
-                // What its node may still make of it goes at the next comparison.
-                self.0.store.forget_volume(tenant, volume.id).await?;
+                // On record until its node surely has nothing of it.
+                let now = self.now();
+                self.0.store.retire_volume(tenant, volume.id, now).await?;
+                if let Err(left) = self.remove_volume_from(&member, tenant, volume.id).await {
+                    tracing::warn!(id = %volume.id, error = %left, "what is left of a volume goes at the next comparison");
+                }
                 Err(error)
             }
         }
@@ -225,15 +229,13 @@ impl Control {
         self.0.nodes.get(id).cloned().ok_or_else(unreachable)
     }
 
-    /// Removes from a node what is on no record, and what was to be removed.
+    /// Removes from a node what was to be removed. What is on no record stays: only a record that was lost makes that, and it is somebody's data.
     pub(crate) async fn agree_on_volumes(&self, member: &Member) -> Result<()> {
-        // Whatever the node has was on record before it had it.
         let there = member.handle.list_volumes().await?;
         let on_record = self.0.store.volumes_on(&SYSTEM, member.facts.id).await?;
         let known: HashSet<VolumeId> = on_record.iter().map(|volume| volume.id).collect();
         for id in there.into_iter().filter(|id| !known.contains(id)) {
-            tracing::warn!(%id, "removing a volume that is on no record");
-            member.handle.remove_volume(id).await?;
+            tracing::warn!(%id, "a volume is on no record of this server, and stays");
         }
         for volume in on_record
             .iter()
