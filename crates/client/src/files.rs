@@ -50,6 +50,8 @@ struct Query<'a> {
     mode: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    exclude: String,
 }
 
 impl Sandbox {
@@ -62,11 +64,12 @@ impl Sandbox {
         .await
     }
 
-    /// A tree as a tar archive, with names relative to `path`.
-    pub async fn read_tar(&self, path: &str) -> Result<Download> {
+    /// A tree as a tar archive, with names relative to `path`, without what a pattern of `exclude` means. No pattern can have a comma in it.
+    pub async fn read_tar(&self, path: &str, exclude: &[String]) -> Result<Download> {
         self.download(&Query {
             path,
             batch: true,
+            exclude: exclude.join(","),
             ..Query::default()
         })
         .await

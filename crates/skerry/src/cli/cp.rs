@@ -3,12 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use skerry_api::FileKind;
 use skerry_client::Sandbox;
+use skerry_proto::glob::Globs;
 use skerry_types::ErrorCode;
 
 use super::failure::Failure;
@@ -25,6 +27,7 @@ Examples:
   skerry cp build:result.json .          # from where the image's programs start
   skerry cp - build:/tmp/in < data       # stdin and stdout are -
   skerry cp build:/work - | tar t        # a folder on stdout is a tar archive
+  skerry cp --exclude .git,target . build:/work   # without what need not go along
 
 A path that has a colon in its first part is meant as ./a:b.")]
 pub(crate) struct CpArgs {
@@ -32,6 +35,9 @@ pub(crate) struct CpArgs {
     source: String,
     /// PATH, SANDBOX:PATH, or - for stdout
     target: String,
+    /// What to leave out of a folder: *.log at any depth, /src/**/*.o from its top
+    #[arg(long, value_name = "GLOB", value_delimiter = ',')]
+    exclude: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,7 +67,7 @@ pub(super) async fn cp(ctx: &Context, args: CpArgs) -> Outcome {
         (Place::Here(source), Place::There(sandbox, path)) => {
             let sandbox = ctx.sandbox(sandbox).await?;
             let path = absolute(ctx, &sandbox, path).await?;
-            let target = upload(&sandbox, source, path).await?;
+            let target = upload(&sandbox, source, path, &args.exclude).await?;
             Copied {
                 source: args.source,
                 target,
@@ -70,7 +76,7 @@ pub(super) async fn cp(ctx: &Context, args: CpArgs) -> Outcome {
         (Place::There(sandbox, path), Place::Here(target)) => {
             let sandbox = ctx.sandbox(sandbox).await?;
             let path = absolute(ctx, &sandbox, path).await?;
-            let target = download(&sandbox, &path, target).await?;
+            let target = download(&sandbox, &path, target, &args.exclude).await?;
             if target == Path::new("-") {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -106,8 +112,14 @@ fn below(folder: &str, name: &str) -> String {
     format!("{}/{name}", folder.trim_end_matches('/'))
 }
 
-async fn upload(sandbox: &Sandbox, from: &Path, mut to: String) -> anyhow::Result<String> {
-    let source = Source::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+async fn upload(
+    sandbox: &Sandbox,
+    from: &Path,
+    mut to: String,
+    exclude: &[String],
+) -> anyhow::Result<String> {
+    let mut source =
+        Source::open(from).with_context(|| format!("cannot read {}", from.display()))?;
     if to.ends_with('/') || is_folder(sandbox, &to).await? {
         let name = from.canonicalize().ok();
         let name = name
@@ -125,10 +137,16 @@ async fn upload(sandbox: &Sandbox, from: &Path, mut to: String) -> anyhow::Resul
         let found = file.metadata()?;
         (mode, total) = (Some(found.permissions().mode()), Some(found.len()));
     }
-    let is_tree = matches!(source, Source::Folder(_));
+    let left_out = if let Source::Folder(folder) = &mut source {
+        folder.exclude = Globs::new(exclude);
+        Some(folder.left_out.clone())
+    } else {
+        None
+    };
     let body = transfer::body(source, Progress::start(&to, total));
-    if is_tree {
+    if let Some(left_out) = left_out {
         sandbox.write_tar(&to, body).await?;
+        say_left_out(left_out.load(Ordering::Relaxed));
     } else {
         sandbox.write_file(&to, mode, body).await?;
     }
@@ -144,11 +162,16 @@ async fn is_folder(sandbox: &Sandbox, path: &str) -> anyhow::Result<bool> {
     }
 }
 
-async fn download(sandbox: &Sandbox, from: &str, to: &Path) -> anyhow::Result<PathBuf> {
+async fn download(
+    sandbox: &Sandbox,
+    from: &str,
+    to: &Path,
+    exclude: &[String],
+) -> anyhow::Result<PathBuf> {
     let found = sandbox.stat(from).await?;
     let is_tree = found.kind == FileKind::Directory;
     let mut content = if is_tree {
-        sandbox.read_tar(from).await?
+        sandbox.read_tar(from, exclude).await?
     } else {
         sandbox.read_file(from).await?
     };
@@ -172,12 +195,16 @@ async fn download(sandbox: &Sandbox, from: &str, to: &Path) -> anyhow::Result<Pa
     };
     let left_out = written.with_context(|| format!("cannot copy it to {}", to.display()))?;
     drop(progress);
-    if left_out > 0 {
+    say_left_out(left_out);
+    Ok(to)
+}
+
+fn say_left_out(entries: usize) {
+    if entries > 0 {
         note(&format!(
-            "{left_out} pipes, sockets or devices were left out"
+            "{entries} pipes, sockets or devices were left out"
         ));
     }
-    Ok(to)
 }
 
 /// The last part of a path in a sandbox, which must be a name.

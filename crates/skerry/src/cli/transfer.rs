@@ -6,10 +6,13 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 use futures::{Stream, StreamExt};
 use skerry_client::{Body, Download};
+use skerry_proto::glob::Globs;
 use tar::{Archive, Builder, EntryType};
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
@@ -28,7 +31,17 @@ pub(crate) enum Source {
     /// A file.
     File(fs::File),
     /// A folder, as a tar archive.
-    Folder(PathBuf),
+    Folder(Folder),
+}
+
+/// A folder to pack.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    root: PathBuf,
+    /// What stays here.
+    pub(crate) exclude: Globs,
+    /// How many entries could not go along, since they are neither files, folders nor links; known once it is packed.
+    pub(crate) left_out: Arc<AtomicUsize>,
 }
 
 impl Source {
@@ -39,7 +52,11 @@ impl Source {
         }
         let file = fs::File::open(path)?;
         if file.metadata()?.is_dir() {
-            return Ok(Self::Folder(path.to_owned()));
+            return Ok(Self::Folder(Folder {
+                root: path.to_owned(),
+                exclude: Globs::default(),
+                left_out: Arc::default(),
+            }));
         }
         Ok(Self::File(file))
     }
@@ -50,7 +67,7 @@ pub(crate) fn body(source: Source, progress: Progress) -> Body {
     match source {
         Source::Stdin => counted(chunks(tokio::io::stdin()), progress),
         Source::File(file) => counted(chunks(tokio::fs::File::from_std(file)), progress),
-        Source::Folder(path) => counted(packed(path), progress),
+        Source::Folder(folder) => counted(packed(folder), progress),
     }
 }
 
@@ -68,16 +85,11 @@ fn counted(
 }
 
 /// A folder as a tar archive, with names relative to it.
-fn packed(path: PathBuf) -> impl Stream<Item = io::Result<Bytes>> {
+fn packed(folder: Folder) -> impl Stream<Item = io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::task::spawn_blocking(move || {
         let writer = io::BufWriter::with_capacity(CHUNK_BYTES, Sender(sender.clone()));
-        let mut builder = Builder::new(writer);
-        builder.follow_symlinks(false);
-        let packed = builder
-            .append_dir_all("", path)
-            .and_then(|()| builder.into_inner()?.flush());
-        if let Err(error) = packed {
+        if let Err(error) = pack(&folder, writer) {
             // With nobody left to read it, it does not matter either.
             let _gone = sender.blocking_send(Err(error));
         }
@@ -85,6 +97,31 @@ fn packed(path: PathBuf) -> impl Stream<Item = io::Result<Bytes>> {
     futures::stream::unfold(receiver, |mut receiver| async move {
         Some((receiver.recv().await?, receiver))
     })
+}
+
+fn pack(folder: &Folder, writer: impl Write) -> io::Result<()> {
+    let mut builder = Builder::new(writer);
+    builder.follow_symlinks(false);
+    let mut below = vec![PathBuf::new()];
+    while let Some(parent) = below.pop() {
+        for entry in fs::read_dir(folder.root.join(&parent))? {
+            let entry = entry?;
+            let name = parent.join(entry.file_name());
+            if folder.exclude.matches(&name.to_string_lossy()) {
+                continue;
+            }
+            let kind = entry.file_type()?;
+            if !(kind.is_file() || kind.is_dir() || kind.is_symlink()) {
+                folder.left_out.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            builder.append_path_with_name(entry.path(), &name)?;
+            if kind.is_dir() {
+                below.push(name);
+            }
+        }
+    }
+    builder.into_inner()?.flush()
 }
 
 struct Sender(mpsc::Sender<io::Result<Bytes>>);
@@ -222,6 +259,8 @@ fn outside(path: &Path) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn archive(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Vec<u8> {
@@ -257,14 +296,21 @@ mod tests {
         fs::create_dir_all(from.path().join("a/b")).unwrap();
         fs::write(from.path().join("a/b/file"), "x").unwrap();
         symlink("b/file", from.path().join("a/link")).unwrap();
-        let packed = archive(|builder| {
-            builder.follow_symlinks(false);
-            builder.append_dir_all("", from.path()).unwrap();
-        });
+        fs::create_dir_all(from.path().join("b/target")).unwrap();
+        fs::write(from.path().join("b/target/built"), "x").unwrap();
+        let _bound = UnixListener::bind(from.path().join("socket")).unwrap();
+        let Source::Folder(mut folder) = Source::open(from.path()).unwrap() else {
+            panic!("a folder");
+        };
+        folder.exclude = Globs::new(&["target".to_owned()]);
+        let mut packed = Vec::new();
+        pack(&folder, &mut packed).unwrap();
+        assert_eq!(folder.left_out.load(Ordering::Relaxed), 1);
         let to = tempfile::tempdir().unwrap();
         for _again in 0..2 {
             assert_eq!(unpack_from(&packed[..], to.path()).unwrap(), 0);
             assert_eq!(fs::read_to_string(to.path().join("a/link")).unwrap(), "x");
+            assert!(to.path().join("b").exists() && !to.path().join("b/target").exists());
         }
     }
 

@@ -59,6 +59,22 @@ fn folders_come_back_as_they_went() {
 }
 
 #[test]
+fn what_is_excluded_stays_where_it_is() {
+    let bed = Bed::new();
+    bed.ok(&["create", "--name", "b"]);
+    let here = |name: &str| bed.home.path().join(name);
+    fs::create_dir_all(here("tree/src/target")).unwrap();
+    for file in ["tree/src/a.rs", "tree/src/a.log", "tree/src/target/a"] {
+        fs::write(here(file), "x").unwrap();
+    }
+    bed.ok(&["cp", "--exclude", "target,*.log", "tree", "b:new"]);
+    assert_eq!(bed.ok(&["exec", "b", "find new -type f"]), "new/src/a.rs");
+    bed.ok(&["exec", "b", "touch new/mine new/src/mine"]);
+    bed.ok(&["cp", "b:new", "out", "--exclude", "/mine"]);
+    assert!(here("out/src/mine").exists() && !here("out/mine").exists());
+}
+
+#[test]
 fn nothing_of_a_sandbox_lands_elsewhere() {
     let bed = Bed::new();
     bed.ok(&["create", "--name", "b"]);
