@@ -14,7 +14,7 @@ use skerry_image::{Hold, Images};
 use skerry_journal::JournalError;
 use skerry_proto::node::SandboxReport;
 use skerry_storage::Storage;
-use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
+use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState, Usage};
 use tokio::sync::{Notify, mpsc};
 
 use crate::actor::{self, Command, Handle, Parts, Shared};
@@ -522,17 +522,14 @@ fn close_books(shared: &Shared, state: SandboxState) {
             .collect();
         (open, sessions)
     };
+    let end = match state {
+        S::Stopping => ExecEnd::SandboxStopped,
+        // It may have ended by itself before the sandbox did.
+        _ => ExecEnd::NodeLost,
+    };
     let mut events: Vec<Event> = open
         .into_iter()
-        .map(|(exec, seq)| {
-            Event::ended(
-                exec,
-                seq,
-                ExecEnd::SandboxStopped,
-                skerry_types::Usage::default(),
-                0,
-            )
-        })
+        .map(|(exec, seq)| Event::ended(exec, seq, end.clone(), Usage::default(), 0))
         .collect();
     events.extend(
         sessions

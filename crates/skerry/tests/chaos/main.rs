@@ -19,6 +19,7 @@ mod kills;
 mod life;
 mod output;
 mod ports;
+mod power;
 mod restart;
 mod rootless;
 mod sessions;

@@ -177,7 +177,17 @@ fn a_machine_does_what_any_sandbox_does() {
     .unwrap();
     let ended = bed.json(&["get", "f"]);
     assert_eq!(ended["status"], "failed", "{ended}");
+    let before = counted(&bed, "m");
     assert!(counted(&bed, "m") > before, "nobody else noticed");
+
+    bed.ok(&["pause", "m"]);
+    bed.server.cut_power().unwrap();
+    bed.server.start().unwrap();
+    bed.ok(&["resume", "m"]);
+    assert!(
+        counted(&bed, "m") > before,
+        "it outlives the machine under it"
+    );
 
     let left = bed.json(&["ls"]).as_array().unwrap().len();
     assert_eq!(left, 4, "with the one that was refused");
