@@ -11,8 +11,9 @@ recipe() {
     runsc) echo "bookworm-backports runsc=0.0~20240729*" ;;
     qemu) echo "bookworm-backports qemu-system-x86=1:10.0.2* qemu-system-common=1:10.0.2* qemu-system-data=1:10.0.2* seabios" ;;
     docker) echo "bookworm docker.io containerd runc libdevmapper1.02.1" ;;
-    # With all that it needs, its C library too: it is of another suite than this one.
-    criu) echo "trixie criu=4.1.1* libcompel1 libc6 libnet1 libbsd0 libmd0 libgnutls30t64 libnftables1 libnl-3-200 libprotobuf-c1 libuuid1 libnftnl11 libmnl0 libxtables12 libjansson4 libgmp10 libedit2 libtinfo6 libp11-kit0 libidn2-0 libunistring5 libtasn1-6 libnettle8t64 libhogweed6t64 libffi8 libcap2" ;;
+    # A leading +: with all that this package depends on, its C library too, since it is of another suite than this one. That suite moves on
+    # still, and lets go of older versions; from 4.2.1 on sockets of TCP are kept on Linux 6.16 and newer.
+    criu) echo "forky +criu" ;;
     # A leading @: what this package depends on, since its own content is nothing.
     kernel) echo "bookworm @linux-image-cloud-amd64" ;;
     *)
@@ -67,14 +68,18 @@ fetch() {
         for package in "$@"; do
             case $package in
             @*) package=$(apt-cache $options depends "${package#@}" | sed -n 's/.*Depends: //p' | head -n 1) ;;
+            +*) package=$(apt-cache $options depends --recurse --important "${package#+}" | grep '^[a-z]') ;;
             esac
-            apt-get $options -qq download "$package" || exit 1
+            apt-get $options -qq download $package || exit 1
         done
     ) >&2 || return 1
     for package in "$work"/*.deb; do dpkg-deb -x "$package" "$tree"; done
     [ "$name" != criu ] || own_libraries >"$tree/criu"
     [ ! -f "$tree/criu" ] || chmod 755 "$tree/criu"
     chmod 755 "$tree"
+    recipe "$name" >"$tree/recipe"
+    # One that was made by an older recipe.
+    rm -rf "${tools:?}/$name"
     # Two at once: the one that comes later finds it there, which mv calls an error.
     said=$(mv -T "$tree" "$tools/$name" 2>&1) || [ -d "$tools/$name" ] || {
         echo "error: $name: $said" >&2
@@ -85,7 +90,8 @@ fetch() {
 }
 
 for name in "$@"; do
-    # shellcheck disable=SC2046 # a list of words
-    [ -d "$tools/$name" ] || fetch "$name" $(recipe "$name")
+    wanted=$(recipe "$name")
+    # shellcheck disable=SC2086 # a list of words
+    [ "$(cat "$tools/$name/recipe" 2>/dev/null)" = "$wanted" ] || fetch "$name" $wanted
     echo "$tools/$name"
 done

@@ -1,18 +1,24 @@
-//! The changes that are made to what CRIU wrote: in which namespaces a copy wakes up, and that there is but one of mounts.
+//! The changes that are made to what CRIU wrote: in which namespaces a copy wakes up, that there is but one of mounts, and that it has another address.
 //!
 //! CRIU makes those namespaces of the first process that differ from its own when it kept it. A copy gets all but the process numbers from the
 //! spawner, so the images are made to say that they were CRIU's own. An image is a magic number or two, then messages, each after its length.
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use prost::Message;
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
+use prost::{DecodeError, Message};
 
 const LENGTH: usize = 4;
 /// Of the inventory there is one magic number, of every other image there are two.
 const INVENTORY_HEADER: usize = 4;
 const HEADER: usize = 8;
+/// Where an internet socket is bound: a number for each four bytes of the address, as they lie in memory.
+const BOUND_TO: u32 = 11;
 
 /// What a process shares with whom, by number.
 #[derive(Clone, PartialEq, Message)]
@@ -50,27 +56,29 @@ struct Addition {
     own: Option<Ids>,
 }
 
-/// An open file, if it is a unix socket; it has nothing else then.
+/// An open file, if it is a socket of one of these kinds; it has nothing else then.
 #[derive(Clone, PartialEq, Message)]
 struct OpenFile {
     #[prost(int32, required, tag = "1")]
     kind: i32,
     #[prost(uint32, required, tag = "2")]
     id: u32,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    internet: Option<Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "16")]
-    socket: Option<Vec<u8>>,
+    unix: Option<Vec<u8>>,
 }
 
-/// What of a socket is added to it: the mount that its name is on, by number. There is none of -1, and so it is not looked for.
+/// What of a unix socket is added to it: the mount that its name is on, by number. There is none of -1, and so it is not looked for.
 #[derive(Clone, PartialEq, Message)]
 struct OnMount {
     #[prost(sint32, optional, tag = "17")]
     mount: Option<i32>,
 }
 
-/// Makes the images in this folder wake up among the mounts that they are restored into. Names of sockets are looked for on those of CRIU, which
-/// were not kept.
-pub(super) fn name_sockets_where_restored(folder: &Path) -> io::Result<()> {
+/// Makes the sockets in this folder's images wake up among the mounts and at the address that they are restored with. Names are looked for on mounts
+/// of CRIU, which were not kept; what was bound to the address `own` is bound to all that the copy has.
+pub(super) fn open_sockets_where_restored(folder: &Path, own: Option<Ipv4Addr>) -> io::Result<()> {
     let path = folder.join("files.img");
     let image = fs::read(&path)?;
     let mut changed = image.get(..HEADER).ok_or_else(cut_off)?.to_vec();
@@ -78,7 +86,7 @@ pub(super) fn name_sockets_where_restored(folder: &Path) -> io::Result<()> {
     while !rest.is_empty() {
         let entry = message(rest, 0)?;
         rest = &rest[LENGTH + entry.len()..];
-        let entry = on_no_mount(entry)?.unwrap_or_else(|| entry.to_vec());
+        let entry = changed_socket(entry, own)?.unwrap_or_else(|| entry.to_vec());
         let length = u32::try_from(entry.len()).map_err(io::Error::other)?;
         changed.extend(length.to_le_bytes());
         changed.extend(entry);
@@ -86,14 +94,35 @@ pub(super) fn name_sockets_where_restored(folder: &Path) -> io::Result<()> {
     fs::write(path, changed)
 }
 
-/// `None`: it is no socket.
-fn on_no_mount(entry: &[u8]) -> io::Result<Option<Vec<u8>>> {
+/// `None`: nothing is to be changed.
+fn changed_socket(entry: &[u8], own: Option<Ipv4Addr>) -> io::Result<Option<Vec<u8>>> {
     let mut file = OpenFile::decode(entry)?;
-    let Some(socket) = &mut file.socket else {
-        return Ok(None);
-    };
-    socket.extend(OnMount { mount: Some(-1) }.encode_to_vec());
+    match (&mut file.unix, &mut file.internet, own) {
+        (Some(socket), _, _) => socket.extend(OnMount { mount: Some(-1) }.encode_to_vec()),
+        (None, Some(socket), Some(own)) => *socket = bound_to_all(socket, own)?,
+        _ => return Ok(None),
+    }
     Ok(Some(file.encode_to_vec()))
+}
+
+fn bound_to_all(socket: &[u8], own: Ipv4Addr) -> Result<Vec<u8>, DecodeError> {
+    let own = u64::from(u32::from_ne_bytes(own.octets()));
+    let mut changed = Vec::with_capacity(socket.len());
+    let mut rest = socket;
+    while !rest.is_empty() {
+        let field = rest;
+        let (tag, kind) = decode_key(&mut rest)?;
+        let mut value = rest;
+        skip_field(kind, tag, &mut rest, DecodeContext::default())?;
+        let is_address = (tag, kind) == (BOUND_TO, WireType::Varint);
+        if is_address && decode_varint(&mut value)? == own {
+            encode_key(tag, kind, &mut changed);
+            encode_varint(0, &mut changed);
+        } else {
+            changed.extend(&field[..field.len() - rest.len()]);
+        }
+    }
+    Ok(changed)
 }
 
 /// Makes the images in this folder wake up in the namespaces that they are restored from, but for the process numbers.
@@ -166,13 +195,43 @@ mod tests {
         [&vec![7; header], &length.to_le_bytes()[..], message].concat()
     }
 
+    #[derive(Clone, PartialEq, Message)]
+    struct Internet {
+        #[prost(uint32, repeated, packed = "false", tag = "11")]
+        bound_to: Vec<u32>,
+        #[prost(uint32, repeated, packed = "false", tag = "12")]
+        connected_to: Vec<u32>,
+        #[prost(bytes = "vec", tag = "13")]
+        other: Vec<u8>,
+    }
+
     #[test]
-    fn sockets_are_on_no_mount_and_other_files_stay_as_they_are() {
+    fn what_was_bound_to_the_own_address_is_bound_to_all_and_the_rest_stays() {
+        let own = Ipv4Addr::new(10, 1, 2, 3);
+        let word = u32::from_ne_bytes(own.octets());
+        let socket = |bound_to| Internet {
+            bound_to,
+            connected_to: vec![word],
+            other: vec![88, 1],
+        };
+        let after = |before: Vec<u32>| {
+            let changed = bound_to_all(&socket(before).encode_to_vec(), own).unwrap();
+            Internet::decode(&changed[..]).unwrap()
+        };
+        assert_eq!(after(vec![word]), socket(vec![0]));
+        assert_eq!(after(vec![0, 0, 7, word]), socket(vec![0, 0, 7, 0]));
+        assert_eq!(after(vec![word - 1]), socket(vec![word - 1]));
+        bound_to_all(&[88], own).unwrap_err();
+    }
+
+    #[test]
+    fn unix_sockets_are_on_no_mount_and_other_files_stay_as_they_are() {
         let folder = tempfile::tempdir().unwrap();
         let socket = OpenFile {
             kind: 5,
             id: 1,
-            socket: Some(OnMount { mount: Some(145) }.encode_to_vec()),
+            internet: None,
+            unix: Some(OnMount { mount: Some(145) }.encode_to_vec()),
         };
         // A field that is not known here.
         let other = [&[8, 1, 16, 2][..], &[26, 1, 7]].concat();
@@ -180,10 +239,10 @@ mod tests {
         let behind: Vec<u8> = entries.iter().flat_map(|entry| image(0, entry)).collect();
         let path = folder.path().join("files.img");
         fs::write(&path, [&[7; HEADER][..], &behind].concat()).unwrap();
-        name_sockets_where_restored(folder.path()).unwrap();
+        open_sockets_where_restored(folder.path(), None).unwrap();
         let after = fs::read(path).unwrap();
         let first = message(&after, HEADER).unwrap();
-        let socket = OpenFile::decode(first).unwrap().socket.unwrap();
+        let socket = OpenFile::decode(first).unwrap().unix.unwrap();
         let mount = OnMount::decode(&socket[..]).unwrap().mount;
         assert_eq!(mount, Some(-1));
         let second = message(&after, HEADER + LENGTH + first.len()).unwrap();

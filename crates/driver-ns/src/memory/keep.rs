@@ -61,7 +61,7 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     }
     let images = Path::new(IMAGES);
     images::wake_where_restored(images)
-        .and_then(|()| images::name_sockets_where_restored(images))
+        .and_then(|()| images::open_sockets_where_restored(images, order.address))
         .map_err(Failure::at("finish the images"))?;
     Ok(Reply::Kept {
         kept: Kept {
@@ -87,6 +87,7 @@ fn options(order: &Keep, external: Vec<String>) -> Options {
         external,
         find_watched: Some(true),
         watched_below: WATCHED_BELOW.map(str::to_owned).into(),
+        skip_untaken: Some(true),
         close_tcp: Some(true),
         network_lock: Some(rpc::LOCK_NOTHING),
         ..Options::default()

@@ -1,5 +1,6 @@
 //! What a helper is asked to do, and what it found.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +20,8 @@ pub(crate) struct Keep {
     pub(crate) agent: u32,
     /// The agent's home, on the host.
     pub(crate) home: PathBuf,
+    /// What the sandbox has beside the loopback, and no copy of it.
+    pub(crate) address: Option<Ipv4Addr>,
     /// No image gets longer.
     pub(crate) max_bytes: u64,
 }

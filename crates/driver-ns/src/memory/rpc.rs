@@ -63,6 +63,10 @@ pub(super) struct Options {
     pub(super) external: Vec<String>,
     #[prost(message, repeated, tag = "39")]
     pub(super) join: Vec<Join>,
+    /// Connections that a listener has not taken yet are not kept.
+    #[prost(bool, optional, tag = "46")]
+    pub(super) skip_untaken: Option<bool>,
+    /// Established connections are cut in a copy.
     #[prost(bool, optional, tag = "52")]
     pub(super) close_tcp: Option<bool>,
     #[prost(int32, optional, tag = "64")]

@@ -101,6 +101,7 @@ impl NsDriver {
             folder: self.memories.of(snapshot),
             agent: agent.pid,
             home: self.records.home(id),
+            address: state.facts.address,
             max_bytes: used.unwrap_or_default().memory_peak_bytes + MARGIN_BYTES,
         };
         let program = state.program.ok_or(DriverError::NotRunning(id))?;
@@ -302,7 +303,7 @@ fn step(Lap { name, took }: Lap) -> Step {
 const KNOWN: [(&str, &str); 4] = [
     (
         "sockets: Can't get 1:16 opt",
-        "a program has a TCP or UDP socket, and CRIU 4.1 can keep none on Linux 6.16 or newer",
+        "a program has a TCP or UDP socket, which takes CRIU 4.2.1 on Linux 6.16 and newer",
     ),
     (
         "Can't link ",

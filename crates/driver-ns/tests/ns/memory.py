@@ -149,6 +149,95 @@ def tcp_inside():
     return asking(socket.AF_INET, ("127.0.0.1", 8080))
 
 
+def tcp_waiting():
+    """Whoever waits for a connection hears of its end."""
+    listener = socket.create_server(("127.0.0.1", 8081))
+    ends, waiting = [], []
+
+    def receive(stream):
+        try:
+            stream.recv(1)
+        except OSError:
+            pass
+
+    def poll(stream):
+        polled = select.epoll()
+        polled.register(stream, select.EPOLLIN)
+        polled.poll()
+
+    def begin():
+        ends[:] = [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+        waiting[:] = [threading.Thread(target=wait, args=(end,), daemon=True) for wait, end in zip((receive, poll), ends)]
+        for thread in waiting:
+            thread.start()
+
+    def is_cut(end):
+        try:
+            return not end.getpeername()
+        except OSError:
+            return True
+
+    def step(_):
+        cut = [is_cut(end) for end in ends]
+        assert cut[0] == cut[1]
+        if cut[0]:
+            for thread in waiting:
+                thread.join(5)
+            assert not any(thread.is_alive() for thread in waiting), "nobody told them"
+            begin()
+        assert all(thread.is_alive() for thread in waiting)
+
+    begin()
+    return step
+
+
+def tcp_not_accepted():
+    listener = socket.create_server(("127.0.0.1", 8082))
+    kept = [socket.create_connection(listener.getsockname())]
+
+    def step(_):
+        kept.append(socket.create_connection(listener.getsockname()))
+        listener.accept()[0].close()
+        del kept[:-1]
+
+    return step
+
+
+def udp():
+    server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    server.bind(("127.0.0.1", 8083))
+    client.connect(server.getsockname())
+
+    def step(n):
+        client.send(b"%d" % n)
+        while server.recv(100) != b"%d" % n:
+            pass
+
+    return step
+
+
+def own_address():
+    """Sockets of both kinds at the address that the sandbox has outside the loopback."""
+    name = socket.gethostname()
+    address = socket.gethostbyname(name)
+    assert not address.startswith("127.")
+    listener = socket.create_server((address, 8080))
+    answering(listener)
+    receiver, sender = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    receiver.bind((address, 8081))
+    sender.connect(("192.0.2.1", 53))
+
+    def step(n):
+        now = socket.gethostbyname(socket.gethostname())
+        asking(socket.AF_INET, (now, 8080))(n)
+        assert sender.getsockname()[0] == now
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"%d" % n, (now, 8081))
+        while receiver.recv(100) != b"%d" % n:
+            pass
+
+    return step
+
+
 def reading_back(file):
     def step(n):
         file.seek(0)

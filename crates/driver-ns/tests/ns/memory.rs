@@ -1,16 +1,17 @@
 //! What goes on in a copy, and what cannot be kept: the table of docs/driver-ns-memory.md.
 
-use skerry_driver::{Driver, DriverError, Extent, Spec};
+use skerry_driver::{Driver, DriverError, Extent, NetworkMode, Spec};
 use skerry_driver_ns::NsDriver;
+use skerry_net::Network;
 use skerry_proto::agent::{Call, Hold, Release, Renew};
 use skerry_types::SnapshotId;
 
 use crate::agent::Agent;
-use crate::bed::{Bed, create, test};
+use crate::bed::{Bed, HELPER, create, test};
 
 /// Programs that do one thing again and again, and count how often that went well.
 const PROGRAMS: &str = include_str!("memory.py");
-const GO_ON: [&str; 11] = [
+const GO_ON: [&str; 15] = [
     "threads",
     "child_tree",
     "zombie",
@@ -22,15 +23,13 @@ const GO_ON: [&str; 11] = [
     "epoll",
     "inotify",
     "unix_socket",
-];
-/// What CRIU 4.1.1 refuses on some kernels or on all.
-const MAY_BE_REFUSED: [&str; 5] = [
     "tcp_inside",
-    "deleted_file",
-    "semaphore",
-    "sysv_shm",
-    "timer",
+    "tcp_waiting",
+    "tcp_not_accepted",
+    "udp",
 ];
+/// What CRIU refuses on some kernels or on all.
+const MAY_BE_REFUSED: [&str; 4] = ["deleted_file", "semaphore", "sysv_shm", "timer"];
 
 /// Until it counted once more.
 const COUNTS_ON: &str = "
@@ -41,16 +40,15 @@ for i in $(seq 500); do
 done
 echo \"it stays at $before: $(cat /tmp/log)\"; exit 1";
 
-async fn start(bed: &Bed, driver: &NsDriver, program: &str) -> (Spec, Agent) {
-    let spec = bed.spec();
-    let (_, mut agent) = create(driver, &spec).await;
+async fn start(driver: &NsDriver, spec: &Spec, program: &str) -> Agent {
+    let (_, mut agent) = create(driver, spec).await;
     let script = format!("exec python3 -I -c \"$1\" {program} >/tmp/log 2>&1");
     let argv = ["/bin/sh", "-c", &script, "sh", PROGRAMS];
     agent.start("", &argv).await;
     let begun = "for i in $(seq 500); do [ -s /tmp/beat ] && exit 0; sleep 0.01; done; cat /tmp/log; exit 1";
     let begun = agent.sh(begun).await;
     assert_eq!(begun.stdout, "", "{program} does not begin");
-    (spec, agent)
+    agent
 }
 
 /// Takes a snapshot with memory; the sandbox goes on either way.
@@ -67,13 +65,8 @@ async fn keep(
     (kept.map(drop), id)
 }
 
-async fn wake(
-    bed: &Bed,
-    driver: &NsDriver,
-    from: SnapshotId,
-) -> Result<(Spec, Agent), DriverError> {
-    let spec = bed.spec();
-    driver.restore(from, &spec).await?;
+async fn wake(driver: &NsDriver, from: SnapshotId, spec: &Spec) -> Result<Agent, DriverError> {
+    driver.restore(from, spec).await?;
     let mut copy = Agent::new(driver.connect(spec.id).await?).await;
     let renew = Renew {
         entropy: vec![7; 64].into(),
@@ -82,13 +75,13 @@ async fn wake(
     };
     let renew = Some(renew);
     copy.ask(Call::Release(Release { renew })).await;
-    Ok((spec, copy))
+    Ok(copy)
 }
 
 /// `None`, said aloud: no memory can be kept here.
 #[expect(clippy::print_stderr, reason = "whoever runs the test reads it")]
-async fn driver(bed: &Bed) -> Option<NsDriver> {
-    let driver = bed.driver().await;
+async fn driver(bed: &Bed, network: Option<Network>) -> Option<NsDriver> {
+    let driver = bed.driver_with(HELPER.as_ref(), network).await;
     if driver.capabilities().memory_snapshot {
         return Some(driver);
     }
@@ -96,43 +89,67 @@ async fn driver(bed: &Bed) -> Option<NsDriver> {
     None
 }
 
+/// Runs a program, copies it, and says what does not go on then.
+async fn troubles(driver: &NsDriver, spec: impl Fn() -> Spec, program: &str) -> Vec<String> {
+    let mut troubles = Vec::new();
+    let mut must_count = |whose: &str, said: String| {
+        troubles.extend((!said.is_empty()).then(|| format!("{program}{whose}: {said}")));
+    };
+    let parent = spec();
+    let mut agent = start(driver, &parent, program).await;
+    let (kept, snapshot) = keep(driver, &parent, &mut agent).await;
+    must_count(" itself", agent.sh(COUNTS_ON).await.stdout);
+    if let Err(error) = kept {
+        must_count(" is not kept", error.to_string());
+    } else {
+        let copy = spec();
+        let mut woken = wake(driver, snapshot, &copy).await;
+        if woken.is_err() {
+            // Now and then CRIU loses one; whoever asks again gets it.
+            woken = wake(driver, snapshot, &copy).await;
+        }
+        match woken {
+            Err(error) => must_count(" does not wake up", error.to_string()),
+            Ok(mut agent) => {
+                must_count("'s copy", agent.sh(COUNTS_ON).await.stdout);
+                driver.destroy(copy.id).await.unwrap();
+            }
+        }
+        driver.remove_snapshot(snapshot).await.unwrap();
+    }
+    driver.destroy(parent.id).await.unwrap();
+    troubles
+}
+
 #[test]
 fn what_runs_goes_on_in_a_copy_and_in_what_was_copied() {
     test(async |bed| {
-        let Some(driver) = driver(&bed).await else {
+        let Some(driver) = driver(&bed, None).await else {
             return;
         };
-        let mut troubles = Vec::new();
+        let mut all = Vec::new();
         for program in GO_ON {
-            let (parent, mut agent) = start(&bed, &driver, program).await;
-            let (kept, snapshot) = keep(&driver, &parent, &mut agent).await;
-            let on = agent.sh(COUNTS_ON).await;
-            troubles.extend(
-                (!on.stdout.is_empty()).then(|| format!("{program} itself: {}", on.stdout)),
-            );
-            if let Err(error) = kept {
-                troubles.push(format!("{program} is not kept: {error}"));
-            } else {
-                let mut woken = wake(&bed, &driver, snapshot).await;
-                if woken.is_err() {
-                    // Now and then CRIU 4.1.1 loses one; whoever asks again gets it.
-                    woken = wake(&bed, &driver, snapshot).await;
-                }
-                match woken {
-                    Err(error) => troubles.push(format!("{program} does not wake up: {error}")),
-                    Ok((copy, mut agent)) => {
-                        let on = agent.sh(COUNTS_ON).await.stdout;
-                        troubles
-                            .extend((!on.is_empty()).then(|| format!("{program}'s copy: {on}")));
-                        driver.destroy(copy.id).await.unwrap();
-                    }
-                }
-                driver.remove_snapshot(snapshot).await.unwrap();
-            }
-            driver.destroy(parent.id).await.unwrap();
+            all.extend(troubles(&driver, || bed.spec(), program).await);
         }
-        assert_eq!(troubles, Vec::<String>::new());
+        assert_eq!(all, Vec::<String>::new());
         bed.assert_clean();
+    });
+}
+
+#[test]
+fn what_was_bound_to_the_address_is_bound_to_that_of_the_copy() {
+    test(async |bed| {
+        let network = bed.network().await;
+        if let Some(driver) = driver(&bed, Some(network.clone())).await {
+            let spec = || Spec {
+                network: NetworkMode::Nat,
+                ..bed.spec()
+            };
+            let troubles = troubles(&driver, spec, "own_address").await;
+            assert_eq!(troubles, Vec::<String>::new());
+            bed.assert_clean();
+        }
+        network.stop().await.unwrap();
     });
 }
 
@@ -145,21 +162,22 @@ async fn copy_or_reason(
 ) -> Result<(), DriverError> {
     let (kept, snapshot) = keep(driver, parent, agent).await;
     kept?;
-    let woken = wake(bed, driver, snapshot).await;
+    let copy = bed.spec();
+    let woken = wake(driver, snapshot, &copy).await;
     driver.remove_snapshot(snapshot).await?;
-    let (copy, mut agent) = woken?;
-    agent.sh(COUNTS_ON).await.ok();
+    woken?.sh(COUNTS_ON).await.ok();
     driver.destroy(copy.id).await
 }
 
 #[test]
 fn what_criu_cannot_do_is_a_reason_and_leaves_the_parent_alone() {
     test(async |bed| {
-        let Some(driver) = driver(&bed).await else {
+        let Some(driver) = driver(&bed, None).await else {
             return;
         };
         for program in MAY_BE_REFUSED {
-            let (parent, mut agent) = start(&bed, &driver, program).await;
+            let parent = bed.spec();
+            let mut agent = start(&driver, &parent, program).await;
             match copy_or_reason(&bed, &driver, &parent, &mut agent).await {
                 Ok(()) => {}
                 Err(DriverError::Unsupported(why)) if !why.contains('\n') => {
@@ -179,7 +197,7 @@ fn what_criu_cannot_do_is_a_reason_and_leaves_the_parent_alone() {
 #[test]
 fn many_copies_of_a_counting_program_count_on_each_by_itself() {
     test(async |bed| {
-        let Some(driver) = driver(&bed).await else {
+        let Some(driver) = driver(&bed, None).await else {
             return;
         };
         let copies = if std::env::var_os("SKERRY_TEST_ALL").is_some() {
@@ -187,12 +205,15 @@ fn many_copies_of_a_counting_program_count_on_each_by_itself() {
         } else {
             3
         };
-        let (parent, mut agent) = start(&bed, &driver, "heap").await;
+        let parent = bed.spec();
+        let mut agent = start(&driver, &parent, "heap").await;
         let (kept, snapshot) = keep(&driver, &parent, &mut agent).await;
         kept.unwrap();
         let mut made = Vec::new();
         for _ in 0..copies {
-            made.push(wake(&bed, &driver, snapshot).await.unwrap());
+            let copy = bed.spec();
+            let agent = wake(&driver, snapshot, &copy).await.unwrap();
+            made.push((copy, agent));
         }
         for (spec, agent) in &mut made {
             agent.sh(COUNTS_ON).await.ok();
