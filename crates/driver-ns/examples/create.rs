@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
+use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec, Step};
 use skerry_driver_ns::memory::Tool;
 use skerry_driver_ns::{NsDriver, Options};
 use skerry_proto::agent::{GENERATION, NodeHello, ToAgent, to_agent};
@@ -73,7 +73,13 @@ async fn measure(count: usize) -> Result<(), Box<dyn Error>> {
 }
 
 async fn one(driver: &NsDriver, image: &Path) -> Result<Vec<(String, Duration)>, Box<dyn Error>> {
-    let (spec, child) = (spec(image), spec(image));
+    let (spec, child, prepared) = (spec(image), spec(image), spec(image));
+    driver.prepare(prepared.id, prepared.network).await?;
+    let began = Instant::now();
+    let made_of_prepared = driver.create(&prepared).await?;
+    hello(driver, prepared.id).await?;
+    let of_prepared = began.elapsed();
+    driver.destroy(prepared.id).await?;
     let began = Instant::now();
     let made = driver.create(&spec).await?;
     hello(driver, spec.id).await?;
@@ -85,9 +91,18 @@ async fn one(driver: &NsDriver, image: &Path) -> Result<Vec<(String, Duration)>,
     driver.destroy(child.id).await?;
     let began = Instant::now();
     driver.destroy(spec.id).await?;
-    let mut steps: Vec<_> = (made.steps.into_iter().enumerate())
-        .map(|(number, step)| (format!("{number:02} {}", step.name), step.took))
+    let named = |prefix: &'static str, steps: Vec<Step>| {
+        let numbered = steps.into_iter().enumerate();
+        numbered
+            .map(move |(number, step)| (format!("{prefix}{number:02} {}", step.name), step.took))
+    };
+    let mut steps: Vec<_> = named("", made.steps)
+        .chain(named("prepared: ", made_of_prepared.steps))
         .collect();
+    steps.push((
+        "96 create of prepared to agent's answer".to_owned(),
+        of_prepared,
+    ));
     steps.push(("97 create to agent's answer".to_owned(), created));
     steps.push(("98 fork to agent's answer".to_owned(), forked));
     steps.push(("99 destroy".to_owned(), began.elapsed()));

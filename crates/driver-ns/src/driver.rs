@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 pub(crate) use skerry_driver::blocking;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Machine, Snapshot, Spec,
-    Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Facts, Instance, Machine, NetworkMode,
+    Snapshot, Spec, Stats,
 };
 use skerry_net::Network;
 use skerry_storage::Storage;
@@ -28,6 +28,7 @@ use crate::capabilities::capabilities;
 use crate::memory::{Memories, Memory};
 use crate::options::Options;
 use crate::record::{Records, State};
+use crate::site::Site;
 use crate::snapshots::{Marks, volume_of};
 use crate::spawner::Client;
 use crate::start::{Source, storage_error};
@@ -59,6 +60,8 @@ pub struct NsDriver {
     pub(crate) ids: Ids,
     pub(crate) ranges: Ranges,
     pub(crate) live: Mutex<HashMap<SandboxId, Arc<Live>>>,
+    /// Prepared, and nobody's yet.
+    pub(crate) sites: Mutex<HashMap<SandboxId, Site>>,
 }
 
 /// A sandbox whose agent runs, as far as we know.
@@ -130,6 +133,7 @@ impl NsDriver {
             ids,
             ranges: Ranges::new(options.first_id, taken),
             live: Mutex::default(),
+            sites: Mutex::default(),
         })
     }
 
@@ -190,6 +194,10 @@ impl Driver for NsDriver {
         &self.capabilities
     }
 
+    async fn prepare(&self, id: SandboxId, network: NetworkMode) -> Result<bool, DriverError> {
+        self.prepare_site(id, network).await.map(|()| true)
+    }
+
     async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {
         self.start(spec, Source::New).await
     }
@@ -207,7 +215,7 @@ impl Driver for NsDriver {
         else {
             return Ok(None);
         };
-        let Some(agent) = state.agent else {
+        let (Some(agent), Some(facts)) = (state.agent, state.facts) else {
             return Ok(None);
         };
         let found = agent
@@ -226,7 +234,7 @@ impl Driver for NsDriver {
         self.remember(id, pidfd)?;
         self.free_if_dead(id).await?;
         Ok(Some(Instance {
-            facts: state.facts,
+            facts,
             steps: Vec::new(),
         }))
     }

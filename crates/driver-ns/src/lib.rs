@@ -13,6 +13,7 @@ mod processes;
 mod record;
 mod remove;
 mod seccomp;
+mod site;
 mod snapshots;
 pub mod spawner;
 mod start;

@@ -30,6 +30,12 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
+    /// The process that has this number now.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let pidfd::Identity { pid, started } = pidfd::Identity::of(pid)?;
+        Ok(Self { pid, started })
+    }
+
     pub(crate) fn identity(self) -> pidfd::Identity {
         pidfd::Identity {
             pid: self.pid,
@@ -41,7 +47,7 @@ impl Agent {
 /// What is known of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// `None` until it is started and after it was killed.
+    /// What is its first process, or about to be; `None` before there is one and after it was killed.
     pub(crate) agent: Option<Agent>,
     /// The first of its ids on the host.
     pub(crate) first_id: Option<u32>,
@@ -50,7 +56,8 @@ pub(crate) struct State {
     pub(crate) program: Option<String>,
     /// Frozen because somebody asked for it.
     pub(crate) paused: bool,
-    pub(crate) facts: Facts,
+    /// `None` until it is known which sandbox this is.
+    pub(crate) facts: Option<Facts>,
 }
 
 /// The folders of all sandboxes.

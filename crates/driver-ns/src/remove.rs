@@ -79,6 +79,7 @@ impl NsDriver {
 
     /// Ends every process of the sandbox, known or not, and waits until they are gone.
     pub(crate) async fn kill_processes(&self, id: SandboxId) -> Result<(), DriverError> {
+        drop(self.sites.lock().remove(&id));
         let (live, group) = (self.live.lock().remove(&id), self.group(id));
         if let Some(live) = live {
             // The first process takes all others with it. None is anywhere else: only it was let in.

@@ -1,24 +1,25 @@
-//! Making a sandbox: its record, group, volume and network side by side, then one request to the spawner.
+//! Making a sandbox: a site and a volume side by side, then one request that makes the site's first process its agent.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use skerry_driver::{DriverError, Instance, NetworkMode, Privilege, Rootfs, Spec, Step};
-use skerry_net::{Netns, NetworkKind};
+use skerry_driver::{DriverError, Instance, Privilege, Rootfs, Spec, Step};
+use skerry_net::Netns;
 use skerry_storage::{StorageError, Volume};
-use skerry_sys::cgroup::{Door, Frozen, Group, Limits};
+use skerry_sys::cgroup::{Frozen, Group, Limits};
 use skerry_sys::idmap::Ids;
-use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::{SandboxId, SnapshotId};
 
 use crate::driver::{Live, NsDriver, blocking, facts};
 use crate::record::{Agent, State};
+use crate::site::Site;
 use crate::snapshots::volume_of;
-use crate::spawner::{DoorKind, Fds, MAX_TREES, Request, SpawnError, Started};
+use crate::spawner::{
+    Blank, Failure, Lap, MAX_TREES, Request, SpawnError, Started, Trees, users_of,
+};
 
 const MIB: u64 = 1024 * 1024;
 /// Up to this many unwritten bytes a snapshot writes out itself, within milliseconds.
@@ -39,25 +40,14 @@ pub(crate) enum Source {
     Memory(SnapshotId),
 }
 
-/// What is ready before the spawner is asked.
-struct Ground {
-    listener: OwnedFd,
-    door: Option<Door>,
-    volume: Volume,
-    netns: Option<Netns>,
-    first_id: Option<u32>,
-}
-
 impl NsDriver {
     /// Makes a sandbox with its agent started; takes everything away again if that fails.
     pub(crate) async fn start(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
-        self.check(spec)?;
-        let begun = self.records.begin(spec.id);
-        begun.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => DriverError::Exists(spec.id),
-            _ => DriverError::step("begin the record")(error),
-        })?;
-        let made = self.make(spec, source).await;
+        let site = self.sites.lock().remove(&spec.id);
+        if site.is_none() {
+            self.begin(spec.id)?;
+        }
+        let made = self.make(spec, source, site).await;
         if made.is_err()
             && let Err(error) = self.remove(spec.id).await
         {
@@ -70,9 +60,6 @@ impl NsDriver {
         if spec.privilege == Privilege::Root && !self.capabilities.level_root {
             return Err(self.capabilities.unsupported("give level root"));
         }
-        if spec.network == NetworkMode::Nat && !self.capabilities.nat {
-            return Err(self.capabilities.unsupported("give network nat"));
-        }
         self.capabilities.check_volumes(spec)?;
         let Rootfs { layers, binds } = &spec.rootfs;
         if layers.len() + binds.len() + spec.volumes.len() > MAX_TREES {
@@ -82,124 +69,129 @@ impl NsDriver {
         Ok(())
     }
 
-    async fn make(&self, spec: &Spec, source: Source) -> Result<Instance, DriverError> {
-        let began = Instant::now();
-        let mut steps = Vec::new();
-        let ground = self.prepare(spec, source, &mut steps).await?;
-        let mut state = State {
-            agent: None,
-            first_id: ground.first_id,
-            program: self.program_of(source)?,
-            paused: false,
-            facts: facts(
-                self,
-                spec,
-                ground.netns.as_ref().and_then(|net| net.address),
-            ),
-        };
-        let before = Instant::now();
-        let (request, fds) = self.request(spec, ground)?;
-        let started = match source {
-            Source::Memory(from) => self.wake(from, request, fds).await?,
-            _ => self.spawn(spec.id, &request, Arc::new(fds)).await?,
-        };
-        steps.push(step("spawner", before.elapsed()));
-        steps.extend(
-            started
-                .steps
-                .into_iter()
-                .map(|lap| step(&format!("· {}", lap.name), lap.took)),
-        );
-        let before = Instant::now();
-        let identity = Identity::of(started.pid).map_err(DriverError::step("look at the agent"))?;
-        state.agent = Some(Agent {
-            pid: identity.pid,
-            started: identity.started,
-        });
-        self.records
-            .write(spec.id, &state)
-            .map_err(DriverError::step("write the record"))?;
-        self.remember(spec.id, started.pidfd)?;
-        steps.push(step("record", before.elapsed()));
-        steps.push(step("total", began.elapsed()));
-        Ok(Instance {
-            facts: state.facts,
-            steps,
-        })
-    }
-
-    /// Everything that does not need the other things first.
-    async fn prepare(
+    async fn make(
         &self,
         spec: &Spec,
         source: Source,
-        steps: &mut Vec<Step>,
-    ) -> Result<Ground, DriverError> {
-        let first_id = self.take_ids()?;
-        // All are waited for, so that none still makes something while a failure is cleaned up.
-        let (door, listener, volume, netns) = tokio::join!(
-            timed("cgroup", self.door(spec)),
-            timed("record, socket", self.listen(spec, first_id)),
+        site: Option<Site>,
+    ) -> Result<Instance, DriverError> {
+        self.check(spec)?;
+        let began = Instant::now();
+        // Both are waited for, so that neither still makes something while a failure is cleaned up.
+        let (volume, site) = tokio::join!(
             timed("volume", self.volume(spec, source)),
-            timed("netns", self.netns(spec)),
+            self.settle(spec, source, site),
         );
-        Ok(Ground {
-            door: noted(door, steps)?,
-            listener: noted(listener, steps)?,
-            volume: noted(volume, steps)?,
-            netns: noted(netns, steps)?,
-            first_id,
-        })
+        let (site, mut steps) = site?;
+        let volume = noted(volume, &mut steps)?;
+        let facts = facts(self, spec, site.address());
+        let before = Instant::now();
+        let started = self.begin_life(spec, source, site, &volume).await?;
+        steps.push(step("agent", before.elapsed()));
+        steps.extend(inner(started.steps));
+        self.remember(spec.id, started.pidfd)?;
+        steps.push(step("total", began.elapsed()));
+        Ok(Instance { facts, steps })
     }
 
-    /// A range of ids that no other sandbox of this node has, where there is more than one; `None` if there is a single id.
-    fn take_ids(&self) -> Result<Option<u32>, DriverError> {
-        match self.ids {
-            Ids::One => Ok(None),
-            Ids::Range { first } => Ok(Some(first)),
-            Ids::All => {
-                let taken = self.ranges.take();
-                taken.map(Some).map_err(DriverError::step("take ids"))
-            }
-        }
-    }
-
-    /// The way into the control group.
-    async fn door(&self, spec: &Spec) -> Result<Option<Door>, DriverError> {
-        let Some(group) = self.group(spec.id) else {
-            return Ok(None);
+    /// Has a site, the one that is there or a new one, ready for this sandbox: within its limits and on record.
+    async fn settle(
+        &self,
+        spec: &Spec,
+        source: Source,
+        site: Option<Site>,
+    ) -> Result<(Site, Vec<Step>), DriverError> {
+        let mut steps = Vec::new();
+        let mut site = match site {
+            Some(site) => site.fit_for(spec.network)?,
+            None => self.lay_site(spec.id, spec.network, &mut steps).await?,
+        };
+        let agent = if let Source::Memory(_) = source {
+            site.blank = None;
+            None
+        } else {
+            Some(self.man(spec.id, &mut site, &mut steps).await?)
         };
         let limits = Limits {
             memory_bytes: u64::from(spec.resources.memory_mb) * MIB,
             cpu_milli: u64::from(spec.resources.vcpus) * 1000,
             pids: u64::from(spec.resources.pids),
         };
-        blocking("make the control group", move || {
-            group.create(limits)?;
-            group.door().map(Some)
-        })
-        .await
+        let (id, records, group) = (spec.id, self.records.clone(), self.group(spec.id));
+        let state = self.state_of(spec, source, &site)?;
+        let settled = blocking("set its limits and write the record", move || {
+            group.map_or(Ok(()), |group| group.limit(limits))?;
+            let agent = agent.map(Agent::of).transpose()?;
+            records.write(id, &State { agent, ..state })
+        });
+        let ((), took) = timed("limits, record", settled).await?;
+        steps.push(took);
+        Ok((site, steps))
     }
 
-    /// The agent's socket. Writes down the ids first: they are taken until the record ends.
-    async fn listen(&self, spec: &Spec, first_id: Option<u32>) -> Result<OwnedFd, DriverError> {
-        let (id, records) = (spec.id, self.records.clone());
-        let state = State {
+    /// What is to be remembered of it, but for its agent.
+    fn state_of(&self, spec: &Spec, source: Source, site: &Site) -> Result<State, DriverError> {
+        Ok(State {
             agent: None,
-            first_id,
-            program: None,
+            first_id: site.bounds.first_id,
+            program: self.program_of(source)?,
             paused: false,
-            facts: facts(self, spec, None),
-        };
-        let has_home = self.memory.is_some();
-        blocking("write the record and make the socket", move || {
-            records.write(id, &state)?;
-            if has_home {
-                records.make_home(id)?;
-            }
-            records.listen(id)
+            facts: Some(facts(self, spec, site.address())),
         })
-        .await
+    }
+
+    /// Starts its agent, or has its copied processes wake up.
+    async fn begin_life(
+        &self,
+        spec: &Spec,
+        source: Source,
+        mut site: Site,
+        volume: &Volume,
+    ) -> Result<Started, DriverError> {
+        let request = self.request(spec, &site, volume);
+        let Source::Memory(from) = source else {
+            let blank = site.blank.take().ok_or(DriverError::NotRunning(spec.id))?;
+            return self.enliven(blank, request, &site).await;
+        };
+        let started = self.wake(from, site.bounds, request, &site.fds).await?;
+        let agent = Agent::of(started.pid).map_err(DriverError::step("look at the agent"))?;
+        let state = State {
+            agent: Some(agent),
+            ..self.state_of(spec, source, &site)?
+        };
+        let written = self.records.write(spec.id, &state);
+        written.map_err(DriverError::step("write the record"))?;
+        Ok(started)
+    }
+
+    /// Makes a blank process the agent that is asked for.
+    async fn enliven(
+        &self,
+        blank: Blank,
+        request: Request,
+        site: &Site,
+    ) -> Result<Started, DriverError> {
+        let request = Arc::new(request);
+        let trees = match site.bounds.first_id {
+            Some(_) => self.trees(blank.pid, Arc::clone(&request)).await?,
+            // Without privilege only the child, in its own mount namespace, may copy mounts.
+            None => Vec::new(),
+        };
+        let own = [&self.agent, &site.listener].into_iter().chain(&trees);
+        let fds: Vec<_> = own.map(AsFd::as_fd).collect();
+        let started = blank.become_agent(&request, &fds).await;
+        started.map_err(|failure| spawn_error(failure.into()))
+    }
+
+    /// The mounts of a sandbox, shown with the ids of this process where they differ.
+    async fn trees(&self, of: u32, request: Arc<Request>) -> Result<Vec<OwnedFd>, DriverError> {
+        let collected = tokio::task::spawn_blocking(move || {
+            let users = request.shows_ids.then(|| users_of(of)).transpose()?;
+            let trees = Trees::collect(&request, users.as_ref().map(AsFd::as_fd))?;
+            Ok(trees.into_fds())
+        });
+        let collected = collected.await.map_err(DriverError::step("copy mounts"))?;
+        collected.map_err(|failure: Failure| spawn_error(failure.into()))
     }
 
     async fn volume(&self, spec: &Spec, source: Source) -> Result<Volume, DriverError> {
@@ -261,70 +253,23 @@ impl NsDriver {
         self.ids.on_disk(0).map_or(own, |id| (id, id))
     }
 
-    async fn netns(&self, spec: &Spec) -> Result<Option<Netns>, DriverError> {
-        let kind = match spec.network {
-            NetworkMode::None => NetworkKind::None,
-            NetworkMode::Nat => NetworkKind::Nat,
-        };
-        let Some(network) = &self.network else {
-            return Ok(None);
-        };
-        let netns = network.acquire(kind, spec.id).await;
-        netns.map(Some).map_err(DriverError::step("get a network"))
-    }
-
-    fn request(&self, spec: &Spec, ground: Ground) -> Result<(Request, Fds), DriverError> {
-        let share = || DriverError::step("share a descriptor");
-        let owner = self.network.as_ref().and_then(|network| network.userns());
-        let owner = owner.filter(|_| ground.netns.is_some());
-        let request = Request {
+    fn request(&self, spec: &Spec, site: &Site, volume: &Volume) -> Request {
+        Request {
             label: spec.id.label(),
             hostname: spec.hostname.clone(),
             privilege: spec.privilege,
-            first_id: ground.first_id,
             shows_ids: self.ids == Ids::All,
             layers: spec.rootfs.layers.clone(),
-            volume: ground.volume.path().to_owned(),
+            volume: volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
             shared: spec.volumes.clone(),
             home: self.memory.as_ref().map(|_| self.records.home(spec.id)),
-            files: files(spec, ground.netns.as_ref()),
+            files: files(spec, site.netns.as_ref()),
             shm_bytes: u64::from(spec.resources.memory_mb) * MIB / 2,
             max_processes: self
                 .cgroups
                 .is_none()
                 .then_some(u64::from(spec.resources.pids)),
-            has_netns: ground.netns.is_some(),
-            has_net_owner: owner.is_some(),
-            door: ground.door.as_ref().map(|door| match door {
-                Door::Tasks(_) => DoorKind::Tasks,
-                Door::Folder(_) => DoorKind::Folder,
-            }),
-        };
-        let fds = Fds {
-            agent: self.agent.try_clone().map_err(share())?,
-            listener: Some(ground.listener),
-            netns: ground.netns.map(|netns| netns.fd),
-            net_owner: owner.map(OwnedFd::try_clone).transpose().map_err(share())?,
-            door: ground.door,
-        };
-        Ok((request, fds))
-    }
-
-    /// Asks the spawner; once more, after cleaning up, if it died over it.
-    async fn spawn(
-        &self,
-        id: SandboxId,
-        request: &Request,
-        fds: Arc<Fds>,
-    ) -> Result<Started, DriverError> {
-        match self.client.spawn(request, Arc::clone(&fds)).await {
-            Err(SpawnError::Lost(error)) => {
-                tracing::warn!(%id, %error, "the spawner died over a request, which is made again");
-                self.kill_processes(id).await?;
-                self.client.spawn(request, fds).await.map_err(spawn_error)
-            }
-            done => done.map_err(spawn_error),
         }
     }
 
@@ -347,17 +292,26 @@ fn files(spec: &Spec, netns: Option<&Netns>) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn timed<T, E>(name: &str, work: impl Future<Output = Result<T, E>>) -> Result<(T, Step), E> {
+pub(crate) async fn timed<T, E>(
+    name: &str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<(T, Step), E> {
     let began = Instant::now();
     let done = work.await?;
     Ok((done, step(name, began.elapsed())))
 }
 
 /// What came of it; how long it took goes among the steps.
-fn noted<T, E>(done: Result<(T, Step), E>, steps: &mut Vec<Step>) -> Result<T, E> {
+pub(crate) fn noted<T, E>(done: Result<(T, Step), E>, steps: &mut Vec<Step>) -> Result<T, E> {
     let (made, took) = done?;
     steps.push(took);
     Ok(made)
+}
+
+/// Steps within a step.
+pub(crate) fn inner(laps: Vec<Lap>) -> impl Iterator<Item = Step> {
+    laps.into_iter()
+        .map(|lap| step(&format!("· {}", lap.name), lap.took))
 }
 
 fn step(name: &str, took: Duration) -> Step {
@@ -367,7 +321,7 @@ fn step(name: &str, took: Duration) -> Step {
     }
 }
 
-fn spawn_error(error: SpawnError) -> DriverError {
+pub(crate) fn spawn_error(error: SpawnError) -> DriverError {
     match error {
         SpawnError::Failed(failure) if failure.is_disk_full() => {
             DriverError::DiskFull(failure.to_string())

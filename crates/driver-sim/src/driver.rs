@@ -108,10 +108,16 @@ impl SimDriver {
 
     fn begin(&self, id: SandboxId) -> Result<(), DriverError> {
         let mut sandboxes = self.world.sandboxes.lock();
-        if sandboxes.contains_key(&id) {
-            return Err(DriverError::Exists(id));
+        match sandboxes.get_mut(&id) {
+            Some(prepared) if prepared.is_prepared => {
+                prepared.is_prepared = false;
+                return Ok(());
+            }
+            Some(_) => return Err(DriverError::Exists(id)),
+            None => {}
         }
         let nothing = Sandbox {
+            is_prepared: false,
             instance: None,
             tree: Arc::new(Tree::new()),
             agent: None,
@@ -213,6 +219,14 @@ impl SimDriver {
 impl Driver for SimDriver {
     fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    async fn prepare(&self, id: SandboxId, _network: NetworkMode) -> Result<bool, DriverError> {
+        self.begin(id)?;
+        if let Some(prepared) = self.world.sandboxes.lock().get_mut(&id) {
+            prepared.is_prepared = true;
+        }
+        Ok(true)
     }
 
     async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {

@@ -34,6 +34,8 @@ pub(crate) struct Frozen {
 
 /// What is on the machine of a sandbox.
 pub(crate) struct Sandbox {
+    /// It is nobody's yet.
+    pub(crate) is_prepared: bool,
     /// What was made, once all of it was.
     pub(crate) instance: Option<Instance>,
     pub(crate) tree: Arc<Tree>,

@@ -105,6 +105,11 @@ pub fn attach_at(tree: BorrowedFd<'_>, folder: BorrowedFd<'_>) -> io::Result<()>
     Ok(move_mount(tree, "", folder, "", flags)?)
 }
 
+/// Moves what is mounted at `from`, and all below it, to `to`. The last part of neither path is followed if it is a link.
+pub fn shift(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(move_mount(CWD, from, CWD, to, MoveMountFlags::empty())?)
+}
+
 /// Takes away what is mounted at `path`; who has it open keeps it.
 pub fn detach(path: &Path) -> io::Result<()> {
     Ok(unmount(path, UnmountFlags::DETACH)?)

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use skerry_sys::clone::Shift;
 
-use crate::spawner::Request;
+use crate::spawner::{Bounds, Request};
 
 /// Keep the memory of a sandbox in a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +32,7 @@ pub(crate) struct Wake {
     pub(crate) tool: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) kept: Kept,
+    pub(crate) bounds: Bounds,
     pub(crate) request: Request,
 }
 

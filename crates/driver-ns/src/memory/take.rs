@@ -16,7 +16,7 @@ use super::store::Origin;
 use super::{HELPER_PATIENCE, Keep, MARGIN_BYTES, Memory, Wake};
 use crate::driver::{NsDriver, blocking};
 use crate::snapshots::{NO_LIMIT, volume_of};
-use crate::spawner::{Fds, Lap, Order, Reply, Request, Running, Started};
+use crate::spawner::{Bounds, Fds, Lap, Order, Reply, Request, Running, Started};
 use crate::start::Source;
 
 /// For the agent to listen, or to hang up.
@@ -94,6 +94,8 @@ impl NsDriver {
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let state = self.state(id)?;
         let agent = state.agent.ok_or(DriverError::NotRunning(id))?;
+        let program = state.program.ok_or(DriverError::NotRunning(id))?;
+        let facts = state.facts.ok_or(DriverError::NotRunning(id))?;
         let used = self.group(id).map(|group| group.usage()).transpose();
         let used = used.map_err(DriverError::step("look at what it uses"))?;
         let order = Keep {
@@ -101,10 +103,9 @@ impl NsDriver {
             folder: self.memories.of(snapshot),
             agent: agent.pid,
             home: self.records.home(id),
-            address: state.facts.address,
+            address: facts.address,
             max_bytes: used.unwrap_or_default().memory_peak_bytes + MARGIN_BYTES,
         };
-        let program = state.program.ok_or(DriverError::NotRunning(id))?;
         let handle = live.pidfd.get_ref().as_fd();
         let (kept, laps) = match self.order(&Order::Keep(order), &[handle]).await? {
             (Reply::Kept { kept, steps }, _) => (kept, steps),
@@ -115,8 +116,8 @@ impl NsDriver {
         let origin = Origin {
             kept,
             agent: program,
-            privilege: state.facts.privilege,
-            has_address: state.facts.address.is_some(),
+            privilege: facts.privilege,
+            has_address: facts.address.is_some(),
         };
         let before = Instant::now();
         self.copy_volume(id, false, volume_of(snapshot), NO_LIMIT)
@@ -183,8 +184,9 @@ impl NsDriver {
     pub(crate) async fn wake(
         &self,
         from: SnapshotId,
+        bounds: Bounds,
         request: Request,
-        fds: Fds,
+        fds: &Fds,
     ) -> Result<Started, DriverError> {
         let Some(memory) = &self.memory else {
             return Err(self.capabilities.unsupported("wake up memory"));
@@ -193,19 +195,17 @@ impl NsDriver {
         let origin = origin.map_err(DriverError::step("read the snapshot"))?;
         let origin = origin.ok_or(DriverError::NoSnapshot(from))?;
         let agent = self.memories.agent(&origin.agent);
-        let fds = Fds {
-            agent: agent.map_err(DriverError::step("open the agent that it had"))?,
-            listener: None,
-            ..fds
-        };
-        let order = Order::Wake(Wake {
+        let agent = agent.map_err(DriverError::step("open the agent that it had"))?;
+        let fds: Vec<_> = [agent.as_fd()].into_iter().chain(fds.all()).collect();
+        let order = Order::Wake(Box::new(Wake {
             tool: memory.tool.root().to_owned(),
             folder: self.memories.of(from),
             kept: origin.kept,
+            bounds,
             request,
-        });
-        match self.order(&order, &fds.all()).await? {
-            (Reply::Started { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
+        }));
+        match self.order(&order, &fds).await? {
+            (Reply::Awake { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
             (Reply::Refused(why), _) => Err(refused("wake up", &why)),
             (reply, _) => Err(failed(reply)),
         }
@@ -222,7 +222,8 @@ impl NsDriver {
         let sent = helper.send(&message, fds);
         sent.map_err(DriverError::step("put the order to its helper"))?;
         let heard = helper.hear(HELPER_PATIENCE).await;
-        heard.map_err(DriverError::step("hear from its helper"))
+        let (reply, fds) = heard.map_err(DriverError::step("hear from its helper"))?;
+        Ok((reply, fds.into_iter().next()))
     }
 
     /// A new stream to the agent, as soon as it listens.

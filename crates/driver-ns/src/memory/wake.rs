@@ -43,6 +43,7 @@ enum Report {
 pub(crate) fn wake(
     spawner: &Spawner,
     order: &Wake,
+    agent: &OwnedFd,
     fds: &Fds,
 ) -> Result<(Reply, Option<OwnedFd>), Failure> {
     let (ours, theirs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
@@ -51,7 +52,9 @@ pub(crate) fn wake(
         Forked::Parent { pid, pidfd } => (pid, pidfd),
         Forked::Child => {
             drop(ours);
-            finish(&theirs, |parent| wake_up(spawner, order, fds, parent))
+            finish(&theirs, |parent| {
+                wake_up(spawner, order, agent, fds, parent)
+            })
         }
     };
     drop(theirs);
@@ -64,7 +67,8 @@ pub(crate) fn wake(
 }
 
 fn bring_up(order: &Wake, pid: u32, waker: &OwnedFd) -> Result<(Reply, Option<OwnedFd>), Failure> {
-    spawn::map_ids(&order.request, pid).map_err(Failure::at("map the users of the sandbox"))?;
+    spawn::map_ids(order.bounds.first_id, pid)
+        .map_err(Failure::at("map the users of the sandbox"))?;
     let users = spawn::users_of(pid)?;
     let trees = Trees::collect(&order.request, Some(users.as_fd()))?;
     let jail = Jail::collect(&order.tool, &order.folder, Some(&users))?;
@@ -74,7 +78,7 @@ fn bring_up(order: &Wake, pid: u32, waker: &OwnedFd) -> Result<(Reply, Option<Ow
     fdpass::send(waker, b"go", &all).map_err(Failure::at("let the waker go on"))?;
     match hear(waker)? {
         (Report::Awake { pid, steps }, Some(agent)) => {
-            Ok((Reply::Started { pid, steps }, Some(agent)))
+            Ok((Reply::Awake { pid, steps }, Some(agent)))
         }
         (Report::Refused(why), _) => Ok((Reply::Refused(why), None)),
         (Report::Failed(failure), _) => Err(failure),
@@ -122,6 +126,7 @@ fn hear(from: &OwnedFd) -> Result<(Report, Option<OwnedFd>), Failure> {
 fn wake_up(
     spawner: &Spawner,
     order: &Wake,
+    program: &OwnedFd,
     fds: &Fds,
     parent: &OwnedFd,
 ) -> Result<(Report, Option<OwnedFd>), Failure> {
@@ -130,8 +135,10 @@ fn wake_up(
     child::enter_group(fds).map_err(Failure::at("enter the control group"))?;
     let given = wait_for_go(order, parent).map_err(Failure::at("wait for the helper"))?;
     exec::keep_children();
-    child::become_root(request).map_err(Failure::at("become root of the sandbox"))?;
-    child::leave_host(request)?;
+    let has_ids = order.bounds.first_id.is_some();
+    child::become_root(has_ids).map_err(Failure::at("become root of the sandbox"))?;
+    child::leave_host(order.bounds)?;
+    child::call_itself(request)?;
     // A change of users leaves a process with its `/proc/self` the host's; nobody who could look into this one sees it.
     let readable = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
     readable.map_err(Failure::at("own its own /proc"))?;
@@ -142,7 +149,7 @@ fn wake_up(
     laps.lap("file system");
     confine::limit(request).map_err(Failure::at("set resource limits"))?;
     given.jail.enter().map_err(Failure::at("enter the jail"))?;
-    let program = File::open(format!("/proc/self/fd/{}", fds.agent.as_raw_fd()));
+    let program = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()));
     let program = OwnedFd::from(program.map_err(Failure::at("open the agent"))?);
     let home = given.trees.home.as_ref().ok_or_else(unexpected)?;
     let criu = Criu::start(&spawner.single, &[&program, home], None);
@@ -260,8 +267,9 @@ fn build(
         .jail
         .open_image(SHM)
         .map_err(Failure::at("open what was in /dev/shm"))?;
-    let proc = Some(&given.proc);
-    filesystem::build(&order.request, &given.trees, proc, &mut Laps::start())?;
+    let (has_ids, mut laps) = (order.bounds.first_id.is_some(), Laps::start());
+    filesystem::lay_out(has_ids, Some(&given.proc), &mut laps)?;
+    filesystem::build(&order.request, &given.trees, &mut laps)?;
     shm::unpack(shm).map_err(Failure::at("fill /dev/shm"))?;
     let told = tell(waker, &Report::Done, None);
     told.map_err(Failure::at("report"))?;

@@ -7,13 +7,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skerry_sys::{fdpass, pidfd, watch};
+use skerry_sys::{fdpass, watch};
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Fds;
-use super::message::{Failure, Lap, MAX_BYTES, Order, Reply, Request};
+use super::blank::Blank;
+use super::message::{Bounds, Failure, MAX_BYTES, Order, Reply};
+use super::{Fds, Lap};
 
 /// The spawner gives up on a child well before.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,19 +38,13 @@ pub(crate) enum SpawnError {
     Failed(#[from] Failure),
 }
 
-/// A started sandbox.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) pid: u32,
-    pub(crate) pidfd: OwnedFd,
-    pub(crate) steps: Vec<Lap>,
-}
+type Answer = Result<(Blank, Vec<Lap>), SpawnError>;
 
 #[derive(Debug)]
 struct Job {
     message: Vec<u8>,
     fds: Arc<Fds>,
-    answer: oneshot::Sender<Result<Started, SpawnError>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// Puts requests to the spawner.
@@ -74,17 +69,10 @@ impl Client {
         Ok(Self { jobs })
     }
 
-    /// Starts a sandbox. A caller that stops waiting stops the sandbox.
-    pub(crate) async fn spawn(
-        &self,
-        request: &Request,
-        fds: Arc<Fds>,
-    ) -> Result<Started, SpawnError> {
-        let order = Order::Start(request.clone());
-        let message = serde_json::to_vec(&order).map_err(|e| SpawnError::Send(e.into()))?;
-        if message.len() > MAX_BYTES {
-            return Err(SpawnError::Send(io::ErrorKind::FileTooLarge.into()));
-        }
+    /// Starts the first process of a sandbox, and says what that took.
+    pub(crate) async fn spawn(&self, bounds: Bounds, fds: Arc<Fds>) -> Answer {
+        let message = serde_json::to_vec(&Order::Blank(bounds));
+        let message = message.map_err(|e| SpawnError::Send(e.into()))?;
         let (answer, answered) = oneshot::channel();
         let job = Job {
             message,
@@ -107,23 +95,25 @@ struct Owner {
 impl Owner {
     async fn work(&mut self, job: Job) {
         let done = self.carry_out(&job).await;
-        if let Err(Ok(unwanted)) = job.answer.send(done) {
-            let _gone = pidfd::kill(&unwanted.pidfd);
-        }
+        // One that nobody waits for any more ends when it is dropped.
+        drop(job.answer.send(done));
     }
 
-    async fn carry_out(&mut self, job: &Job) -> Result<Started, SpawnError> {
+    async fn carry_out(&mut self, job: &Job) -> Answer {
         self.send(job)?;
         // Taken out, so that a spawner that broke is not asked again.
         let Some(running) = self.running.take() else {
             return Err(SpawnError::Send(io::ErrorKind::NotConnected.into()));
         };
         let heard = running.hear(REPLY_TIMEOUT).await;
-        let (reply, pidfd) = heard.map_err(SpawnError::Lost)?;
+        let (reply, fds) = heard.map_err(SpawnError::Lost)?;
         self.running = Some(running);
-        match (reply, pidfd) {
+        match (reply, <[OwnedFd; 2]>::try_from(fds)) {
             (Reply::Failed(failure), _) => Err(failure.into()),
-            (Reply::Started { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
+            (Reply::Blank { pid, steps }, Ok([pidfd, socket])) => {
+                let blank = Blank::new(pid, pidfd, socket).map_err(SpawnError::Lost)?;
+                Ok((blank, steps))
+            }
             (_, _) => Err(SpawnError::Lost(io::ErrorKind::InvalidData.into())),
         }
     }
@@ -173,11 +163,11 @@ impl Running {
         fdpass::send(self.socket.get_ref(), message, fds)
     }
 
-    pub(crate) async fn hear(&self, patience: Duration) -> io::Result<(Reply, Option<OwnedFd>)> {
+    pub(crate) async fn hear(&self, patience: Duration) -> io::Result<(Reply, Vec<OwnedFd>)> {
         tokio::time::timeout(patience, self.receive()).await?
     }
 
-    async fn receive(&self) -> io::Result<(Reply, Option<OwnedFd>)> {
+    async fn receive(&self) -> io::Result<(Reply, Vec<OwnedFd>)> {
         let mut buffer = vec![0; MAX_BYTES];
         loop {
             let mut ready = self.socket.readable().await?;
@@ -190,7 +180,7 @@ impl Running {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let reply = serde_json::from_slice(&buffer[..len])?;
-            return Ok((reply, fds.into_iter().next()));
+            return Ok((reply, fds));
         }
     }
 }

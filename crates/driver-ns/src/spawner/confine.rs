@@ -49,14 +49,14 @@ pub(crate) fn limit(request: &Request) -> io::Result<()> {
 }
 
 /// Gives up everything that the level does not have. The next program, run by uid 0, gets what is left of the bounding set and no more.
-pub(super) fn confine(request: &Request, filter: &Filter) -> Result<(), Failure> {
-    let kept = match (request.privilege, request.first_id) {
-        (Privilege::Restricted, None) => RESTRICTED.difference(BECOME),
-        (Privilege::Restricted, Some(_)) => RESTRICTED,
+pub(super) fn confine(privilege: Privilege, has_ids: bool, filter: &Filter) -> Result<(), Failure> {
+    let kept = match (privilege, has_ids) {
+        (Privilege::Restricted, false) => RESTRICTED.difference(BECOME),
+        (Privilege::Restricted, true) => RESTRICTED,
         (Privilege::Root, _) => ROOT,
     };
     drop_from_bounding_set(kept).map_err(Failure::at("give up capabilities"))?;
-    if request.privilege == Privilege::Restricted {
+    if privilege == Privilege::Restricted {
         set_no_new_privs(true).map_err(Failure::at("set no_new_privs"))?;
     }
     filter

@@ -1,7 +1,8 @@
 //! The sandbox's file system: an overlay of its layers and its own volume, with a `/dev`, `/proc` and `/sys` that show nothing of the host.
 //!
-//! What needs a view of the host is made first and mounted nowhere; then the overlay becomes the root, and only from there on are paths
-//! followed, so that a link in an image or in a fork's files leads nowhere but inside.
+//! Those three are the same in every sandbox, so they are made before it is known which one this is. What needs a view of the host is made
+//! where no image is; then the overlay becomes the root, and only from there on are paths followed, so that a link in an image or in a
+//! fork's files leads nowhere but inside.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -18,69 +19,69 @@ use super::message::{Failure, Request};
 use super::trees::{Trees, restrictions};
 
 const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// The folders of what is laid out.
+const STAGE: [&str; 6] = ["dev", "proc", "sys", "empty", "volume", "root"];
+/// Of these what is already laid out goes into the root.
+const LAID_OUT: [&str; 3] = ["dev", "proc", "sys"];
 const DEV_LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
-    ("/proc/kcore", "/dev/core"),
+    ("/proc/self/fd", "dev/fd"),
+    ("/proc/self/fd/0", "dev/stdin"),
+    ("/proc/self/fd/1", "dev/stdout"),
+    ("/proc/self/fd/2", "dev/stderr"),
+    ("pts/ptmx", "dev/ptmx"),
+    ("/proc/kcore", "dev/core"),
 ];
 /// Facts about the host and its kernel's memory, and triggers: shown empty.
 const HIDDEN: [&str; 11] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/key-users",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "proc/timer_stats",
 ];
 /// Settings: shown, and never written.
 const READ_ONLY: [&str; 6] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-    "/proc/pressure",
+    "proc/bus",
+    "proc/fs",
+    "proc/irq",
+    "proc/sys",
+    "proc/sysrq-trigger",
+    "proc/pressure",
 ];
 
-/// What is made before the host is out of sight.
-struct Prepared {
-    dev: OwnedFd,
-    nodes: Vec<OwnedFd>,
-    pts: OwnedFd,
-    shm: OwnedFd,
-    proc: OwnedFd,
-    sys: OwnedFd,
-}
-
-/// Builds it and enters it. With a `proc` of the host's, that one is shown until [`renew_proc`].
-pub(crate) fn build(
-    request: &Request,
-    trees: &Trees,
+/// Lays out, in a nameless folder that becomes the current one, what every sandbox has. With a `proc` of the host's, that one is shown until
+/// [`renew_proc`].
+pub(crate) fn lay_out(
+    has_ids: bool,
     proc: Option<&OwnedFd>,
     laps: &mut Laps,
 ) -> Result<(), Failure> {
     mount::make_private().map_err(Failure::at("make mounts private"))?;
-    stage(trees).map_err(Failure::at("lay out the layers"))?;
+    stage().map_err(Failure::at("make a folder to lay out in"))?;
+    laps.lap("stage");
+    lay_dev(has_ids).map_err(Failure::at("make /dev"))?;
+    laps.lap("dev");
+    lay_proc(proc).map_err(Failure::at("make /proc and /sys"))?;
+    laps.lap("proc, sys");
+    Ok(())
+}
+
+/// Builds it of what was laid out, and enters it.
+pub(crate) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result<(), Failure> {
+    lay_layers(trees).map_err(Failure::at("lay out the layers"))?;
     let is_written = write_ahead(request, trees).map_err(Failure::at("write into the volume"))?;
-    laps.lap("layout");
-    let root = overlay(request, trees).map_err(Failure::at("mount the overlay"))?;
+    laps.lap("layers, etc");
+    overlay(request, trees).map_err(Failure::at("mount the overlay"))?;
     laps.lap("overlay");
-    let prepared = prepare(request, proc).map_err(Failure::at("make /dev, /proc and /sys"))?;
-    laps.lap("dev, proc, sys");
-    enter(&root).map_err(Failure::at("enter the new root"))?;
+    enter().map_err(Failure::at("enter the new root"))?;
     laps.lap("pivot");
-    fill_dev(&prepared).map_err(Failure::at("fill /dev"))?;
-    laps.lap("fill dev");
-    fill_proc(&prepared, proc.is_none()).map_err(Failure::at("mask /proc"))?;
-    laps.lap("mask proc");
+    share_memory(request.shm_bytes).map_err(Failure::at("make /dev/shm"))?;
     for (bind, tree) in request.binds.iter().zip(&trees.binds) {
         place(tree, &bind.target)
             .map_err(Failure::at(format!("bind {}", bind.target.display())))?;
@@ -94,32 +95,73 @@ pub(crate) fn build(
             write_file(Path::new(path), content).map_err(Failure::at(format!("write {path}")))?;
         }
     }
-    laps.lap("binds, etc");
+    laps.lap("shm, binds");
     Ok(())
 }
 
-/// Mounts layers and volume side by side in a nameless folder, where short names keep the overlay's options short.
+/// Makes the folder. Its short names keep the overlay's options short, and it goes away with the host's root.
 ///
-/// The folder goes away with the host's root. It must not lie on that root itself: then only it would.
-fn stage(trees: &Trees) -> io::Result<()> {
+/// It must not lie on that root itself: then only it would.
+fn stage() -> io::Result<()> {
     let options = [("mode", Some("700")), ("size", Some("64k"))];
     let stage = mount::new("tmpfs", &options, Attributes::NONE)?;
     // Anywhere but over the root: a root that is covered is no longer the one that a pivot lets go of.
     mount::attach(stage.as_fd(), Path::new("/sys"))?;
     rustix::process::fchdir(&stage)?;
-    // The lowest of all is empty: an image may have no layer, an overlay must.
-    fs::create_dir("empty")?;
+    // The lowest of all layers is empty: an image may have none, an overlay must.
+    STAGE.iter().try_for_each(fs::create_dir)
+}
+
+fn lay_dev(has_ids: bool) -> io::Result<()> {
+    let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
+    let small = [("mode", Some("755")), ("size", Some("64k"))];
+    let mut pts = vec![("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+    if has_ids {
+        pts.push(("gid", Some("5")));
+    }
+    let dev = mount::new("tmpfs", &small, quiet)?;
+    mount::attach(dev.as_fd(), Path::new("dev"))?;
+    for name in NODES {
+        let node = mount::copy(&Path::new("/dev").join(name))?;
+        let path = Path::new("dev").join(name);
+        fs::File::create(&path)?;
+        mount::attach(node.as_fd(), &path)?;
+    }
+    for (target, link) in DEV_LINKS {
+        symlink(target, link)?;
+    }
+    fs::create_dir("dev/shm")?;
+    place(&mount::new("devpts", &pts, quiet)?, Path::new("dev/pts"))
+}
+
+fn lay_proc(proc: Option<&OwnedFd>) -> io::Result<()> {
+    let empty = [("mode", Some("555")), ("size", Some("4k"))];
+    let sys = mount::new("tmpfs", &empty, quiet_files().and(Attributes::READ_ONLY))?;
+    mount::attach(sys.as_fd(), Path::new("sys"))?;
+    if let Some(proc) = proc {
+        return mount::attach(proc.as_fd(), Path::new("proc"));
+    }
+    mount::attach(own_proc()?.as_fd(), Path::new("proc"))?;
+    mask_proc(Path::new(""))
+}
+
+fn quiet_files() -> Attributes {
+    let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
+    quiet.and(Attributes::NO_DEV)
+}
+
+/// Mounts layers and volume side by side.
+fn lay_layers(trees: &Trees) -> io::Result<()> {
     for (number, tree) in trees.layers.iter().enumerate() {
         let name = number.to_string();
         fs::create_dir(&name)?;
         mount::attach(tree.as_fd(), Path::new(&name))?;
     }
-    fs::create_dir("volume")?;
     mount::attach(trees.volume.as_fd(), Path::new("volume"))?;
     // Of a start that was broken off: no volatile overlay takes over the work of another.
     match fs::remove_dir_all("volume/work/work") {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => fs::create_dir("root"),
+        _ => Ok(()),
     }
 }
 
@@ -141,7 +183,7 @@ fn write_ahead(request: &Request, trees: &Trees) -> io::Result<bool> {
     Ok(true)
 }
 
-fn overlay(request: &Request, trees: &Trees) -> io::Result<OwnedFd> {
+fn overlay(request: &Request, trees: &Trees) -> io::Result<()> {
     let lower: Vec<String> = (0..trees.layers.len())
         .rev()
         .map(|n| n.to_string())
@@ -159,51 +201,36 @@ fn overlay(request: &Request, trees: &Trees) -> io::Result<OwnedFd> {
         // Nothing in a sandbox outlives the machine. Otherwise the end of each would write out everybody's files.
         ("volatile", None),
     ];
-    mount::new("overlay", &options, restrictions(request.privilege))
+    let root = mount::new("overlay", &options, restrictions(request.privilege))?;
+    mount::attach(root.as_fd(), Path::new("root"))
 }
 
-fn prepare(request: &Request, proc: Option<&OwnedFd>) -> io::Result<Prepared> {
-    let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
-    let quiet_files = quiet.and(Attributes::NO_DEV);
-    let shm_size = request.shm_bytes.to_string();
-    let shm = [("mode", Some("1777")), ("size", Some(shm_size.as_str()))];
-    let mut pts = vec![("ptmxmode", Some("0666")), ("mode", Some("0620"))];
-    if request.first_id.is_some() {
-        pts.push(("gid", Some("5")));
+/// Moves what is laid out into the overlay, and makes that the root.
+fn enter() -> io::Result<()> {
+    for name in LAID_OUT {
+        move_in(name)?;
     }
-    let small = [("mode", Some("755")), ("size", Some("64k"))];
-    let empty = [("mode", Some("555")), ("size", Some("4k"))];
-    let read_only = quiet_files.and(Attributes::READ_ONLY);
-    Ok(Prepared {
-        dev: mount::new("tmpfs", &small, quiet)?,
-        nodes: (NODES.iter())
-            .map(|node| mount::copy(&Path::new("/dev").join(node)))
-            .collect::<io::Result<_>>()?,
-        pts: mount::new("devpts", &pts, quiet)?,
-        shm: mount::new("tmpfs", &shm, quiet_files)?,
-        proc: proc.map_or_else(own_proc, OwnedFd::try_clone)?,
-        sys: mount::new("tmpfs", &empty, read_only)?,
-    })
-}
-
-fn enter(root: &OwnedFd) -> io::Result<()> {
-    mount::attach(root.as_fd(), Path::new("root"))?;
-    rustix::process::fchdir(root)?;
+    rustix::process::chdir("root")?;
     mount::enter_root()
 }
 
-fn fill_dev(prepared: &Prepared) -> io::Result<()> {
-    place(&prepared.dev, Path::new("/dev"))?;
-    for (name, node) in NODES.iter().zip(&prepared.nodes) {
-        let path = Path::new("/dev").join(name);
-        fs::File::create(&path)?;
-        mount::attach(node.as_fd(), &path)?;
+/// One name below a folder of ours: no link of an image is on the way, and none is followed at its end.
+fn move_in(name: &str) -> io::Result<()> {
+    let target = Path::new("root").join(name);
+    match mount::shift(Path::new(name), &target) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir(&target)?;
+            mount::shift(Path::new(name), &target)
+        }
+        done => done,
     }
-    for (target, link) in DEV_LINKS {
-        symlink(target, link)?;
-    }
-    place(&prepared.pts, Path::new("/dev/pts"))?;
-    place(&prepared.shm, Path::new("/dev/shm"))
+}
+
+fn share_memory(bytes: u64) -> io::Result<()> {
+    let size = bytes.to_string();
+    let options = [("mode", Some("1777")), ("size", Some(size.as_str()))];
+    let shm = mount::new("tmpfs", &options, quiet_files())?;
+    mount::attach(shm.as_fd(), Path::new("/dev/shm"))
 }
 
 /// Shows the processes of the namespace that the caller is in, and no longer those that were shown before.
@@ -212,38 +239,28 @@ pub(crate) fn renew_proc() -> io::Result<()> {
     let proc = own_proc()?;
     mount::detach(Path::new("/proc"))?;
     place(&proc, Path::new("/proc"))?;
-    mask_proc()
+    mask_proc(Path::new("/"))
 }
 
 fn own_proc() -> io::Result<OwnedFd> {
-    let quiet_files = Attributes::NO_SUID.and(Attributes::NO_EXEC);
-    mount::new("proc", &[], quiet_files.and(Attributes::NO_DEV))
+    mount::new("proc", &[], quiet_files())
 }
 
-fn fill_proc(prepared: &Prepared, masked: bool) -> io::Result<()> {
-    place(&prepared.proc, Path::new("/proc"))?;
-    place(&prepared.sys, Path::new("/sys"))?;
-    if masked { mask_proc() } else { Ok(()) }
-}
-
-fn mask_proc() -> io::Result<()> {
-    for path in HIDDEN.map(Path::new) {
-        let Some(is_dir) = kind(path)? else {
+/// Covers what of `proc` below `root` shows or changes the host, and needs the empty `sys` beside it for that.
+fn mask_proc(root: &Path) -> io::Result<()> {
+    for path in HIDDEN.map(|path| root.join(path)) {
+        let Some(is_dir) = kind(&path)? else {
             continue;
         };
-        let cover = if is_dir {
-            // Empty and read-only, as wanted.
-            mount::copy(Path::new("/sys"))?
-        } else {
-            mount::copy(Path::new("/dev/null"))?
-        };
-        mount::attach(cover.as_fd(), path)?;
+        // Both empty and read-only, or as good as that.
+        let cover = if is_dir { "sys" } else { "dev/null" };
+        mount::attach(mount::copy(&root.join(cover))?.as_fd(), &path)?;
     }
-    for path in READ_ONLY.map(Path::new) {
-        if kind(path)?.is_some() {
-            let same = mount::copy(path)?;
+    for path in READ_ONLY.map(|path| root.join(path)) {
+        if kind(&path)?.is_some() {
+            let same = mount::copy(&path)?;
             mount::restrict(same.as_fd(), Attributes::READ_ONLY, None)?;
-            mount::attach(same.as_fd(), path)?;
+            mount::attach(same.as_fd(), &path)?;
         }
     }
     Ok(())

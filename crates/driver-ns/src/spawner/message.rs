@@ -1,4 +1,4 @@
-//! What the driver and the spawner say to each other: one message each way for one sandbox.
+//! What the driver says to the spawner and to its children, and what they answer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,22 +16,35 @@ pub(crate) const MAX_TREES: usize = 128;
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    Start(Request),
+    /// Comes with the descriptors of [`Fds`](super::Fds).
+    Blank(Bounds),
     /// Comes with a handle on the agent.
     Keep(Keep),
-    /// Comes with the descriptors of [`Fds`](super::Fds), but no listener.
-    Wake(Wake),
+    /// Comes with the agent's program and the descriptors of [`Fds`](super::Fds).
+    Wake(Box<Wake>),
 }
 
-/// Start a sandbox. Comes with the descriptors of [`Fds`](super::Fds).
+/// What a process is born into, before it is known which sandbox it will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    /// What uid 0 inside is to the spawner; 65 536 ids belong to the sandbox. `None`: uid 0 is the caller, and there is no other.
+    pub(crate) first_id: Option<u32>,
+    /// A network namespace comes with it. Otherwise it gets a new one.
+    pub(crate) has_netns: bool,
+    /// The user namespace that owns that network comes with it, to be joined first. Only where the host's own does not.
+    pub(crate) has_net_owner: bool,
+    /// The way into a control group comes with it.
+    pub(crate) door: Option<DoorKind>,
+}
+
+/// Which sandbox it is. To a blank one it comes with the agent's program, the socket that the agent listens on, and its
+/// [`Trees`](super::Trees) unless it has one id only and copies them itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// Part of the agent's name among processes.
     pub(crate) label: String,
     pub(crate) hostname: String,
     pub(crate) privilege: Privilege,
-    /// What uid 0 inside is to the spawner; 65 536 ids belong to the sandbox. `None`: uid 0 is the caller, and there is no other.
-    pub(crate) first_id: Option<u32>,
     /// Files belong to the ids inside and are shown with the sandbox's; otherwise they belong to the sandbox's already.
     pub(crate) shows_ids: bool,
     /// Lowest first.
@@ -48,12 +61,6 @@ pub(crate) struct Request {
     pub(crate) shm_bytes: u64,
     /// Bound the number of processes by an rlimit, where there is no control group to do it.
     pub(crate) max_processes: Option<u64>,
-    /// A network namespace comes with it. Otherwise it gets a new one.
-    pub(crate) has_netns: bool,
-    /// The user namespace that owns that network comes with it, to be joined first. Only where the host's own does not.
-    pub(crate) has_net_owner: bool,
-    /// The way into a control group comes with it.
-    pub(crate) door: Option<DoorKind>,
 }
 
 /// See [`skerry_sys::cgroup::Door`].
@@ -63,10 +70,16 @@ pub(crate) enum DoorKind {
     Folder,
 }
 
-/// What came of it. `Started` comes with a pidfd.
+/// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Started {
+    /// Comes with a pidfd, and the socket on which it waits.
+    Blank {
+        pid: u32,
+        steps: Vec<Lap>,
+    },
+    /// Comes with a pidfd.
+    Awake {
         pid: u32,
         steps: Vec<Lap>,
     },
@@ -76,6 +89,13 @@ pub(crate) enum Reply {
     },
     /// What it is asked to keep or to wake up cannot be kept or woken up.
     Refused(String),
+    Failed(Failure),
+}
+
+/// What a child says that was told which sandbox it is; the end of the stream after `Ready` is the proof that it became the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Ready(Vec<Lap>),
     Failed(Failure),
 }
 

@@ -1,8 +1,10 @@
 //! The spawner: a tiny process with one thread that makes namespaces for the driver and keeps nothing.
 //!
-//! It is started first because forking a large process is slow and forking a threaded one is unsound. One request makes one sandbox; all
-//! that came with it is closed again before the next. It ends when the driver does, and the sandboxes do not notice.
+//! It is started first because forking a large process is slow and forking a threaded one is unsound. One request makes one *blank* process, the
+//! first of a sandbox that is nobody's yet; all that came with it is closed again before the next. From there on the driver alone has to do
+//! with that process: it tells it which sandbox it is, and it ends when the driver does. So does the spawner; the sandboxes do not notice.
 
+mod blank;
 pub(crate) mod child;
 mod client;
 pub(crate) mod confine;
@@ -23,25 +25,23 @@ use skerry_sys::clone::{self, SingleThreaded};
 use skerry_sys::idmap::Ids;
 use skerry_sys::{exec, fdpass};
 
-pub(crate) use client::{Client, Running, SpawnError, Started};
+pub(crate) use blank::{Blank, Started};
+pub(crate) use client::{Client, Running, SpawnError};
 pub(crate) use laps::Laps;
-pub(crate) use message::{DoorKind, Failure, Lap, MAX_TREES, Order, Reply, Request};
+pub(crate) use message::{Bounds, DoorKind, Failure, Lap, MAX_TREES, Order, Reply, Request};
+pub(crate) use spawn::users_of;
 pub(crate) use trees::{Trees, tree};
 
 use crate::memory;
 use crate::seccomp::Filter;
 use message::MAX_BYTES;
 
-/// The descriptors that come with a request, in this order.
+/// The descriptors that come with [`Bounds`], in this order.
 #[derive(Debug)]
 pub(crate) struct Fds {
-    /// The agent's program, sealed.
-    pub(crate) agent: OwnedFd,
-    /// The socket that the agent listens on, if it is started.
-    pub(crate) listener: Option<OwnedFd>,
-    /// The sandbox's network, if the request says so.
+    /// The sandbox's network, if the bounds say so.
     pub(crate) netns: Option<OwnedFd>,
-    /// The user namespace that owns that network, if the request says so.
+    /// The user namespace that owns that network, if the bounds say so.
     pub(crate) net_owner: Option<OwnedFd>,
     /// The way into the sandbox's control group, if there is one.
     pub(crate) door: Option<Door>,
@@ -50,36 +50,29 @@ pub(crate) struct Fds {
 impl Fds {
     /// As they are sent.
     pub(crate) fn all(&self) -> Vec<BorrowedFd<'_>> {
-        let first = [&self.agent].into_iter().chain(&self.listener);
         let door: &[OwnedFd] = match &self.door {
             Some(Door::Tasks(tasks)) => tasks,
             Some(Door::Folder(folder)) => std::slice::from_ref(folder),
             None => &[],
         };
         let net = self.netns.iter().chain(&self.net_owner);
-        first.chain(net).chain(door).map(AsFd::as_fd).collect()
+        net.chain(door).map(AsFd::as_fd).collect()
     }
 
-    fn sort(fds: Vec<OwnedFd>, request: &Request, has_listener: bool) -> Option<Self> {
-        let mut fds = fds.into_iter();
+    /// The other end of [`Fds::all`].
+    fn sort(mut fds: impl Iterator<Item = OwnedFd>, bounds: Bounds) -> Option<Self> {
         Some(Self {
-            agent: fds.next()?,
-            listener: if has_listener {
+            netns: if bounds.has_netns {
                 Some(fds.next()?)
             } else {
                 None
             },
-            netns: if request.has_netns {
+            net_owner: if bounds.has_net_owner {
                 Some(fds.next()?)
             } else {
                 None
             },
-            net_owner: if request.has_net_owner {
-                Some(fds.next()?)
-            } else {
-                None
-            },
-            door: match request.door {
+            door: match bounds.door {
                 Some(DoorKind::Tasks) => Some(Door::Tasks(fds.collect())),
                 Some(DoorKind::Folder) => Some(Door::Folder(fds.next()?)),
                 None => None,
@@ -121,10 +114,10 @@ fn serve() -> io::Result<()> {
         if len == 0 {
             return Ok(());
         }
-        let (reply, pidfd) = spawner.answer(&buffer[..len], fds);
+        let (reply, fds) = spawner.answer(&buffer[..len], fds);
         let text = serde_json::to_vec(&reply)?;
-        let pidfd: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
-        fdpass::send(io::stdin(), &text, &pidfd)?;
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        fdpass::send(io::stdin(), &text, &fds)?;
     }
 }
 
@@ -144,33 +137,38 @@ impl Spawner {
         })
     }
 
-    fn answer(&mut self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Option<OwnedFd>) {
+    fn answer(&mut self, message: &[u8], fds: Vec<OwnedFd>) -> (Reply, Vec<OwnedFd>) {
         let done = self.carry_out(message, fds);
-        done.unwrap_or_else(|failure| (Reply::Failed(failure), None))
+        done.unwrap_or_else(|failure| (Reply::Failed(failure), Vec::new()))
     }
 
     fn carry_out(
         &mut self,
         message: &[u8],
         fds: Vec<OwnedFd>,
-    ) -> Result<(Reply, Option<OwnedFd>), Failure> {
+    ) -> Result<(Reply, Vec<OwnedFd>), Failure> {
         let order: Order = serde_json::from_slice(message)
             .map_err(io::Error::from)
             .map_err(Failure::at("understand the request"))?;
         let missing = || Failure::at("find the request's descriptors")(io::ErrorKind::InvalidInput);
+        let mut fds = fds.into_iter();
         match order {
-            Order::Start(request) => {
-                let fds = Fds::sort(fds, &request, true).ok_or_else(missing)?;
-                let (pid, pidfd, steps) = spawn::spawn(self, &request, &fds)?;
-                Ok((Reply::Started { pid, steps }, Some(pidfd)))
+            Order::Blank(bounds) => {
+                let fds = Fds::sort(fds, bounds).ok_or_else(missing)?;
+                let waiting = spawn::spawn(self, bounds, &fds)?;
+                let (pid, steps) = (waiting.pid, waiting.steps);
+                let fds = vec![waiting.pidfd, waiting.socket];
+                Ok((Reply::Blank { pid, steps }, fds))
             }
             Order::Keep(order) => {
-                let agent = fds.into_iter().next().ok_or_else(missing)?;
-                Ok((memory::keep(self, &order, &agent)?, None))
+                let agent = fds.next().ok_or_else(missing)?;
+                Ok((memory::keep(self, &order, &agent)?, Vec::new()))
             }
             Order::Wake(order) => {
-                let fds = Fds::sort(fds, &order.request, false).ok_or_else(missing)?;
-                memory::wake(self, &order, &fds)
+                let agent = fds.next().ok_or_else(missing)?;
+                let fds = Fds::sort(fds, order.bounds).ok_or_else(missing)?;
+                let (reply, pidfd) = memory::wake(self, &order, &agent, &fds)?;
+                Ok((reply, pidfd.into_iter().collect()))
             }
         }
     }

@@ -1,41 +1,32 @@
-//! The parent's half of a start: the child's ids, groups and mounts, which only the parent may give it.
+//! The parent's half of a start: the child's ids, group and network, which only the parent may give it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use serde::{Deserialize, Serialize};
 use skerry_sys::cgroup::Door;
 use skerry_sys::clone::{self, Forked, Namespaces};
 use skerry_sys::idmap::{self, IdRange, RANGE};
 use skerry_sys::{fdpass, pidfd};
 
+use super::child::{self, GO};
 use super::laps::Laps;
-use super::message::{Failure, Lap, Request};
-use super::trees::Trees;
-use super::{Fds, Spawner, child};
+use super::message::{Bounds, Failure, Lap};
+use super::{Fds, Spawner};
 
-/// A child that has not become the agent by then is stuck, on a dead network file system perhaps.
-const START_TIMEOUT: Duration = Duration::from_secs(20);
-const MAX_REPORT_BYTES: usize = 16 * 1024;
-
-/// What the child says before it becomes the agent; the end of the stream after `Ready` is the proof that it did.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
-    Ready(Vec<Lap>),
-    Failed(Failure),
+/// A child that has its ids, and waits to be told which sandbox it is.
+pub(super) struct Waiting {
+    pub(super) pid: u32,
+    pub(super) pidfd: OwnedFd,
+    /// It ends when this closes.
+    pub(super) socket: OwnedFd,
+    pub(super) steps: Vec<Lap>,
 }
 
-/// Starts one sandbox: its first process, a handle on it, and where the time went.
-pub(super) fn spawn(
-    spawner: &mut Spawner,
-    request: &Request,
-    fds: &Fds,
-) -> Result<(u32, OwnedFd, Vec<Lap>), Failure> {
+/// Starts the first process of a sandbox that is nobody's yet.
+pub(super) fn spawn(spawner: &mut Spawner, bounds: Bounds, fds: &Fds) -> Result<Waiting, Failure> {
     let mut laps = Laps::start();
-    let (ours, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
+    let (socket, childs) = fdpass::pair().map_err(Failure::at("make a socket pair"))?;
     join_net_owner(spawner, fds)?;
     let namespaces = Namespaces::USER
         | Namespaces::PID
@@ -45,24 +36,24 @@ pub(super) fn spawn(
         | Namespaces::TIME;
     let forked = fork(spawner, fds, namespaces)?;
     let Forked::Parent { pid, pidfd } = forked else {
-        drop(ours);
-        child::run(spawner, request, fds, &childs);
+        drop(socket);
+        child::run(spawner, bounds, fds, &childs);
     };
     drop(childs);
     laps.lap("clone3");
-    let started = bring_up(request, pid, &ours, &mut laps);
-    match started {
-        Ok(inside) => {
-            let mut steps = laps.into_laps();
-            steps.extend(inside);
-            Ok((pid, pidfd, steps))
-        }
-        Err(failure) => {
-            // Its report, or silence, already told; whatever it is doing, nobody wants it any more.
-            let _gone = pidfd::kill(&pidfd);
-            Err(failure)
-        }
+    if let Err(error) = map_ids(bounds.first_id, pid) {
+        // The socket that it waits for closes, too; whatever it is doing, nobody wants it any more.
+        let _gone = pidfd::kill(&pidfd);
+        return Err(Failure::at("map the users of the sandbox")(error));
     }
+    fdpass::send(&socket, GO, &[]).map_err(Failure::at("let the child go on"))?;
+    laps.lap("id maps");
+    Ok(Waiting {
+        pid,
+        pidfd,
+        socket,
+        steps: laps.into_laps(),
+    })
 }
 
 /// Forks a child into these namespaces, its control group and its network.
@@ -114,30 +105,6 @@ fn enter_net(netns: BorrowedFd<'_>) -> Result<(), Failure> {
         .map_err(Failure::at("enter the network namespace"))
 }
 
-fn bring_up(
-    request: &Request,
-    pid: u32,
-    child: &OwnedFd,
-    laps: &mut Laps,
-) -> Result<Vec<Lap>, Failure> {
-    map_ids(request, pid).map_err(Failure::at("map the users of the sandbox"))?;
-    laps.lap("id maps");
-    let trees = match request.first_id {
-        Some(_) => {
-            let users = request.shows_ids.then(|| users_of(pid)).transpose()?;
-            Trees::collect(request, users.as_ref().map(AsFd::as_fd))?.into_fds()
-        }
-        // Without privilege only the child, in its own mount namespace, may copy mounts.
-        None => Vec::new(),
-    };
-    laps.lap("layers");
-    let trees: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
-    fdpass::send(child, b"go", &trees).map_err(Failure::at("let the child go on"))?;
-    let inside = hear(child)?;
-    laps.lap("child");
-    Ok(inside)
-}
-
 /// The user namespace of a process.
 pub(crate) fn users_of(pid: u32) -> Result<OwnedFd, Failure> {
     let opened = std::fs::File::open(format!("/proc/{pid}/ns/user"));
@@ -145,48 +112,17 @@ pub(crate) fn users_of(pid: u32) -> Result<OwnedFd, Failure> {
     Ok(users.into())
 }
 
-pub(crate) fn map_ids(request: &Request, pid: u32) -> io::Result<()> {
+pub(crate) fn map_ids(first_id: Option<u32>, pid: u32) -> io::Result<()> {
     let range = |inside, outside, count| IdRange {
         inside,
         outside,
         count,
     };
-    if let Some(first) = request.first_id {
+    if let Some(first) = first_id {
         let all = range(0, first, RANGE);
         return idmap::write(pid, all, all, true);
     }
     let user = range(0, rustix::process::geteuid().as_raw(), 1);
     let group = range(0, rustix::process::getegid().as_raw(), 1);
     idmap::write(pid, user, group, false)
-}
-
-/// The child's report, and then its becoming the agent.
-fn hear(child: &OwnedFd) -> Result<Vec<Lap>, Failure> {
-    let at = || Failure::at("hear from the child");
-    let mut buffer = vec![0; MAX_REPORT_BYTES];
-    let mut laps = None;
-    loop {
-        wait_readable(child).map_err(at())?;
-        let (len, _) = fdpass::receive(child, &mut buffer).map_err(at())?;
-        if len == 0 {
-            let died = || io::Error::other("it died before it became the agent");
-            return laps.ok_or_else(died).map_err(at());
-        }
-        match serde_json::from_slice(&buffer[..len]) {
-            Ok(Report::Ready(steps)) => laps = Some(steps),
-            Ok(Report::Failed(failure)) => return Err(failure),
-            Err(error) => return Err(at()(io::Error::from(error))),
-        }
-    }
-}
-
-fn wait_readable(fd: &OwnedFd) -> io::Result<()> {
-    let timeout = Timespec {
-        tv_sec: START_TIMEOUT.as_secs() as i64,
-        tv_nsec: 0,
-    };
-    match poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
 }

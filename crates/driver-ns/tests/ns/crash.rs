@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{fs, process};
 
 use skerry_driver::{Driver, DriverError};
+use skerry_sys::cgroup::Cgroups;
 
 use crate::bed::{Bed, create, kill, test, test_in};
 
@@ -31,6 +32,29 @@ fn sandboxes_outlive_the_spawner_and_the_next_request_starts_another() {
         create(&driver, &after).await;
         driver.destroy(before.id).await.unwrap();
         driver.destroy(after.id).await.unwrap();
+        bed.assert_clean();
+    });
+}
+
+#[test]
+fn what_is_prepared_needs_no_spawner_any_more_and_can_die_itself() {
+    test(async |bed| {
+        let driver = bed.driver().await;
+        let (first, second) = (bed.spec(), bed.spec());
+        for spec in [&first, &second] {
+            assert!(driver.prepare(spec.id, spec.network).await.unwrap());
+        }
+        kill_spawner_of(&bed);
+        let (_, mut agent) = create(&driver, &first).await;
+        assert_eq!(agent.sh("hostname").await.ok(), "island\n");
+        if let Ok(groups) = Cgroups::open(&bed.cgroup_parent) {
+            groups.group(&second.id.label()).clear().unwrap();
+        }
+        let (_, mut agent) = create(&driver, &second).await;
+        assert_eq!(agent.sh("echo here").await.ok(), "here\n");
+        for spec in [&first, &second] {
+            driver.destroy(spec.id).await.unwrap();
+        }
         bed.assert_clean();
     });
 }
@@ -101,9 +125,13 @@ fn victim() {
         let driver = bed.driver().await;
         loop {
             let (parent, child) = (bed.spec(), bed.spec());
+            driver.prepare(child.id, child.network).await.unwrap();
             create(&driver, &parent).await;
             driver.fork(parent.id, &child).await.unwrap();
+            let unused = bed.spec();
+            driver.prepare(unused.id, unused.network).await.unwrap();
             driver.destroy(parent.id).await.unwrap();
+            driver.destroy(unused.id).await.unwrap();
             driver.kill(child.id).await.unwrap();
             driver.destroy(child.id).await.unwrap();
         }

@@ -143,9 +143,19 @@ impl Cgroups {
 impl Group {
     /// Makes it, empty and with its limits set.
     pub fn create(&self, limits: Limits) -> io::Result<()> {
-        for folder in &self.folders {
-            files::make(folder)?;
-        }
+        self.make()?;
+        self.limit(limits)
+    }
+
+    /// Makes it, empty and without limits of its own.
+    pub fn make(&self) -> io::Result<()> {
+        self.folders
+            .iter()
+            .try_for_each(|folder| files::make(folder))
+    }
+
+    /// Sets its limits.
+    pub fn limit(&self, limits: Limits) -> io::Result<()> {
         match self.version {
             Version::V1 => v1::limit(&self.folders, limits),
             Version::V2 => v2::limit(&self.folders[0], limits),
