@@ -25,6 +25,8 @@ use crate::machine::Machine;
 use crate::peers::Peers;
 use crate::results::Results;
 
+/// As a server has them unless told otherwise.
+const PREPARED: u32 = 4;
 /// More than any row needs at once.
 const SLOTS: u32 = 1000;
 
@@ -63,8 +65,7 @@ async fn run() -> Result<()> {
     let results_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
     let machine = Machine::look().await;
     let server =
-        tokio::task::spawn_blocking(|| Launch::new(program()?).env("SKERRY_SLOTS", &SLOTS).start())
-            .await??;
+        tokio::task::spawn_blocking(|| launch()?.env("SKERRY_SLOTS", &SLOTS).start()).await??;
     let mut results = Results::default();
     let peers = Peers::set_up(&mut results).await?;
     let api = Api::new(server.url(), server.key())?;
@@ -72,6 +73,11 @@ async fn run() -> Result<()> {
     ours::measure(&api, &server, &peers, &mut results, only.as_deref()).await?;
     drop(peers);
     report::write(&results_dir, &machine, &results)
+}
+
+/// A server as it is unless told otherwise, but that nothing of one kind stands ready.
+pub(crate) fn launch() -> Result<Launch> {
+    Ok(Launch::new(program()?).env("SKERRY_PREPARED", &PREPARED))
 }
 
 /// The server's program, built beside this one.

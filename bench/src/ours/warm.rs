@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use skerry_testkit::server::Launch;
 use tokio::time::sleep;
 
 use super::{millis, plain};
@@ -20,7 +19,7 @@ const ROUNDS: usize = 200;
 const REST: Duration = Duration::from_millis(50);
 
 pub(super) async fn measure(results: &mut Results) -> Result<()> {
-    let launch = Launch::new(crate::program()?).env("SKERRY_READY", &4);
+    let launch = crate::launch()?.env("SKERRY_READY", &4);
     let mut server = tokio::task::spawn_blocking(move || launch.start()).await??;
     let api = Api::new(server.url(), server.key())?;
     // The first ones tell the server that there is somebody who wants them.

@@ -128,10 +128,7 @@ impl Records {
     /// A listening socket that the agent inherits, and that outlives whoever made it.
     pub(crate) fn listen(&self, id: SandboxId) -> io::Result<OwnedFd> {
         let place = Place::open(&self.folder(id))?;
-        match fs::remove_file(place.socket()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        if_there(fs::remove_file(place.socket()))?;
         Ok(UnixListener::bind(place.socket())?.into())
     }
 
@@ -155,10 +152,7 @@ impl Records {
 
     /// Lets the agent listen in its home.
     pub(crate) fn free_home(&self, id: SandboxId) -> io::Result<()> {
-        match fs::remove_file(self.home(id).join(SOCKET)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        if_there(fs::remove_file(self.home(id).join(SOCKET))).map(drop)
     }
 
     /// Where to reach the agent. `ConnectionRefused`: nowhere for now.
@@ -180,12 +174,20 @@ impl Records {
         }
     }
 
-    /// Ends the record. Fine if there is none.
-    pub(crate) fn remove(&self, id: SandboxId) -> io::Result<()> {
-        match fs::remove_dir_all(self.folder(id)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// Ends the record. Fine if there is none. `true`: it was this call, of however many at once, that ended what is remembered.
+    pub(crate) fn remove(&self, id: SandboxId) -> io::Result<bool> {
+        let ended = if_there(fs::remove_file(self.folder(id).join(STATE)))?;
+        if_there(fs::remove_dir_all(self.folder(id)))?;
+        Ok(ended)
+    }
+}
+
+/// Was there something to remove?
+fn if_there(removed: io::Result<()>) -> io::Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

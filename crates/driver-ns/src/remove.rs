@@ -40,10 +40,10 @@ impl NsDriver {
         });
         let (gone, released) = tokio::join!(gone, self.release_network(id));
         gone.and(released)?;
-        self.records
-            .remove(id)
-            .map_err(DriverError::step("remove the record"))?;
-        if let Some(first) = state.and_then(|state| state.first_id) {
+        let ended = self.records.remove(id);
+        let ended = ended.map_err(DriverError::step("remove the record"))?;
+        // Once only: after that they may be another's.
+        if let Some(first) = state.filter(|_| ended).and_then(|state| state.first_id) {
             self.ranges.give_back(first);
         }
         Ok(())

@@ -41,8 +41,8 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// What this driver can do on this machine.
     fn capabilities(&self) -> &Capabilities;
 
-    /// Makes ahead what every sandbox with this network needs, whichever it becomes. [`Driver::create`] and [`Driver::fork`] under this id
-    /// go on from there; [`Driver::destroy`] takes it away. `false`: there is nothing to make ahead. On error nothing of it is left.
+    /// Makes ahead what every sandbox with this network needs, whichever it becomes. [`Driver::create`], [`Driver::fork`] and
+    /// [`Driver::restore`] under this id go on from there; [`Driver::destroy`] takes it away. `false`: there is nothing to make ahead. On error nothing of it is left.
     async fn prepare(&self, _id: SandboxId, _network: NetworkMode) -> Result<bool, DriverError> {
         Ok(false)
     }

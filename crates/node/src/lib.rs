@@ -22,6 +22,7 @@ mod names;
 mod node;
 mod patient;
 mod pool;
+mod prepared;
 mod publish;
 mod record;
 mod reports;

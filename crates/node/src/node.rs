@@ -26,6 +26,7 @@ use crate::layout::Layout;
 use crate::meta::Meta;
 use crate::patient::Patient;
 use crate::pool::{Pool, ReadyLimits};
+use crate::prepared::Prepared;
 use crate::publish::{Doors, Publish, Publisher};
 use crate::reports::Reports;
 use crate::snapshots::Archive;
@@ -83,6 +84,7 @@ pub struct Node {
     pub(crate) layout: Layout,
     pub(crate) reports: Reports,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) prepared: Arc<Prepared>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) archive: Arc<Archive>,
     pub(crate) budget: Arc<Budget>,
@@ -124,6 +126,7 @@ impl Node {
                 Arc::clone(&options.images),
                 Arc::clone(&archive),
             ),
+            prepared: Prepared::start(options.ready.prepared),
             publisher: Publisher::new(options.publish),
             budget: Arc::new(budget),
             way_out: WayOut(options.gate),
@@ -270,9 +273,15 @@ impl Node {
         self.pool.count()
     }
 
+    /// How many places are prepared for sandboxes of any kind.
+    pub fn prepared(&self) -> usize {
+        self.prepared.count()
+    }
+
     /// Removes what stands ready for nobody yet. Sandboxes stay.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.prepared.close().await;
     }
 
     /// Makes a sandbox to the end, whoever waits for it. Until then it is one that is being made.

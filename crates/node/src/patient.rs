@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Snapshot, Spec, Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, NetworkMode, Snapshot, Spec,
+    Stats,
 };
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::time::timeout;
@@ -33,6 +34,10 @@ async fn within<T>(
 impl Driver for Patient {
     fn capabilities(&self) -> &Capabilities {
         self.0.capabilities()
+    }
+
+    async fn prepare(&self, id: SandboxId, network: NetworkMode) -> Result<bool, DriverError> {
+        within(STEP, self.0.prepare(id, network)).await
     }
 
     async fn create(&self, spec: &Spec) -> Result<Instance, DriverError> {

@@ -43,6 +43,8 @@ pub struct ReadyLimits {
     pub each: usize,
     /// Memory of those that take theirs before anybody uses them (virtual machines, and what has the memory of a snapshot), in MiB.
     pub memory_mb: u64,
+    /// Places of one driver and network that are prepared for sandboxes of any kind; 0: none is.
+    pub prepared: usize,
 }
 
 /// What is asked for. Two sandboxes of one kind differ in nothing that is done before somebody uses them.

@@ -28,6 +28,8 @@ pub(crate) const EGRESS_ALLOW: &str = "SKERRY_EGRESS_ALLOW";
 pub(crate) const SLOTS: &str = "SKERRY_SLOTS";
 /// Sandboxes of one kind that stand ready for the next create.
 pub(crate) const READY: &str = "SKERRY_READY";
+/// Half-made sandboxes that wait for creates and forks of any kind.
+pub(crate) const PREPARED: &str = "SKERRY_PREPARED";
 /// What the records of all sandboxes may take of the disk, in MiB.
 pub(crate) const JOURNALS_MB: &str = "SKERRY_JOURNALS_MB";
 /// Host names that the server answers to, beside loopback names.

@@ -111,6 +111,7 @@ impl Launch {
             .env("HOME", data)
             // A test counts what is on the host.
             .env("SKERRY_READY", "0")
+            .env("SKERRY_PREPARED", "0")
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

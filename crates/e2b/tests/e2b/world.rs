@@ -306,6 +306,7 @@ async fn node(folder: &TempDir) -> Arc<Node> {
         ready: ReadyLimits {
             each: 0,
             memory_mb: 0,
+            prepared: 0,
         },
         gate: Some(Arc::new(OpenGate)),
         journal_bytes: None,

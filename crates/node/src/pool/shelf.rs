@@ -187,6 +187,7 @@ mod tests {
     const LIMITS: ReadyLimits = ReadyLimits {
         each: 4,
         memory_mb: 100,
+        prepared: 0,
     };
 
     /// Does what is to be done until nothing is, numbering what it makes; gives what it removed.

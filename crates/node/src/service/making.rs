@@ -14,6 +14,7 @@ use crate::event::Event;
 use crate::made::{Made, in_time, ready};
 use crate::meta::Meta;
 use crate::node::Node;
+use crate::prepared::Place;
 use crate::publish::Doors;
 
 /// A sandbox to make.
@@ -25,6 +26,8 @@ pub(super) struct Plan {
     pub(super) origin: Origin,
     /// The ports of this machine at which its own are reached.
     pub(super) doors: Doors,
+    /// Where it is made, if that was prepared.
+    pub(super) place: Option<Place>,
 }
 
 /// What it is made from instead of its image.
@@ -40,10 +43,17 @@ pub(super) struct Origin {
 }
 
 impl Node {
+    /// A place that is prepared for one, if there is any: it is made there.
+    pub(super) fn place_of(&self, driver: &Arc<dyn Driver>, meta: &mut Meta) -> Option<Place> {
+        let place = self.prepared.take(driver, meta.spec.network)?;
+        meta.spec.id = place.id();
+        Some(place)
+    }
+
     /// Makes one, whoever waits for it, by doing `work` once it is written down.
     pub(super) async fn bring_up(
         &self,
-        plan: Plan,
+        mut plan: Plan,
         work: impl Future<Output = Made> + Send + 'static,
     ) -> Result<SandboxReport> {
         let id = plan.id;
@@ -51,6 +61,8 @@ impl Node {
         self.make(id, |node| async move {
             let started = Instant::now();
             let shared = node.begin(&plan)?;
+            // What is begun is seen to the end, with the place that it has.
+            plan.place.take().map_or((), Place::used);
             let made = in_time(async {
                 if !plan.meta.egress.is_empty() {
                     node.way_out.rule(&plan.meta).await?;
@@ -121,6 +133,7 @@ impl Node {
             image,
             origin,
             doors,
+            place: _,
         } = plan;
         let outcome = match made {
             Ok(instance) => {

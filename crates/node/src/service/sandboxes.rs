@@ -33,9 +33,12 @@ impl Sandboxes for Node {
             }
             _ => None,
         };
-        if let Some(ready) = &ready {
+        let place = if let Some(ready) = &ready {
             meta.spec = ready.spec().clone();
-        }
+            None
+        } else {
+            self.place_of(&driver, &mut meta)
+        };
         let doors = self.publisher.take(&request.ports)?;
         meta.published = doors.published();
         let plan = Plan {
@@ -44,6 +47,7 @@ impl Sandboxes for Node {
             image: self.images.hold(&image)?,
             origin: Origin::default(),
             doors,
+            place,
             meta,
         };
         let spec = plan.meta.spec.clone();

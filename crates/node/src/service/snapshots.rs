@@ -152,10 +152,15 @@ impl Node {
         doors: Doors,
     ) -> Result<SandboxReport> {
         let id = meta.spec.id;
-        if let Some(ready) = &ready {
-            meta.spec = ready.spec().clone();
-        }
         let driver = self.driver(Some(&kept.meta.driver))?;
+        let place = if let Some(ready) = &ready {
+            meta.spec = ready.spec().clone();
+            None
+        } else if kept.report.memory {
+            None
+        } else {
+            self.place_of(&driver, &mut meta)
+        };
         let plan = Plan {
             id,
             driver: Arc::clone(&driver),
@@ -166,6 +171,7 @@ impl Node {
                 ..origin
             },
             doors,
+            place,
             meta,
         };
         let spec = plan.meta.spec.clone();
@@ -195,7 +201,8 @@ impl Node {
         if extent(request.memory, capabilities)? == Extent::Memory {
             return self.fork_memory(&parent, request).await;
         }
-        let meta = of_fork(self.meta_of(request.parent)?, request, false);
+        let mut meta = of_fork(self.meta_of(request.parent)?, request, false);
+        let place = self.place_of(&driver, &mut meta);
         let plan = Plan {
             id: request.id,
             driver: Arc::clone(&driver),
@@ -205,6 +212,7 @@ impl Node {
                 ..Origin::default()
             },
             doors: self.publisher.doors(&[]),
+            place,
             meta,
         };
         let spec = plan.meta.spec.clone();
@@ -235,6 +243,7 @@ impl Node {
                 ..Origin::default()
             },
             doors: self.publisher.doors(&[]),
+            place: None,
             meta,
         };
         let spec = plan.meta.spec.clone();

@@ -60,6 +60,7 @@ impl Bed {
             ready: ReadyLimits {
                 each: 0,
                 memory_mb: 0,
+                prepared: 0,
             },
             gate: None,
             journal_bytes: None,

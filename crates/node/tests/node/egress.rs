@@ -47,6 +47,7 @@ async fn node(bed: &Bed, gate: &Arc<Book>, ready: usize) -> Arc<Node> {
         ready: ReadyLimits {
             each: ready,
             memory_mb: 0,
+            prepared: 0,
         },
         ..bed.options()
     };

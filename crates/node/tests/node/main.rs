@@ -16,6 +16,7 @@ mod files;
 mod hostile;
 mod life;
 mod links;
+mod prepared;
 mod publish;
 mod ready;
 mod restart;

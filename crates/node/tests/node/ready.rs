@@ -16,6 +16,7 @@ async fn node(bed: &Bed) -> Arc<Node> {
     let ready = ReadyLimits {
         each: 2,
         memory_mb: 0,
+        prepared: 0,
     };
     let options = Options {
         ready,

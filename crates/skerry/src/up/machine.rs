@@ -130,11 +130,12 @@ impl Machine {
 }
 
 /// Virtual machines that nobody uses yet get at most a quarter of the memory.
-pub(crate) fn ready_limits(each: u32) -> ReadyLimits {
+pub(crate) fn ready_limits(each: u32, prepared: u32) -> ReadyLimits {
     let total_kb = rustix::system::sysinfo().totalram as u64 / 1024;
     ReadyLimits {
         each: each as usize,
         memory_mb: total_kb / 1024 / 4,
+        prepared: prepared as usize,
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) struct UpArgs {
     /// Sandboxes of one kind to keep ready for the next create; 0: each is made when it is asked for
     #[arg(long, env = env::READY, hide_env_values = true, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
     ready: u32,
+    /// Half-made sandboxes to keep for creates and forks of any kind; 0: none
+    #[arg(long, env = env::PREPARED, hide_env_values = true, default_value_t = 4, value_parser = clap::value_parser!(u32).range(0..=64))]
+    prepared: u32,
     /// What the records of all sandboxes may take of the disk, in MiB; a tenth of it, 20 GiB at most, unless said
     #[arg(long, env = env::JOURNALS_MB, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     journals_mb: Option<u64>,
@@ -110,7 +113,7 @@ async fn serve(
         images: Arc::clone(&machine.images),
         gate: machine.gate(),
         storage: Some(Arc::clone(&machine.storage)),
-        ready: machine::ready_limits(args.ready),
+        ready: machine::ready_limits(args.ready, args.prepared),
         journal_bytes: args.journals_mb.map(|mb| mb << 20),
         publish: Some(args.publish.clone()),
     })
