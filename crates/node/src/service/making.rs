@@ -62,7 +62,9 @@ impl Node {
             let started = Instant::now();
             let shared = node.begin(&plan)?;
             // What is begun is seen to the end, with the place that it has.
-            plan.place.take().map_or((), Place::used);
+            if let Some(place) = plan.place.take() {
+                place.used();
+            }
             let made = in_time(async {
                 if !plan.meta.egress.is_empty() {
                     node.way_out.rule(&plan.meta).await?;

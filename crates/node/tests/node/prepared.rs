@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use skerry_node::{Node, Options, ReadyLimits};
-use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, MemoryWish, Sandboxes};
-use skerry_types::{Egress, ErrorCode, Resources, SandboxId};
+use skerry_proto::node::{
+    CreateSandbox, ForkSandbox, Map, MemoryWish, Sandboxes, Snapshots, TakeSnapshot,
+};
+use skerry_types::{Egress, ErrorCode, Resources, SandboxId, SnapshotId};
 
 use crate::bed::{Bed, Island, patiently, request};
 
@@ -73,6 +75,36 @@ async fn a_place_becomes_a_sandbox_of_any_kind_or_a_fork_and_no_second_one() {
     node.delete(fork).await.unwrap();
     node.close().await;
     assert_eq!(bed.world.sandboxes(), [first]);
+}
+
+#[tokio::test]
+async fn a_place_becomes_what_a_snapshot_is_made_into() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let (first, snapshot) = (SandboxId::new(), SnapshotId::new());
+    node.create(request(first)).await.unwrap();
+    let take = TakeSnapshot {
+        sandbox: first,
+        id: snapshot,
+        memory: MemoryWish::None,
+        defaults: None,
+    };
+    node.take_snapshot(take).await.unwrap();
+    let before = places(&bed, &node, &[first]).await;
+    let made = [SandboxId::new(), SandboxId::new()];
+    for id in made {
+        let of_it = CreateSandbox {
+            snapshot: Some(snapshot),
+            ..request(id)
+        };
+        node.create(of_it).await.unwrap();
+    }
+    let taken: Vec<_> = [first].into_iter().chain(before).collect();
+    places(&bed, &node, &taken).await;
+    for id in made {
+        let node = Arc::clone(&node);
+        assert_eq!(Island { node, id }.ok("echo here").await, "here\n");
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,7 @@ async fn node_with_memory(bed: &Bed, sandboxes: u64) -> Arc<Node> {
     let ready = ReadyLimits {
         each: 2,
         memory_mb: sandboxes * u64::from(Resources::FREE_FORM.memory_mb),
+        prepared: 0,
     };
     let options = Options {
         ready,
