@@ -6,18 +6,34 @@ use std::time::Duration;
 use std::{fs, process};
 
 use skerry_driver::{Driver, DriverError};
-use skerry_sys::cgroup::Cgroups;
+use skerry_sys::pidfd;
 
 use crate::bed::{Bed, create, kill, test, test_in};
 
-/// The driver puts the folder on the spawner's command line, and nobody else does.
+/// The spawner and the blank processes it made: the driver puts the folder on their command line, and nobody else does.
+fn helpers_of(bed: &Bed) -> Vec<u32> {
+    let is_helper = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).split('\0').nth(1) == bed.data().to_str()
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(is_helper).collect()
+}
+
 fn kill_spawner_of(bed: &Bed) {
-    let marker = bed.data();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if String::from_utf8_lossy(&line).split('\0').nth(1) == marker.to_str() {
-            kill(entry.file_name().to_str().unwrap().parse().unwrap());
-        }
+    let own = format!("\nPPid:\t{}\n", process::id());
+    let is_spawner = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&own))
+    };
+    helpers_of(bed).into_iter().filter(is_spawner).for_each(end);
+}
+
+/// Returns once it has exited.
+fn end(pid: u32) {
+    if let Some(process) = pidfd::open(pid).unwrap() {
+        pidfd::kill(&process).unwrap();
+        assert!(pidfd::wait(&process, Duration::from_secs(10)).unwrap());
     }
 }
 
@@ -47,9 +63,13 @@ fn what_is_prepared_needs_no_spawner_any_more_and_can_die_itself() {
         kill_spawner_of(&bed);
         let (_, mut agent) = create(&driver, &first).await;
         assert_eq!(agent.sh("hostname").await.ok(), "island\n");
-        if let Ok(groups) = Cgroups::open(&bed.cgroup_parent) {
-            groups.group(&second.id.label()).clear().unwrap();
-        }
+        let blank = helpers_of(&bed);
+        assert_eq!(
+            blank.len(),
+            1,
+            "the first one is an agent, and no spawner was needed"
+        );
+        end(blank[0]);
         let (_, mut agent) = create(&driver, &second).await;
         assert_eq!(agent.sh("echo here").await.ok(), "here\n");
         for spec in [&first, &second] {
