@@ -114,6 +114,11 @@ impl DataDir {
         self.0.join("sandboxes")
     }
 
+    /// What is known of a CRIU that was tried out.
+    pub(crate) fn criu(&self) -> PathBuf {
+        self.0.join("criu")
+    }
+
     pub(crate) fn network(&self) -> PathBuf {
         self.0.join("network")
     }

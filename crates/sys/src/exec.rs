@@ -45,15 +45,19 @@ pub fn hand_over(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
+    close_at_exec(fds.len() as libc::c_uint)
+}
+
+/// No program that this process starts gets what it was given itself, or has open, unless that is handed over.
+pub fn hand_on_nothing() -> io::Result<()> {
+    close_at_exec(3)
+}
+
+/// Everything from that number on.
+fn close_at_exec(first: libc::c_uint) -> io::Result<()> {
+    let (last, flags) = (libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     // SAFETY: takes numbers only, and closes nothing before the exec.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            fds.len(),
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if done == 0 {
         Ok(())
     } else {

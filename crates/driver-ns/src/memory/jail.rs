@@ -189,7 +189,7 @@ pub(super) fn reason() -> String {
 }
 
 /// `(00.021) 7: Error (criu/files.c:12): Can't` is `Can't`.
-fn first_error(log: &str) -> Option<String> {
+pub(super) fn first_error(log: &str) -> Option<String> {
     let errors = log.lines().filter_map(|line| {
         let (_, error) = line.split_once("Error (")?;
         Some(error.split_once("): ")?.1)

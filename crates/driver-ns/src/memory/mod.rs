@@ -13,6 +13,7 @@ mod shm;
 mod store;
 mod take;
 mod tool;
+mod trial;
 mod wake;
 
 use std::time::Duration;

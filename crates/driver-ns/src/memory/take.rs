@@ -99,7 +99,7 @@ impl NsDriver {
         let used = self.group(id).map(|group| group.usage()).transpose();
         let used = used.map_err(DriverError::step("look at what it uses"))?;
         let order = Keep {
-            tool: memory.tool.root().to_owned(),
+            tool: memory.tool.root.clone(),
             folder: self.memories.of(snapshot),
             agent: agent.pid,
             home: self.records.home(id),
@@ -198,7 +198,7 @@ impl NsDriver {
         let agent = agent.map_err(DriverError::step("open the agent that it had"))?;
         let fds: Vec<_> = [agent.as_fd()].into_iter().chain(fds.all()).collect();
         let order = Order::Wake(Box::new(Wake {
-            tool: memory.tool.root().to_owned(),
+            tool: memory.tool.root.clone(),
             folder: self.memories.of(from),
             kept: origin.kept,
             bounds,

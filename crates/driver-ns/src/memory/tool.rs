@@ -1,5 +1,6 @@
 //! CRIU: found, and asked whether it can work with this kernel.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,8 +21,10 @@ const OLDEST: (u32, u32) = (4, 1);
 /// A CRIU that works on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
-    root: PathBuf,
-    version: String,
+    /// The folder that holds its `usr`.
+    pub(super) root: PathBuf,
+    pub(super) program: PathBuf,
+    pub(super) version: String,
 }
 
 /// Why there is none.
@@ -42,19 +45,41 @@ pub enum ToolError {
     /// It says that it cannot work here.
     #[error("`criu check` fails: {0}")]
     Check(String),
+    /// It cannot write where it is tried out.
+    #[error("cannot make room to try it out")]
+    Room(#[source] io::Error),
+    /// It says that it can work here, and does not.
+    #[error("`criu {what}` fails with a process that does nothing: {why}")]
+    Trial {
+        /// `dump` or `restore`.
+        what: &'static str,
+        /// In its own words.
+        why: String,
+    },
 }
 
 impl Tool {
     /// Finds one that is new enough and calls this kernel good: installed, else in the cache folder.
     pub async fn find() -> Result<Self, ToolError> {
-        let installed = Self::look(Path::new("/"), &Path::new("/").join(PROGRAM)).await;
+        Self::find_first(None).await
+    }
+
+    /// Finds one that, besides, really keeps and wakes up a process here. That is tried in `folder`, which nobody else needs, and remembered there until
+    /// this machine starts anew.
+    pub async fn find_proven(folder: &Path) -> Result<Self, ToolError> {
+        Self::find_first(Some(folder)).await
+    }
+
+    async fn find_first(trials: Option<&Path>) -> Result<Self, ToolError> {
+        let root = Path::new("/");
+        let installed = Self::look(root, &root.join(PROGRAM), trials).await;
         if installed.is_ok() {
             return installed;
         }
         let Some(folder) = cache().map(|cache| cache.join(IN_CACHE)) else {
             return installed;
         };
-        match Self::look(&folder, &folder.join(WRAPPER)).await {
+        match Self::look(&folder, &folder.join(WRAPPER), trials).await {
             Err(ToolError::Missing) => installed,
             found => found,
         }
@@ -65,16 +90,11 @@ impl Tool {
         &self.version
     }
 
-    /// The folder that holds its `usr`.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
-    async fn look(root: &Path, program: &Path) -> Result<Self, ToolError> {
+    async fn look(root: &Path, program: &Path, trials: Option<&Path>) -> Result<Self, ToolError> {
         if !root.join(PROGRAM).is_file() {
             return Err(ToolError::Missing);
         }
-        let said = call(program, "--version").await?;
+        let said = call(program, "--version", &[]).await?;
         let version = said
             .out
             .lines()
@@ -83,27 +103,43 @@ impl Tool {
         if !is_new_enough(&version) {
             return Err(ToolError::TooOld(version));
         }
-        let checked = call(program, "check").await?;
-        if !checked.success {
-            let why = checked.err.lines().last().unwrap_or("it does not say why");
-            return Err(ToolError::Check(why.to_owned()));
-        }
-        Ok(Self {
+        let tool = Self {
             root: root.to_owned(),
+            program: program.to_owned(),
             version,
-        })
+        };
+        match trials {
+            Some(folder) => tool.prove(folder).await?,
+            None => tool.check().await?,
+        }
+        Ok(tool)
+    }
+
+    /// Asks it whether the kernel has what it needs.
+    pub(super) async fn check(&self) -> Result<(), ToolError> {
+        let checked = call(&self.program, "check", &[]).await?;
+        if checked.success {
+            return Ok(());
+        }
+        let why = checked.err.lines().last().unwrap_or("it does not say why");
+        Err(ToolError::Check(why.to_owned()))
     }
 }
 
-struct Said {
-    success: bool,
+pub(super) struct Said {
+    pub(super) success: bool,
     out: String,
-    err: String,
+    pub(super) err: String,
 }
 
-async fn call(program: &Path, what: &'static str) -> Result<Said, ToolError> {
+pub(super) async fn call(
+    program: &Path,
+    what: &'static str,
+    args: &[&OsStr],
+) -> Result<Said, ToolError> {
     let mut command = Command::new(program);
-    command.arg(what).stdin(Stdio::null()).kill_on_drop(true);
+    command.arg(what).args(args);
+    command.stdin(Stdio::null()).kill_on_drop(true);
     let ended = timeout(PATIENCE, command.output()).await;
     let ended = ended.map_err(|_| ToolError::Hangs(what))?;
     let ended = ended.map_err(|error| ToolError::Start(program.to_owned(), error))?;

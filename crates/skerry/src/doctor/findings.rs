@@ -319,10 +319,11 @@ fn memory(machine: &Machine) -> Finding {
         (_, Some(_), _) => without("there are no control groups", "see the row `limits`"),
         (_, _, None) => without(
             &machine.no_criu,
-            "install CRIU 4.1 or newer, or put it into the cache folder: scripts/tools.sh criu",
+            "install a newer CRIU, 4.1 at least, or put one into the cache folder: scripts/tools.sh criu",
         ),
         (true, None, Some(version)) => {
-            let state = format!("of ns sandboxes: CRIU {version}, with `--memory required`");
+            let state =
+                format!("of ns sandboxes: CRIU {version} works; `--memory required` takes it");
             Finding::good(WHAT, state)
         }
     }

@@ -1,6 +1,6 @@
 //! Every way to isolate that this machine can run, the default first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -23,6 +23,16 @@ pub(super) struct Ground<'a> {
     pub(super) storage: Arc<Storage>,
     pub(super) network: Option<Network>,
     pub(super) why_one_id: Option<String>,
+    /// What keeps the memory of namespace sandboxes, if it works here.
+    pub(super) criu: Option<Criu>,
+}
+
+/// Has it prove that it works: once per boot that takes a while.
+pub(super) async fn criu(trials: PathBuf) -> Option<Criu> {
+    let found = Criu::find_proven(&trials).await;
+    found
+        .inspect_err(|error| tracing::debug!(%error, "no CRIU"))
+        .ok()
 }
 
 impl Ground<'_> {
@@ -40,7 +50,7 @@ impl Ground<'_> {
             data_dir: self.data_dir.path().to_owned(),
             agent: AGENT,
             spawner_command: internal::command("spawner")?,
-            criu: Criu::find().await.ok(),
+            criu: self.criu.clone(),
             storage: Arc::clone(&self.storage),
             network: self.network.clone(),
             cgroup_parent: cgroup_parent(self.data_dir.path(), "ns")?,

@@ -14,7 +14,7 @@ use skerry_node::{Gate, Node, ReadyLimits};
 use skerry_storage::{Options as StorageOptions, Storage};
 use skerry_store::LOCAL_NODE;
 
-use super::drivers::Ground;
+use super::drivers::{self, Ground};
 use crate::data_dir::DataDir;
 use crate::internal;
 
@@ -46,6 +46,8 @@ impl Machine {
         egress_allow: &[IpNet],
         why_one_id: Option<String>,
     ) -> anyhow::Result<Self> {
+        // Meanwhile the rest is made ready.
+        let criu = tokio::spawn(drivers::criu(data_dir.criu()));
         let path = data_dir.path().to_owned();
         let storage =
             tokio::task::spawn_blocking(move || Storage::open(&path, &StorageOptions::default()))
@@ -59,6 +61,7 @@ impl Machine {
             storage: Arc::clone(&storage),
             network: network.clone(),
             why_one_id,
+            criu: criu.await?,
         };
         let drivers = ground.drivers().await?;
         Ok(Self {

@@ -13,9 +13,20 @@ use skerry_types::{ErrorCode, ExecEnd, ExecId};
 use crate::output::{Transcript, seq};
 use crate::world::{World, is_long, launch, rounds};
 
-/// Counts in memory and on disk; says so if time goes back.
+/// Counts in memory and on disk; says so if time goes back. Waits for a connection to the outside, and notes by which name it was when that ended.
 const COUNTER: &str = "\
-import time
+import socket, threading, time
+def hear(server):
+    while True:
+        try:
+            socket.create_connection((server, 53)).recv(1)
+        except OSError:
+            pass
+        print(socket.gethostname(), file=open('/tmp/cut', 'a'), flush=True)
+        time.sleep(0.05)
+servers = [line.split()[1] for line in open('/etc/resolv.conf') if line.startswith('nameserver')]
+for server in servers:
+    threading.Thread(target=hear, args=(server,)).start()
 last, count, log = time.monotonic(), 0, open('/tmp/log', 'w', buffering=1)
 while True:
     now = time.monotonic()
@@ -32,6 +43,8 @@ python3 -c 'import random; print(random.getrandbits(128))'; python3 -c 'import u
 cat /etc/machine-id; hostname; cat /etc/ssh/ssh_host_ed25519_key.pub; echo address $(hostname -I)
 echo boot $(cat /proc/sys/kernel/random/boot_id)
 date +%s.%N";
+/// Until a connection that it had as another has ended, if there was one.
+const IS_CUT: &str = "! grep -q nameserver /etc/resolv.conf || until grep -qx $(hostname) /tmp/cut; do sleep 0.01; done";
 /// How far a copy's clock may be from the host's, in seconds.
 const CLOCK_ERROR: f64 = 0.01;
 
@@ -142,6 +155,7 @@ async fn children_of_one_instant_share_it_and_nothing_else() {
             }
             assert_eq!(began.len(), 1, "not of one instant: {began:?}");
             join_all(children.iter().map(counts_on)).await;
+            join_all(children.iter().map(|child| ok(child, IS_CUT))).await;
             for child in children {
                 for value in its_own(&child).await {
                     assert!(own.insert(value.clone()), "{value} of two");
