@@ -23,6 +23,8 @@ use crate::start::memory_bytes;
 /// `runsc` needs a fraction of a second; on a busy machine, or for much memory, more.
 const PATIENCE: Duration = Duration::from_mins(1);
 const MAX_SAID: u64 = 4096;
+/// What it says where the host's disk, or a limit on it, is full.
+const FULL: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 /// Of a reason; what follows is where in the program it was.
 const MAX_REASON: usize = 300;
 /// Restores under way at once: more have been seen to fail, and two processors are busy with fewer.
@@ -138,6 +140,9 @@ impl GvisorDriver {
         let log = fs::read_to_string(folder.log()).unwrap_or_default();
         let last = log.lines().next_back().unwrap_or_default();
         let reason: String = said.lines().chain([last]).collect::<Vec<_>>().join(" ");
+        if FULL.iter().any(|said| reason.contains(said)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let reason: String = reason.trim().chars().take(MAX_REASON).collect();
         Err(io::Error::other(format!("{status}: {reason}")))
     }

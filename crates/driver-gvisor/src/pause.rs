@@ -29,8 +29,12 @@ impl GvisorDriver {
         let closed = closed.map_err(DriverError::step("let the agent hang up"))?;
         if let Err(error) = self.write_down(id, &live).await {
             let reopened = closed.reopen();
+            let half = self.records.folder(id).memory();
+            let step = "remove what was written of its memory";
+            let removed = blocking(step, move || remove_folder(&half)).await;
             return reopened
                 .map_err(DriverError::step("listen for the agent"))
+                .and(removed)
                 .and(Err(error));
         }
         self.end_processes(id, Some(&running)).await?;

@@ -27,6 +27,7 @@ use tokio::io::unix::AsyncFd;
 use crate::capabilities::capabilities;
 use crate::memory::{Memories, Memory};
 use crate::options::Options;
+use crate::processes;
 use crate::record::{Records, State};
 use crate::site::Site;
 use crate::snapshots::{Marks, volume_of};
@@ -289,7 +290,14 @@ impl Driver for NsDriver {
     }
 
     async fn resume(&self, id: SandboxId) -> Result<(), DriverError> {
-        self.set_paused(id, false).await
+        let agent = self.state(id)?.agent.ok_or(DriverError::NotRunning(id))?;
+        let killed =
+            processes::is_killed(agent.pid).map_err(DriverError::step("look at the agent"))?;
+        self.set_paused(id, false).await?;
+        if killed {
+            return Err(DriverError::NotRunning(id));
+        }
+        Ok(())
     }
 
     async fn snapshot(

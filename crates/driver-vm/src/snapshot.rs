@@ -217,7 +217,12 @@ impl VmDriver {
             layout::make_new(&folder)
         })
         .await?;
-        self.pause_into(id, &live, state, &paused).await
+        let done = self.pause_into(id, &live, state, &paused).await;
+        if done.is_err() && !matches!(live.now(), Now::OnDisk) {
+            let step = "remove what was written of its memory";
+            blocking(step, move || layout::remove(&paused)).await?;
+        }
+        done
     }
 
     async fn pause_into(
@@ -244,17 +249,16 @@ impl VmDriver {
                 File::open(own.join(DISK))?.sync_all()?;
                 keep_devices(&own, &folder, uid)
             })
-            .await
+            .await?;
+            state.on_disk = true;
+            let written = self.records.write(id, &state);
+            written.map_err(at("write the record"))
         };
         if let Err(error) = stand.await {
             let _runs_on = monitor.go_on().await;
             self.let_go(id).await;
             return Err(error);
         }
-        state.on_disk = true;
-        self.records
-            .write(id, &state)
-            .map_err(at("write the record"))?;
         live.becomes(Now::OnDisk);
         live.cut();
         self.end_machine(id, Some(process)).await?;

@@ -128,7 +128,7 @@ pub(super) fn host(path: &str) -> Result<OwnedFd, Failure> {
 /// A CRIU that runs in the jail that the caller is in, and waits for a request.
 pub(super) struct Criu {
     pub(super) socket: OwnedFd,
-    pidfd: OwnedFd,
+    pub(super) pidfd: OwnedFd,
 }
 
 impl Criu {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use skerry_sys::clone::Namespaces;
-use skerry_sys::mount;
+use skerry_sys::{mount, pidfd};
 
 use super::images;
 use super::jail::{self, Criu, IMAGES, Jail};
@@ -50,10 +50,13 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     let clocks = go_near(agent).map_err(Failure::at("enter its namespaces"))?;
     jail.enter().map_err(Failure::at("enter the jail"))?;
     laps.lap("jail");
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(Failure::at("adopt what CRIU starts"))?;
     let criu = Criu::start(&spawner.single, &[], Some(order.max_bytes));
     let criu = criu.map_err(Failure::at("start CRIU"))?;
-    let outcome = rpc::dump(&criu.socket, options(order, external), PATIENCE);
+    let outcome = rpc::dump(&criu, options(order, external), PATIENCE);
     let ended = criu.end(PATIENCE);
+    let ended = end_orphans().and(ended);
     laps.lap("criu");
     match outcome.map_err(Failure::at("hear from CRIU"))? {
         Outcome::Refused => return Ok(Reply::Refused(jail::reason())),
@@ -71,6 +74,23 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
         },
         steps: laps.into_laps(),
     })
+}
+
+/// Ends what a CRIU that was killed has left: it stands somewhere and holds the images, and is this process's child now.
+fn end_orphans() -> io::Result<()> {
+    loop {
+        let children = fs::read_to_string("/proc/thread-self/children")?;
+        let Some(first) = children.split_whitespace().next() else {
+            return Ok(());
+        };
+        let first = first.parse().map_err(io::Error::other)?;
+        if let Some(orphan) = pidfd::open(first)? {
+            pidfd::kill(&orphan)?;
+            if !pidfd::wait(&orphan, PATIENCE)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
 }
 
 fn options(order: &Keep, external: Vec<String>) -> Options {

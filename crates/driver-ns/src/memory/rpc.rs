@@ -3,12 +3,14 @@
 //! The fields are those that are used here; their numbers are CRIU's.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use prost::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use skerry_sys::fdpass;
+
+use super::jail::Criu;
 
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -132,22 +134,22 @@ pub(super) enum Outcome {
 }
 
 /// Has it keep a process and all below it.
-pub(super) fn dump(socket: &OwnedFd, options: Options, patience: Duration) -> io::Result<Outcome> {
-    ask(socket, DUMP, options, patience, &mut |_, _| Ok(()))
+pub(super) fn dump(criu: &Criu, options: Options, patience: Duration) -> io::Result<Outcome> {
+    ask(criu, DUMP, options, patience, &mut |_, _| Ok(()))
 }
 
 /// Has it restore what it kept. `notice` is called at each step that it tells of, and it waits meanwhile.
 pub(super) fn restore(
-    socket: &OwnedFd,
+    criu: &Criu,
     options: Options,
     patience: Duration,
     notice: &mut dyn FnMut(&str, u32) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    ask(socket, RESTORE, options, patience, notice)
+    ask(criu, RESTORE, options, patience, notice)
 }
 
 fn ask(
-    socket: &OwnedFd,
+    criu: &Criu,
     kind: i32,
     options: Options,
     patience: Duration,
@@ -159,8 +161,8 @@ fn ask(
         heard: None,
     };
     loop {
-        fdpass::send(socket, &request.encode_to_vec(), &[])?;
-        let answer = hear(socket, patience)?;
+        fdpass::send(&criu.socket, &request.encode_to_vec(), &[])?;
+        let answer = hear(criu, patience)?;
         if answer.kind == NOTIFY {
             let said = answer.notice.unwrap_or_default();
             let pid = u32::try_from(said.pid.unwrap_or_default()).unwrap_or_default();
@@ -180,18 +182,25 @@ fn ask(
     }
 }
 
-fn hear(socket: &OwnedFd, patience: Duration) -> io::Result<Answer> {
+fn hear(criu: &Criu, patience: Duration) -> io::Result<Answer> {
+    let died = || io::Error::other("CRIU died over it");
     let timeout = Timespec {
         tv_sec: patience.as_secs() as i64,
         tv_nsec: 0,
     };
-    if poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout))? == 0 {
+    let watched = [criu.socket.as_fd(), criu.pidfd.as_fd()];
+    let mut watched = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+    if poll(&mut watched, Some(&timeout))? == 0 {
         return Err(io::ErrorKind::TimedOut.into());
     }
+    // What it started may hold its end of the socket open.
+    if watched[0].revents().is_empty() {
+        return Err(died());
+    }
     let mut buffer = vec![0; MAX_BYTES];
-    let (len, _) = fdpass::receive(socket, &mut buffer)?;
+    let (len, _) = fdpass::receive(&criu.socket, &mut buffer)?;
     if len == 0 {
-        return Err(io::Error::other("CRIU died over it"));
+        return Err(died());
     }
     Answer::decode(&buffer[..len]).map_err(io::Error::other)
 }

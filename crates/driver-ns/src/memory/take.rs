@@ -317,7 +317,13 @@ const KNOWN: [(&str, &str); 4] = [
     ),
 ];
 
+/// The same for a host's disk, or a limit on it, that is full.
+const FULL: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
 fn refused(what: &str, why: &str) -> DriverError {
+    if FULL.iter().any(|said| why.contains(said)) {
+        return DriverError::DiskFull(format!("{what} its memory"));
+    }
     let known = KNOWN.iter().find(|(said, _)| why.contains(said));
     let meant = known
         .map(|(_, meant)| format!("{meant}: "))

@@ -159,7 +159,7 @@ fn wake_up(
         _ => Ok(()),
     };
     let options = options(order, builder.pid);
-    let outcome = rpc::restore(&criu.socket, options, PATIENCE, &mut notice);
+    let outcome = rpc::restore(&criu, options, PATIENCE, &mut notice);
     let ended = criu.end(PATIENCE);
     laps.lap("criu");
     let Outcome::Done(pid) = outcome.map_err(Failure::at("hear from CRIU"))? else {

@@ -44,7 +44,9 @@ impl Actor {
         if to_disk && paused.is_err() {
             self.let_go();
         }
-        paused?;
+        if let Err(error) = paused {
+            return Err(self.or_died(error).await);
+        }
         self.is_holding = false;
         self.note_anyway(&Event::SandboxPaused {});
         Ok(self.report())
@@ -81,7 +83,9 @@ impl Actor {
 
     /// Lets the processes of a paused one go on; from disk, with a clock that is right.
     async fn wake(&mut self) -> Result<(), Error> {
-        self.driver.resume(self.place()).await?;
+        if let Err(error) = self.driver.resume(self.place()).await {
+            return Err(self.or_died(error).await);
+        }
         if self.driver.capabilities().pause_to_disk {
             let renew = renew(self.driver.as_ref(), &self.meta.spec)?;
             self.release(Some(renew)).await?;

@@ -1,12 +1,14 @@
 //! Standing still: while something is done to the sandbox as a whole, nothing in it runs but its agent, and nothing else is asked of it.
 
+use std::future::ready;
 use std::time::Duration;
 
-use skerry_driver::{Extent, Snapshot};
+use futures::FutureExt;
+use skerry_driver::{DriverError, Extent, Snapshot};
 use skerry_proto::agent::{Call, Hold, Release, Renew};
 use skerry_types::{Error, SandboxState, SnapshotId};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{Actor, Incoming};
 use crate::event::{BootStep, Event};
@@ -16,6 +18,9 @@ use crate::transfer::unwrap;
 
 /// For the agent to stop everybody, or to let them go on.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// An end may be seen this long after what it made fail.
+const SIGN_OF_DEATH: Duration = Duration::from_millis(250);
 
 /// A snapshot, and where in its record the sandbox was then.
 #[derive(Debug)]
@@ -135,6 +140,7 @@ impl Actor {
                         None => break,
                     },
                     event = self.link.next(may_read) => self.on_link(event).await,
+                    gone = &mut self.gone => return Err(self.died(gone)),
                     () = sleep_until(until) => return Err(silent(PATIENCE)),
                 }
             }
@@ -145,10 +151,25 @@ impl Actor {
         while !self.link.is_up() {
             tokio::select! {
                 event = self.link.next(true) => self.on_link(event).await,
+                gone = &mut self.gone => return Err(self.died(gone)),
                 () = sleep_until(until) => return Err(silent(PATIENCE)),
             }
         }
         Ok(())
+    }
+
+    /// Why the driver could not do it: where the sandbox has just died, that.
+    pub(super) async fn or_died(&mut self, error: DriverError) -> Error {
+        match timeout(SIGN_OF_DEATH, &mut self.gone).await {
+            Ok(gone) => self.died(gone),
+            Err(_) => error.into(),
+        }
+    }
+
+    /// Its end was seen while something was done to it. What becomes of it is for `on_gone`, which sees it again.
+    fn died(&mut self, gone: Result<(), DriverError>) -> Error {
+        self.gone = ready(gone).boxed();
+        DriverError::NotRunning(self.shared.id).into()
     }
 }
 
