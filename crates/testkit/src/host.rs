@@ -128,16 +128,26 @@ impl Traces {
             "pool/vm/sandbox",
             "pool/vm/snapshot",
             "pool/ns-snapshots",
+            "pool/ns-memory",
+            "pool/gvisor-snapshots",
             "pool/volumes",
             "pool/staging",
             "pool/trash",
             "ns-snapshots",
+            "ns-memory",
+            "gvisor-snapshots",
             "volumes",
             "staging",
             "trash",
         ] {
             for name in names(&below.join(folder)) {
                 self.add(&format!("{folder}/{name}"));
+            }
+        }
+        // Its agents lie there for the next sandbox.
+        for name in names(&below.join("gvisor")) {
+            if !name.starts_with("agent-") {
+                self.add(&format!("gvisor/{name}"));
             }
         }
         for label in names(&below.join("sandboxes")) {
@@ -331,6 +341,25 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// What it started and what that started, each before what it started itself.
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(children(pid));
+        next += 1;
+    }
+    found
+}
+
+/// Processes whose command line begins so, and that line.
+pub(crate) fn running(program: &str) -> Vec<(u32, String)> {
+    let lines = pids().into_iter().map(|pid| (pid, command_line(pid)));
+    lines
+        .filter(|(_, line)| line.starts_with(program))
+        .collect()
+}
+
 /// The words of a process's command line; empty for one that is gone.
 pub(crate) fn command_line(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -347,7 +376,7 @@ fn pids() -> Vec<u32> {
         .collect()
 }
 
-fn names(folder: &Path) -> Vec<String> {
+pub(crate) fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

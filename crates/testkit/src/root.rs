@@ -11,7 +11,16 @@ use anyhow::{Context, Result};
 use tempfile::tempdir_in;
 
 /// What is in it, with all that they need.
-const PACKAGES: [&str; 6] = ["dash", "coreutils", "sed", "grep", "python3", "libc-bin"];
+const PACKAGES: [&str; 8] = [
+    "dash",
+    "coreutils",
+    "sed",
+    "grep",
+    "python3",
+    "libc-bin",
+    "hostname",
+    "openssh-client",
+];
 /// What nothing in it reads.
 const LEFT_OUT: [&str; 4] = [
     "/usr/share/doc/",
@@ -22,7 +31,7 @@ const LEFT_OUT: [&str; 4] = [
 
 /// The folder of one below `cache`, made by the first who asks.
 pub fn small(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join("small-root");
+    let folder = cache.join(format!("small-root-of-{}", PACKAGES.len()));
     if !folder.is_dir() {
         let new = tempdir_in(cache)?;
         make(new.path()).context("making a small root file system")?;
@@ -30,6 +39,13 @@ pub fn small(cache: &Path) -> Result<PathBuf> {
         drop(fs::rename(new.keep(), &folder));
     }
     Ok(folder)
+}
+
+/// The same as an archive.
+pub fn small_archive(cache: &Path) -> Result<Vec<u8>> {
+    let root = small(cache)?;
+    let packed = Command::new("tar").arg("-cC").arg(root).arg(".").output();
+    Ok(packed.context("packing a small root file system")?.stdout)
 }
 
 fn make(root: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 //! It can be killed and started again on the same port. Whatever a test does, dropping the [`Server`] ends every process that belongs to its
 //! data folder and gives back its control groups; the pool's loop device goes with the last of them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -187,6 +188,31 @@ impl Server {
         let record = fs::read(self.records().join(label).join("state.json")).ok()?;
         let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
         u32::try_from(record["agent"]["pid"].as_u64()?).ok()
+    }
+
+    /// The process that the life of each of its sandboxes hangs on, by the label of the sandbox's place: its first process, the kernel behind which
+    /// it runs, or its machine.
+    pub fn hearts(&self) -> BTreeMap<String, u32> {
+        let labels = host::names(&self.records()).into_iter();
+        let mut hearts: BTreeMap<String, u32> = labels
+            .filter_map(|label| Some((label.clone(), self.agent(&label)?)))
+            .collect();
+        for (program, records) in [("runsc-sandbox", "gvisor"), ("skerry-vm:", "vm/run")] {
+            let running = host::running(program);
+            for label in host::names(&self.path(records)) {
+                let of_it = running.iter().find(|(_, line)| line.contains(&label));
+                hearts.extend(of_it.map(|(pid, _)| (label, *pid)));
+            }
+        }
+        hearts.retain(|_, pid| host::is_alive(*pid));
+        hearts
+    }
+
+    /// The CRIU that is at work for it, if one is.
+    pub fn criu(&self) -> Option<u32> {
+        let started = host::descendants(self.pid().ok()?);
+        let mut started = started.into_iter();
+        started.find(|&pid| host::command_line(pid).starts_with("criu "))
     }
 
     /// What there is of it and its sandboxes on this machine.

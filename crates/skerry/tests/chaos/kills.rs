@@ -380,7 +380,7 @@ async fn told_nothing(world: &World, call: &Call) -> bool {
 }
 
 /// Its state once nothing is under way any more.
-async fn at_rest(world: &World, id: &str) -> String {
+pub(crate) async fn at_rest(world: &World, id: &str) -> String {
     world
         .eventually("the sandbox comes to rest", async || {
             let found = world.api.get(&format!("sandboxes/{id}")).await;

@@ -11,15 +11,19 @@
 )]
 
 mod api;
+mod bases;
 mod copies;
 mod cuts;
 mod disk;
 mod flood;
+mod full;
+mod hearts;
 mod kills;
 mod life;
 mod output;
 mod ports;
 mod power;
+mod ready;
 mod restart;
 mod rootless;
 mod sessions;

@@ -109,19 +109,8 @@ impl World {
     }
 
     /// Deletes every sandbox and proves that nothing of them is left, then ends the server and proves that nothing at all is left.
-    pub(crate) async fn end(mut self) {
-        for record in self
-            .client
-            .list_all(ListSandboxes::default())
-            .await
-            .unwrap()
-        {
-            self.client
-                .sandbox(record.sandbox_id)
-                .delete()
-                .await
-                .unwrap();
-        }
+    pub(crate) async fn end(self) {
+        self.delete_all().await;
         let gone = until(PATIENCE, "nothing is left of the sandboxes", || {
             Ok(self
                 .server
@@ -135,6 +124,27 @@ impl World {
             "left by sandboxes: {:#?}",
             self.server.traces().beyond(&self.before)
         );
+        self.end_server().await;
+    }
+
+    async fn delete_all(&self) {
+        for record in self
+            .client
+            .list_all(ListSandboxes::default())
+            .await
+            .unwrap()
+        {
+            self.client
+                .sandbox(record.sandbox_id)
+                .delete()
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Deletes every sandbox, ends the server and proves that nothing at all is left.
+    pub(crate) async fn end_server(mut self) {
+        self.delete_all().await;
         let status = self.server.end().unwrap();
         assert!(status.success(), "{status}");
         let gone = until(PATIENCE, "nothing is left of the server", || {
