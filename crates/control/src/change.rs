@@ -108,7 +108,7 @@ impl Control {
             return Ok(Some(row));
         }
         let change = change_of(report);
-        for &action in steps(row.state, report.state) {
+        for &action in steps(row.state, row.started_at.is_some(), report.state) {
             if action == Action::Resume {
                 row = self.more_time(row).await?;
             }
@@ -149,15 +149,17 @@ fn change_of(report: &SandboxReport) -> Change {
 
 /// What must have happened to a sandbox that was `known` to be in one state, when its node says that it is in another.
 ///
+/// One that `ran` before has ended as it had before somebody started it again.
 /// Nothing, where the record is ahead of the node: a sandbox that is stopping on record was asked to stop, whatever an older report says.
 /// Deleted is nothing either: only control deletes, and it knows when it does.
-const fn steps(known: SandboxState, said: SandboxState) -> &'static [Action] {
+const fn steps(known: SandboxState, ran: bool, said: SandboxState) -> &'static [Action] {
     use Action as A;
     use SandboxState as S;
     match (known, said) {
         (S::Provisioning, S::Running) => &[A::Ready],
         (S::Provisioning, S::Paused) => &[A::Ready, A::Pause],
         (S::Provisioning, S::Stopping) => &[A::Ready, A::Stop],
+        (S::Provisioning, S::Stopped) if ran => &[A::Ended],
         (S::Provisioning, S::Stopped) => &[A::Ready, A::Stop, A::Ended],
         (S::Running, S::Paused) => &[A::Pause],
         (S::Paused, S::Running) => &[A::Resume],
@@ -195,12 +197,14 @@ mod tests {
     fn every_step_is_legal_and_leads_to_what_the_node_said() {
         for known in SandboxState::ALL {
             for said in SandboxState::ALL {
-                let steps = steps(known, said);
-                let end = steps
-                    .iter()
-                    .try_fold(known, |state, &action| state::next(state, action));
-                let end = end.unwrap();
-                assert!(steps.is_empty() || end == said, "{known} {said}");
+                for ran in [false, true] {
+                    let steps = steps(known, ran, said);
+                    let end = steps
+                        .iter()
+                        .try_fold(known, |state, &action| state::next(state, action));
+                    let end = end.unwrap();
+                    assert!(steps.is_empty() || end == said, "{known} {said}");
+                }
             }
             if let Some(action) = step_when_gone(known) {
                 assert!(state::next(known, action).unwrap().is_ended());

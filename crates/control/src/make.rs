@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use skerry_proto::node::{CreateSandbox, ForkSandbox, Map, Mount, SandboxReport};
 use skerry_store::{Change, Sandbox as Row};
-use skerry_types::{Action, Error, ErrorCode, FailureReason, Result, SandboxId};
+use skerry_types::{Action, Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 use tokio::task::JoinHandle;
 
 use crate::live::Making;
@@ -175,6 +175,10 @@ impl Control {
             return Err(called_off());
         }
         tracing::warn!(id = %row.id, %error, "a sandbox could not be made");
+        if row.started_at.is_some() {
+            self.not_started(row).await?;
+            return Err(error);
+        }
         let change = Change {
             reason: Some(FailureReason::ProvisionFailed),
             message: Some(error.message.clone()),
@@ -183,6 +187,18 @@ impl Control {
         let tenant = row.tenant();
         self.act(&tenant, row.id, Action::Fail, &change).await?;
         Err(error)
+    }
+
+    /// One that could not be started again is what its node says, which is as it had ended before; `stopped` if that cannot be asked.
+    async fn not_started(&self, row: &Row) -> Result<()> {
+        self.look_again(row).await;
+        match self.0.live.row(row.id) {
+            Some(now) if now.state == SandboxState::Provisioning => {
+                let change = Change::default();
+                self.act_from(&now, Action::Ended, &change).await.map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

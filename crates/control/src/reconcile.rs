@@ -2,12 +2,10 @@
 
 use jiff::SignedDuration;
 use skerry_store::{Change, OnTimeout};
-use skerry_types::{
-    Action as Step, ErrorCode, FailureReason, NodeId, Result, SandboxId, SandboxState,
-};
+use skerry_types::{Action as Step, Error, ErrorCode, FailureReason, NodeId, Result, SandboxId};
 
 use crate::Control;
-use crate::make::{end_on, signed};
+use crate::make::signed;
 use crate::plan::{Action, Plan, SeenNode, Snapshot, plan};
 use crate::service::SYSTEM;
 
@@ -184,20 +182,23 @@ impl Control {
         }
     }
 
-    /// Removes what hangs from its node; its record says what it had been asked to do.
+    /// Ends what hangs. What has run keeps its files; of what never did nothing stays.
     async fn kill(&self, id: SandboxId) -> Result<()> {
         let Some(row) = self.0.live.row(id) else {
             return Ok(());
         };
         let member = self.member_of(&row)?;
-        let (step, change) = if row.state == SandboxState::Provisioning {
-            end_on(&member, &row).await?;
-            (Step::Fail, provision_failed())
-        } else {
+        if row.started_at.is_none() {
             member.handle.delete(id).await?;
-            (Step::Ended, Change::default())
-        };
-        self.act_from(&row, step, &change).await.map(drop)
+            self.act_from(&row, Step::Fail, &provision_failed()).await?;
+            return Ok(());
+        }
+        let report = member.handle.stop(id, row.failure_reason).await?;
+        let row = self.apply(&report).await?;
+        match row.filter(|row| !row.state.is_ended()) {
+            Some(row) => Err(Error::internal(format!("it is still {}", row.state))),
+            None => Ok(()),
+        }
     }
 
     /// Forgets what is older than it is kept.

@@ -41,6 +41,9 @@ pub enum Event {
     /// Again, after it had ended; `sandbox.ready` follows.
     #[serde(rename = "sandbox.started")]
     SandboxStarted {},
+    /// It could not be started again, and is as it had ended.
+    #[serde(rename = "sandbox.start_failed")]
+    SandboxStartFailed { message: String },
     #[serde(rename = "sandbox.forked")]
     SandboxForked { fork_sandbox_id: SandboxId },
     #[serde(rename = "sandbox.snapshot")]

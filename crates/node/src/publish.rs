@@ -80,6 +80,41 @@ impl Publisher {
         Ok(doors)
     }
 
+    /// As it was published before, wherever that is still free.
+    pub(crate) fn take_again(self: &Arc<Self>, before: &[PublishedPort]) -> Result<Doors> {
+        let mut doors = self.doors(&[]);
+        let same = before.iter().filter_map(|&one| self.take_this(one));
+        doors.closed.extend(same);
+        for &PublishedPort { port, .. } in before {
+            if doors.published().iter().all(|same| same.port != port) {
+                doors.closed.push(self.take_one(port)?);
+            }
+        }
+        let order = |door: &Door| {
+            before
+                .iter()
+                .position(|one| one.port == door.published.port)
+        };
+        doors.closed.sort_by_key(order);
+        Ok(doors)
+    }
+
+    /// This very port of the machine, if ports are still published there and nobody has it.
+    fn take_this(&self, published: PublishedPort) -> Option<Door> {
+        let address = published.address;
+        let Publish { address: at, ports } = self.publish.as_ref()?;
+        let mut book = self.book.lock();
+        let is_free = address.ip() == *at
+            && ports.contains(&address.port())
+            && !book.given.contains(&address.port());
+        let bound = is_free.then(|| bind(address).ok()).flatten()?;
+        book.given.insert(address.port());
+        Some(Door {
+            published,
+            bound: Some(bound),
+        })
+    }
+
     fn take_one(&self, port: u16) -> Result<Door> {
         let publish = self.publish.as_ref();
         let Publish { address, ports } =
@@ -172,6 +207,12 @@ impl Doors {
             };
             self.open.spawn(serve(door, inside, Arc::clone(&places)));
         }
+    }
+
+    /// As [`Doors::close`]; returns when nothing of ours listens there any more.
+    pub(crate) async fn close_for_good(&mut self) {
+        self.open.shutdown().await;
+        self.close();
     }
 
     /// Nobody new is let in. Connections end with the sandbox.

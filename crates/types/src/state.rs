@@ -95,7 +95,7 @@ pub enum Action {
     Resume,
     /// Ask it to end.
     Stop,
-    /// Its processes are gone, as asked.
+    /// Its processes are gone, as asked, or did not come to be when it was started again.
     Ended,
     /// Something broke; carries on as [`SandboxState::Failed`].
     Fail,
@@ -147,7 +147,7 @@ pub const fn next(from: SandboxState, action: Action) -> Result<SandboxState, Il
         (S::Provisioning, A::Ready) | (S::Paused, A::Resume) | (S::Missing, A::Find) => S::Running,
         (S::Running, A::Pause) => S::Paused,
         (S::Running | S::Paused | S::Stopping, A::Stop) => S::Stopping,
-        (S::Queued, A::Stop) | (S::Stopping | S::Missing, A::Ended) => S::Stopped,
+        (S::Queued, A::Stop) | (S::Provisioning | S::Stopping | S::Missing, A::Ended) => S::Stopped,
         (S::Stopped | S::Failed | S::Deleted, A::Stop)
         | (S::Provisioning | S::Running, A::Start) => from,
         (
@@ -231,7 +231,7 @@ mod tests {
     const TABLE: &str = "
         state        Provision    Ready   Pause  Resume  Stop     Ended   Fail   Lose    Find    Delete  Start
         queued       provisioning -       -      -       stopped  -       failed -       -       deleted -
-        provisioning -            running -      -       -        -       failed missing -       deleted provisioning
+        provisioning -            running -      -       -        stopped failed missing -       deleted provisioning
         running      -            -       paused -       stopping -       failed missing -       deleted running
         paused       -            -       -      running stopping -       failed missing -       deleted -
         stopping     -            -       -      -       stopping stopped failed missing -       deleted -

@@ -223,7 +223,7 @@ async fn stopping_is_said_at_once_and_again_is_fine() {
 }
 
 #[tokio::test]
-async fn what_does_not_stop_is_removed() {
+async fn what_does_not_stop_is_killed_with_its_files_kept() {
     let world = World::new(1).await;
     let id = world.running().await;
     world.node.breaks(Fault::StopHangs);
@@ -233,7 +233,8 @@ async fn what_does_not_stop_is_removed() {
     assert_eq!(world.get(id).await.status, SandboxState::Stopping);
     world.pass(1);
     world.becomes(id, SandboxState::Stopped).await;
-    assert_eq!(world.node.state(id), None);
+    assert_eq!(world.node.deletes_of(id), 0);
+    assert_eq!(world.node.state(id), Some(SandboxState::Stopped));
 }
 
 #[tokio::test]

@@ -46,7 +46,12 @@ async fn record_and_node_agree_after_a_restart() {
             Some(FailureReason::NodeLost),
         ),
         (&[Action::Stop], Some(S::Stopped), S::Stopped, None),
-        (&[Action::Stop], Some(S::Running), S::Stopped, None),
+        (
+            &[Action::Stop],
+            Some(S::Running),
+            S::Stopped,
+            Some(FailureReason::SandboxStopped),
+        ),
         (&[Action::Stop], None, S::Stopped, None),
         (&[Action::Lose], Some(S::Running), S::Running, None),
         (&[Action::Lose], None, S::Stopped, None),

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use skerry_control::{CreateRequest, Settings};
+use skerry_control::{CreateRequest, Sandbox, Settings};
 use skerry_store::Quotas;
-use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+use skerry_types::{ErrorCode, Result, SandboxId, SandboxState};
 
 use crate::fake::Fault;
 use crate::world::{World, code, eventually};
@@ -71,26 +71,35 @@ async fn who_starts_it_and_whether_there_is_room_is_asked_anew() {
 }
 
 #[tokio::test]
-async fn one_that_could_not_be_started_keeps_its_files() {
+async fn one_that_could_not_be_started_is_as_it_was() {
     let settings = Settings {
         provision_timeout: Duration::from_mins(1),
         ..Settings::default()
     };
     let world = World::with(1, settings).await;
     let id = world.stopped().await;
-    world.node.breaks(Fault::CreateFails);
-    assert_eq!(code(world.start(id).await), ErrorCode::InternalError);
-    world.node.heals(Fault::CreateFails);
-    let failed = world.get(id).await;
-    assert_eq!(failed.status, SandboxState::Failed);
-    assert_eq!(failed.failure_reason, Some(FailureReason::ProvisionFailed));
+    let fails = async || {
+        let before = world.get(id).await;
+        world.node.breaks(Fault::CreateFails);
+        assert_eq!(code(world.start(id).await), ErrorCode::InternalError);
+        world.node.heals(Fault::CreateFails);
+        let after = world.get(id).await;
+        let how = |it: &Sandbox| (it.status, it.failure_reason, it.started_at);
+        assert_eq!(how(&before), how(&after));
+        assert!(before.status.is_ended());
+    };
+    fails().await;
+    assert_eq!(world.start(id).await, Ok(SandboxState::Running));
+    world.node.crash(id);
+    world.becomes(id, SandboxState::Failed).await;
+    fails().await;
 
     world.node.breaks(Fault::CreateHangs);
     let (control, caller) = (world.control.clone(), world.caller.clone());
     let late = tokio::spawn(async move { control.start_sandbox(&caller, id).await });
-    eventually("its node began", || world.node.started().len() == 3).await;
+    eventually("its node began", || world.node.started().len() == 5).await;
     world.pass(60);
-    eventually("nobody waits any more", || world.node.stops().len() == 3).await;
+    eventually("nobody waits any more", || world.node.stops().len() == 4).await;
     world.node.heals(Fault::CreateHangs);
     late.await.unwrap().unwrap_err();
     eventually("it is not left running", || {

@@ -189,6 +189,7 @@ async fn resume_sandbox(
 /// Start a sandbox again that has ended, with the files that it had. Its age and idle limits count anew.
 ///
 /// It needs its name, a place within the quota and one on its node, like a new one. Answered when it runs; one that runs already is left as it is.
+/// One that cannot be started stays as it had ended, with its files.
 #[utoipa::path(
     post, path = "/v1/sandboxes/{id}/start", tag = "sandboxes", params(("id" = String, Path)),
     responses((status = 200, body = Sandbox))

@@ -9,7 +9,7 @@ use skerry_types::{Error, SandboxId, SandboxState};
 
 use super::{Actor, journal_error};
 use crate::event::Event;
-use crate::made::{Made, in_time, ready};
+use crate::made::{in_time, ready};
 use crate::meta::Meta;
 use crate::names::Names;
 use crate::node::Node;
@@ -26,22 +26,16 @@ impl Actor {
             return Ok(self.shared.report());
         }
         self.can_start()?;
-        let began = Instant::now();
         let meta = self.meta_elsewhere(&doors);
-        let place = meta.spec.id;
-        let instance = match self.enter_again(&meta).await {
-            Ok(instance) => instance,
+        let ready = match self.enter_again(&meta).await {
+            Ok(ready) => ready,
             Err(error) => {
-                self.leave(place).await;
-                return Err(error.into());
+                self.leave(meta.spec.id).await;
+                let message = error.message.clone();
+                self.note_anyway(&Event::SandboxStartFailed { message });
+                return Err(error);
             }
         };
-        let ready = ready(began, &instance, &meta, false);
-        // With this its files are those of its new place, whatever happens next.
-        if let Err(error) = self.save(&meta) {
-            self.leave(place).await;
-            return Err(error);
-        }
         let left = self.move_to(meta);
         let noted = self.note_all(&[Event::SandboxStarted {}, ready]);
         self.leave(left).await;
@@ -56,10 +50,14 @@ impl Actor {
         Ok(self.report())
     }
 
-    /// Makes its files in a new place, from which it reaches what it may reach.
-    async fn enter_again(&mut self, meta: &Meta) -> Made {
+    /// Makes its files in a new place, from which it reaches what it may reach. Once this is done they are there, whatever happens next.
+    async fn enter_again(&mut self, meta: &Meta) -> Result<Event, Error> {
+        let began = Instant::now();
         self.way_out.rule(meta).await?;
-        in_time(self.driver.fork(self.place(), &meta.spec)).await
+        let forked = in_time(self.driver.fork(self.place(), &meta.spec)).await?;
+        let ready = ready(began, &forked, meta, false);
+        self.save(meta)?;
+        Ok(ready)
     }
 
     fn can_start(&self) -> Result<(), Error> {

@@ -93,12 +93,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Asks the agent to end everything; `on_gone` finishes it.
+    /// Asks the agent to end everything, and asked again waits for it no longer; `on_gone` finishes it.
     pub(super) async fn stop(
         &mut self,
         reason: Option<FailureReason>,
     ) -> Result<SandboxReport, Error> {
         let state = self.state();
+        if state == SandboxState::Stopping {
+            self.kill().await;
+        }
         if state.is_ended() || state == SandboxState::Stopping {
             return Ok(self.shared.report());
         }
@@ -143,7 +146,7 @@ impl Actor {
         });
         self.close_all_sessions();
         self.drop_requests();
-        self.doors.close();
+        self.doors.close_for_good().await;
         if let Err(error) = self.driver.kill(self.place()).await {
             tracing::error!(sandbox = %self.shared.id, %error, "cannot give back what it held");
         }
@@ -189,7 +192,7 @@ impl Actor {
     /// Takes it from the host. Only its journal stays.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
         self.driver.destroy(self.place()).await?;
-        self.doors.close();
+        self.doors.close_for_good().await;
         self.way_out.forget(self.place());
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();

@@ -87,9 +87,7 @@ impl Sandboxes for Node {
             _ => error,
         })?;
         let meta = self.meta_of(id)?;
-        // What it had may be another's by now.
-        let ports: Vec<u16> = meta.published.iter().map(|one| one.port).collect();
-        let doors = self.publisher.take(&ports)?;
+        let doors = self.publisher.take_again(&meta.published)?;
         let myself = Weak::clone(&self.myself);
         let report = handle
             .ask(|reply| Command::Start(doors, myself, reply))

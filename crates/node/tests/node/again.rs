@@ -22,7 +22,7 @@ impl Island {
         assert_eq!(told, (SandboxState::Running, None, None, None));
     }
 
-    async fn kinds(&self) -> Vec<String> {
+    pub(crate) async fn kinds(&self) -> Vec<String> {
         let events = self.node.events(self.id, 0, false).await.unwrap();
         let events = events.map(Result::unwrap).collect::<Vec<_>>().await;
         let numbers = events.iter().map(|event| event.seq);
@@ -100,8 +100,26 @@ async fn a_start_that_fails_leaves_it_as_it_was() {
             (SandboxState::Stopped, Some(FailureReason::SandboxStopped))
         );
         assert_eq!(bed.world.sandboxes(), [island.id], "{stage:?}");
+        let last = island.kinds().await.pop();
+        assert_eq!(last.as_deref(), Some("sandbox.start_failed"));
     }
     bed.world.script(|script| script.fail_at = None);
+    island.start_again().await;
+    assert_eq!(island.ok("cat /tmp/file").await, "kept\n");
+}
+
+#[tokio::test]
+async fn one_whose_agent_does_not_end_it_is_killed_when_it_is_asked_again() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    island.ok("echo kept > /tmp/file").await;
+    let silent = bed.world.replace_agent(island.id);
+    for _ in 0..2 {
+        island.node.stop(island.id, None).await.unwrap();
+    }
+    let stopped = island.until(SandboxState::Stopped).await;
+    assert_eq!(stopped.reason, Some(FailureReason::SandboxStopped));
+    drop(silent);
     island.start_again().await;
     assert_eq!(island.ok("cat /tmp/file").await, "kept\n");
 }

@@ -137,6 +137,22 @@ async fn ports_are_given_back_at_stop_and_delete_and_not_before() {
 }
 
 #[tokio::test]
+async fn started_again_it_has_its_ports_as_far_as_they_are_free() {
+    let bed = Bed::publishing(3).await;
+    let node = bed.node().await;
+    let (island, at) = made(&node, &[ECHO, 8]).await;
+    let again = async || addresses(&node.start(island.id).await.unwrap());
+    island.stop().await;
+    assert_eq!(again().await, at);
+    assert!(echoes(at[0]).await);
+    island.stop().await;
+    let _theirs = TcpListener::bind(at[0]).unwrap();
+    let now = again().await;
+    assert!(now[0] != at[0] && now[1] == at[1], "{at:?} {now:?}");
+    assert!(echoes(now[0]).await);
+}
+
+#[tokio::test]
 async fn what_another_program_has_is_passed_over() {
     let bed = Bed::publishing(3).await;
     let first = *bed.publish.as_ref().unwrap().ports.start();

@@ -261,7 +261,7 @@ pub trait Sandboxes: Send + Sync {
     /// Forks one; returns when the child runs.
     async fn fork(&self, request: ForkSandbox) -> Result<SandboxReport>;
     /// Ends it gently: processes get TERM, then KILL after the grace. Returns at once with the state; `watch` tells the rest.
-    /// `reason` is given when nobody asked for it (age, idleness).
+    /// `reason` is given when nobody asked for it (age, idleness). One that is stopping already gets KILL at once.
     async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport>;
     /// Starts one that has ended again, with the files that it had; returns when it runs. One that runs is fine. On error it is as it was, unless
     /// what its template starts did not come up: then it runs without.

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on has failed, and says with what seed"
 )]
 
+mod again;
 mod api;
 mod bases;
 mod copies;

@@ -194,7 +194,7 @@ async fn a_copy_with_memory_has_none_of_the_connections() {
 }
 
 /// A connection on which nothing but bytes pass.
-async fn say(address: &str, said: &[u8]) -> Option<Vec<u8>> {
+pub(crate) async fn say(address: &str, said: &[u8]) -> Option<Vec<u8>> {
     let mut client = TcpStream::connect(address).await.ok()?;
     client.write_all(said).await.ok()?;
     client.shutdown().await.ok()?;

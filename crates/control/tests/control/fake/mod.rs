@@ -37,7 +37,7 @@ pub(crate) enum Fault {
     CreateOutlivesDelete,
     /// A fork fails.
     ForkFails,
-    /// Nothing stops by itself.
+    /// Nothing stops before it is asked again.
     StopHangs,
     /// Nothing can be removed.
     DeleteFails,
@@ -393,13 +393,16 @@ impl Sandboxes for FakeNode {
     async fn stop(&self, id: SandboxId, reason: Option<FailureReason>) -> Result<SandboxReport> {
         self.reach()?;
         self.world.lock().stops.push((id, reason));
+        let mut is_asked_again = false;
         let stopping = self.change(id, |r| {
+            is_asked_again = r.state == SandboxState::Stopping;
             if !r.state.is_ended() {
                 r.state = SandboxState::Stopping;
-                r.reason = reason;
+                r.reason = reason.or(Some(FailureReason::SandboxStopped));
             }
         })?;
-        if !self.has(Fault::StopHangs) && stopping.state == SandboxState::Stopping {
+        let stays = self.has(Fault::StopHangs) && !is_asked_again;
+        if !stays && stopping.state == SandboxState::Stopping {
             self.change(id, |r| r.state = SandboxState::Stopped)?;
         }
         Ok(stopping)
