@@ -1,7 +1,9 @@
 //! Where sandboxes may connect: whoever keeps the rules has them before anything runs.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -16,13 +18,17 @@ use skerry_types::{Egress, ErrorCode, SandboxId};
 
 use crate::bed::{Bed, Island, patiently, request};
 
-/// Remembers what it is told.
+/// Remembers what it is told, until it refuses to be told anything.
 #[derive(Debug, Default)]
-struct Book(Mutex<HashMap<SandboxId, Egress>>);
+struct Book(Mutex<HashMap<SandboxId, Egress>>, AtomicBool);
 
 #[async_trait]
 impl Gate for Book {
     async fn rule(&self, place: SandboxId, egress: &Egress) -> Result<(), DriverError> {
+        if self.1.load(Ordering::Relaxed) {
+            let gone = io::Error::other("it is gone");
+            return Err(DriverError::step("tell the gateway")(gone));
+        }
         self.0.lock().insert(place, egress.clone());
         Ok(())
     }
@@ -33,6 +39,10 @@ impl Gate for Book {
 }
 
 impl Book {
+    fn refuses(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
     fn rules(&self) -> Vec<Egress> {
         self.0.lock().values().cloned().collect()
     }
@@ -132,6 +142,42 @@ async fn a_copy_has_the_rules_that_it_is_given_and_a_rollback_keeps_those_of_now
     node.create(made).await.unwrap();
     assert!(book.rules().contains(&only("made.example")));
     assert_eq!(book.rules().len(), 3);
+}
+
+#[tokio::test]
+async fn rules_that_the_gate_does_not_take_are_nowhere() {
+    let (bed, book) = (Bed::new().await, Arc::new(Book::default()));
+    let first = node(&bed, &book, 0).await;
+    let made = island(&first, only("one.example")).await;
+    book.refuses();
+    let refused = made.node.set_egress(made.id, only("two.example")).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::InternalError);
+    assert_eq!(book.rules(), [only("one.example")]);
+    let kinds = made.kinds().await;
+    let told = kinds.iter().filter(|kind| *kind == "egress.changed");
+    assert_eq!(told.count(), 1, "when it was made");
+    drop((made.node, first));
+    let later = Arc::new(Book::default());
+    let _second = node(&bed, &later, 0).await;
+    assert_eq!(later.rules(), [only("one.example")], "on record");
+}
+
+#[tokio::test]
+async fn started_again_it_has_the_rules_in_its_new_place_before_it_runs_there() {
+    let (bed, book) = (Bed::new().await, Arc::new(Book::default()));
+    let node = node(&bed, &book, 0).await;
+    let island = island(&node, only("one.example")).await;
+    island.stop().await;
+    node.start(island.id).await.unwrap();
+    let places = bed.world.sandboxes();
+    assert_ne!(places, [island.id]);
+    let ruled: Vec<_> = book.0.lock().keys().copied().collect();
+    assert_eq!(ruled, places);
+    assert_eq!(book.rules(), [only("one.example")]);
+    island.stop().await;
+    book.refuses();
+    node.start(island.id).await.unwrap_err();
+    assert_eq!(bed.world.sandboxes(), places, "nothing runs without them");
 }
 
 #[tokio::test]
