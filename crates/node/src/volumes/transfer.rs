@@ -1,13 +1,14 @@
 //! Contents of files in volumes, in and out.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use futures::{StreamExt, TryStreamExt, stream};
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
+use rustix::io::Errno;
 use skerry_proto::frame::CHUNK_BYTES;
 use skerry_proto::node::{ByteStream, FileKind, VolumeAttributes, VolumeEntry};
 use skerry_types::{Error, Result};
@@ -72,16 +73,13 @@ fn must_be_a_file(entry: &VolumeEntry, path: &Path) -> Result<()> {
     }
 }
 
-/// A file that is gone unless it is put in its place.
+/// A file that has no name until it is put in its place: whatever ends this before, nothing of it is left.
 #[derive(Debug)]
 pub(crate) struct Draft {
     folder: OwnedFd,
-    /// Its name until then.
-    part: String,
     name: OsString,
     path: PathBuf,
     file: File,
-    is_placed: bool,
 }
 
 impl Draft {
@@ -92,20 +90,17 @@ impl Draft {
         path: &Path,
         attributes: VolumeAttributes,
     ) -> Result<Self> {
-        let part = format!(".skerry-{}.part", Uuid::now_v7().simple());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&folder, &part, flags, Mode::RUSR | Mode::WUSR);
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = openat(&folder, ".", flags, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(refuse(path))?;
         let dressed = content.dress(&file, &folder, FILE_MODE, attributes);
-        let begun = Self {
+        dressed.map_err(refuse(path))?;
+        Ok(Self {
             folder,
-            part,
             name,
             path: path.to_owned(),
             file: File::from_std(file.into()),
-            is_placed: false,
-        };
-        dressed.map_err(refuse(path)).map(|()| begun)
+        })
     }
 
     /// Fills it.
@@ -120,20 +115,30 @@ impl Draft {
     }
 
     /// Puts it in its place.
-    pub(crate) fn put(mut self, content: &Content) -> Result<VolumeEntry> {
-        let placed = renameat(&self.folder, &self.part, &self.folder, &self.name);
+    pub(crate) fn put(self, content: &Content) -> Result<VolumeEntry> {
+        let placed = match self.link(&self.name) {
+            Err(Errno::EXIST) => self.replace(),
+            placed => placed,
+        };
         placed.map_err(refuse(&self.path))?;
-        self.is_placed = true;
         let found = content.find(&self.path, OFlags::NOFOLLOW)?;
         content.describe(&found, &self.path)
     }
-}
 
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.is_placed {
+    fn link(&self, name: &OsStr) -> rustix::io::Result<()> {
+        let own = own_path(&self.file);
+        linkat(CWD, own, &self.folder, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// What is there goes in one step, for which the new one needs a name for a moment.
+    fn replace(&self) -> rustix::io::Result<()> {
+        let part = format!(".skerry-{}.part", Uuid::now_v7().simple());
+        self.link(part.as_ref())?;
+        let placed = renameat(&self.folder, &part, &self.folder, &self.name);
+        if placed.is_err() {
             // Whoever removed it was faster.
-            let _: rustix::io::Result<()> = unlinkat(&self.folder, &self.part, AtFlags::empty());
+            let _: rustix::io::Result<()> = unlinkat(&self.folder, &part, AtFlags::empty());
         }
+        placed
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{SinkExt, StreamExt, TryStreamExt};
 use skerry_node::Node;
 use skerry_proto::node::{
     ByteStream, CreateSandbox, FileKind, Mount, Sandboxes, VolumeAttributes, VolumeEntry, Volumes,
@@ -263,7 +263,26 @@ async fn a_write_that_breaks_off_leaves_what_was_there() {
         .write_in_volume(shelf.id, "/file", false, AS_IT_IS, content);
     assert_eq!(code(written.await), ErrorCode::InternalError);
     assert_eq!(shelf.read("/file").await.unwrap(), "old");
-    assert_eq!(shelf.list("/", 1).await, ["/file"], "no part is left");
+    assert_eq!(shelf.list("/", 1).await, ["/file"]);
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_a_write_leaves_nothing() {
+    let shelf = Shelf::new().await;
+    let (mut say, said) = futures::channel::mpsc::channel(0);
+    let mut write = shelf
+        .node
+        .write_in_volume(shelf.id, "/file", false, AS_IT_IS, said.boxed());
+    let mut begin = std::pin::pin!(say.send(Ok(Bytes::from("half"))));
+    while futures::poll!(begin.as_mut()).is_pending() {
+        assert!(futures::poll!(write.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    let there = fs::read_dir(&shelf.inside).unwrap();
+    assert_eq!(there.count(), 0, "what a server that dies now leaves");
+    drop(say);
+    write.await.unwrap();
+    assert_eq!(shelf.read("/file").await.unwrap(), "half");
 }
 
 #[tokio::test]
