@@ -77,8 +77,35 @@ impl Node {
                 ErrorCode::ServiceUnavailable,
                 format!("sandbox {id} could not be taken up again: {}", aside.why),
             )
-            .with_hint("it is tried again every few seconds; see the server's log")),
+            .with_hint(match aside.place {
+                Some(_) => "it is tried again every few seconds; see the server's log",
+                None => "mend or restore its meta.json in the data folder, or delete the sandbox",
+            })),
         }
+    }
+
+    fn is_lost(&self, id: SandboxId) -> bool {
+        let aside = self.aside.lock();
+        aside.get(&id).is_some_and(|aside| aside.place.is_none())
+    }
+
+    /// Deletes one of which nobody can say where it is: what has its id on a driver, and its record. Whatever lies elsewhere is nobody's from
+    /// then on, and goes when the node starts next. `false`: it is no such sandbox.
+    pub(crate) async fn delete_lost(&self, id: SandboxId) -> Result<bool> {
+        if !self.is_lost(id) {
+            return Ok(false);
+        }
+        let _nobody_takes_it_up = self.taking_up.lock().await;
+        if !self.is_lost(id) {
+            return Ok(false);
+        }
+        for driver in &self.drivers {
+            driver.destroy(id).await?;
+        }
+        self.forget_cold(id);
+        self.close_record(id)?;
+        self.aside.lock().remove(&id);
+        Ok(true)
     }
 }
 
@@ -99,6 +126,10 @@ pub(crate) async fn keep_trying(node: Weak<Node>) {
 
 impl Node {
     async fn try_again(self: &Arc<Self>, id: SandboxId) {
+        let _nobody_deletes_it = self.taking_up.lock().await;
+        if !self.aside.lock().contains_key(&id) {
+            return;
+        }
         self.forget_cold(id);
         match self.take_up_one(id).await {
             Ok(()) => {

@@ -96,6 +96,8 @@ pub struct Node {
     made: Notify,
     /// Sandboxes that could not be taken up, and why.
     pub(crate) aside: Mutex<HashMap<SandboxId, Aside>>,
+    /// For whoever takes one of them up, or deletes it.
+    pub(crate) taking_up: tokio::sync::Mutex<()>,
     pub(crate) myself: Weak<Self>,
 }
 
@@ -140,6 +142,7 @@ impl Node {
             making: Mutex::default(),
             made: Notify::new(),
             aside: Mutex::default(),
+            taking_up: tokio::sync::Mutex::default(),
             myself: Weak::clone(myself),
         });
         node.take_up(ids).await;
@@ -365,6 +368,25 @@ impl Node {
             self.budget.end(id, &self.layout.journal(id));
             self.keep_cold(handle.shared);
         }
+    }
+
+    /// Ends the record of one that has no actor: it is deleted.
+    pub(crate) fn close_record(&self, id: SandboxId) -> Result<(), Error> {
+        let shared = self.open_shared(id)?;
+        let state = shared.history.read().state;
+        if !state.is_ended() {
+            close_books(&shared, state);
+        }
+        let gone = Event::SandboxDeleted {};
+        let appended = shared.journal.append(&[gone.record()]);
+        self.budget.live.take_off(shared.journal.size());
+        let at = appended.map_err(|error| actor::journal_error(&error))?.at;
+        shared.history.write().event(&gone, at);
+        std::fs::remove_file(self.layout.meta(id)).map_err(Error::internal)?;
+        self.budget.end(id, &self.layout.journal(id));
+        self.reports.tell(shared.report());
+        self.keep_cold(shared);
+        Ok(())
     }
 
     /// Removes the journals of deleted sandboxes from the oldest on: those that end before this time, and what there is too much of. How many.

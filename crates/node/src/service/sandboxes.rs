@@ -100,6 +100,9 @@ impl Sandboxes for Node {
 
     async fn delete(&self, id: SandboxId) -> Result<()> {
         self.until_made(id).await;
+        if self.delete_lost(id).await? {
+            return Ok(());
+        }
         self.must_not_be_aside(id)?;
         let Ok(handle) = self.handle(id) else {
             return Ok(());

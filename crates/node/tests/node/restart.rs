@@ -233,8 +233,8 @@ async fn what_cannot_be_taken_up_is_missing_until_it_can_be() {
         assert!(report.message.unwrap().contains("could not take it up"));
         let refused = node.start_exec(id, sh("true")).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::ServiceUnavailable);
-        node.delete(id).await.unwrap_err();
     }
+    node.delete(id).await.unwrap_err();
     assert_eq!(node.list().await.unwrap().len(), 2);
     assert_eq!(bed.world.sandboxes().len(), 2, "nothing was swept away");
 
@@ -251,4 +251,32 @@ async fn what_cannot_be_taken_up_is_missing_until_it_can_be() {
     node.exec_signal(id, exec, 9).await.unwrap();
     let finished = Island { node, id }.finish(exec).await;
     assert_eq!(finished.stdout, b"before\n");
+}
+
+#[tokio::test]
+async fn what_nobody_can_read_can_be_deleted() {
+    let bed = Bed::new().await;
+    let first = bed.island().await;
+    let exec = first.start(sh("echo before; sleep 1000")).await;
+    first.until_out(exec, 7).await;
+    let (id, whole) = (first.id, bed.second(&first).await.id);
+    drop(first);
+    let folder = bed.data_dir().join("node/sandboxes").join(id.label());
+    std::fs::write(folder.join("meta.json"), b"{").unwrap();
+
+    let node = bed.node().await;
+    let refused = node.start_exec(id, sh("true")).await.unwrap_err();
+    assert!(refused.hint.unwrap().contains("delete"));
+    for _ in 0..2 {
+        node.delete(id).await.unwrap();
+        assert_eq!(node.get(id).await.unwrap().state, SandboxState::Deleted);
+    }
+    assert_eq!(bed.world.sandboxes(), [whole]);
+    let lost = Island { node, id };
+    assert_eq!(lost.finish(exec).await.stdout, b"before\n");
+    assert!(!folder.join("meta.json").exists());
+    drop(lost);
+    let later = bed.node().await;
+    assert_eq!(later.get(id).await.unwrap().state, SandboxState::Deleted);
+    assert_eq!(later.list().await.unwrap().len(), 1);
 }
