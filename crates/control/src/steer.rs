@@ -160,7 +160,7 @@ impl Control {
             return Ok(row);
         }
         let times = Times {
-            ttl: Some(self.new_end(&row, row.ttl_seconds)),
+            ttl: Some((row.ttl_seconds, Some(self.now() + seconds(row.ttl_seconds)))),
             ..Times::default()
         };
         self.set_times(&row, times).await

@@ -45,7 +45,8 @@ async fn age_ends_it_as_asked_with_one_warning() {
 
     // Thawed, it gets its time again.
     world.control.resume(&world.caller, pauses).await.unwrap();
-    world.becomes(pauses, SandboxState::Running).await;
+    let thawed = world.becomes(pauses, SandboxState::Running).await;
+    assert_eq!(thawed.ttl_seconds, 100, "as it was asked for");
     world.pass(99);
     assert_eq!(world.get(pauses).await.status, SandboxState::Running);
     world.pass(1);

@@ -49,13 +49,9 @@ async fn live(bed: &Bed, is_placed: bool, life: &[Action]) {
     let mut row = made.await.unwrap();
     for (&action, second) in life.iter().zip(1..) {
         let wanted = state::next(row.state, action);
-        let got = if action == Action::Start {
-            bed.store.start_sandbox(&LOCAL, row.id, at(second)).await
-        } else {
-            let change = Change::default();
-            let acted = bed.store.act(&LOCAL, row.id, action, &change, at(second));
-            acted.await
-        };
+        let change = Change::default();
+        let acted = bed.store.act(&LOCAL, row.id, action, &change, at(second));
+        let got = acted.await;
         match (wanted, got) {
             (Ok(to), Ok(after)) => {
                 assert_eq!(after.state, to);

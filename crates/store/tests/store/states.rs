@@ -176,7 +176,8 @@ async fn beginning_again_is_within_limits(bed: &Bed) {
     };
     let org = bed.org("small", quotas).await;
     let other = bed.org("other", Quotas::DEFAULT).await;
-    let start = async |tenant, id| bed.store.start_sandbox(tenant, id, at(9)).await;
+    let (start, as_it_is) = (Action::Start, Change::default());
+    let start = async |tenant, id| bed.store.act(tenant, id, start, &as_it_is, at(9)).await;
     let named = NewSandbox {
         name: Some("box".into()),
         ..new_sandbox()
