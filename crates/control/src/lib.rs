@@ -55,5 +55,5 @@ pub use skerry_store::{Mounted, Volume};
 pub use skerry_store::{OnTimeout, Quotas, Snapshot};
 pub use snapshots::{SnapshotPage, SnapshotQuery, SnapshotRequest};
 pub use spelling::{e2b_key, is_key};
-pub use templates::{BuildRequest, Promise, TemplatePage, TemplateView};
+pub use templates::{BuildPlan, BuildRequest, PromisedBuild, TemplatePage, TemplateView};
 pub use volumes::{VolumePage, VolumeRequest, VolumeWish};

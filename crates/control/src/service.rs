@@ -20,7 +20,7 @@ use crate::keys::Known;
 use crate::live::Live;
 use crate::rate::Rates;
 use crate::sign::Signer;
-use crate::templates::{Builds, Promises, Uploads};
+use crate::templates::{Builds, Uploads};
 use crate::turns::Turns;
 use crate::{ImageCatalogue, Member, Nodes, Quotas, Settings};
 
@@ -51,7 +51,6 @@ pub(crate) struct Inner {
     /// Held while deletions that were left open are taken up.
     pub(crate) finishing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) builds: Builds,
-    pub(crate) promises: Promises,
     pub(crate) uploads: Uploads,
     /// Nodes that do not answer, and since when.
     pub(crate) silent: Mutex<HashMap<NodeId, Timestamp>>,
@@ -100,7 +99,6 @@ impl Control {
             deleting: Turns::default(),
             finishing: Arc::default(),
             builds: Builds::default(),
-            promises: Promises::default(),
             silent: Mutex::default(),
             wake: Notify::new(),
             answered: Notify::new(),

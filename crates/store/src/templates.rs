@@ -199,6 +199,7 @@ impl Store {
             "DELETE FROM build_log WHERE org_id = $1 AND build_id IN (SELECT id FROM builds WHERE template_id = $2)",
             "DELETE FROM builds WHERE org_id = $1 AND template_id = $2",
             "DELETE FROM template_tags WHERE org_id = $1 AND template_id = $2",
+            "DELETE FROM promises WHERE org_id = $1 AND template_id = $2",
         ] {
             tx.run(sql(what).bind(tenant.org()).bind(id)).await?;
         }

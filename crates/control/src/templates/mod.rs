@@ -19,8 +19,7 @@ use crate::validate;
 use crate::{Caller, Control};
 
 pub use build::BuildRequest;
-pub use promise::Promise;
-pub(crate) use promise::Promises;
+pub use promise::{BuildPlan, PromisedBuild};
 pub(crate) use uploads::Uploads;
 pub(crate) use work::Builds;
 

@@ -3,7 +3,9 @@
 use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use skerry_control::recipe::{Recipe, dockerfile};
-use skerry_control::{Build, BuildRequest, BuildStatus, CreateRequest, LogLine, Settings};
+use skerry_control::{
+    Build, BuildPlan, BuildRequest, BuildStatus, CreateRequest, LogLine, Settings,
+};
 use skerry_store::Quotas;
 use skerry_types::{BuildId, ErrorCode, SandboxState};
 
@@ -71,6 +73,39 @@ fn from(name: &str) -> CreateRequest {
     CreateRequest {
         image: Some(name.to_owned()),
         ..CreateRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_promised_build_begins_once_after_a_restart_too() {
+    let (mut world, _folder) = World::with_uploads().await;
+    let plan = BuildPlan {
+        name: "app".to_owned(),
+        vcpus: Some(2),
+        ..BuildPlan::default()
+    };
+    let promised = world.control.promise_build(&world.caller, plan.clone());
+    let id = promised.await.unwrap().build;
+    let late = world.control.promise_build(&world.caller, plan);
+    let late = late.await.unwrap().build;
+    world.restart().await;
+    let stranger = world.stranger(Quotas::DEFAULT).await;
+    let theirs = world.control.promised_build(&stranger, "app", id).await;
+    assert_eq!(code(theirs), ErrorCode::NotFound);
+    let kept = world.control.promised_build(&world.caller, "app", id);
+    let request = BuildRequest {
+        recipe: recipe("FROM base\nRUN one"),
+        ..kept.await.unwrap()
+    };
+    assert_eq!(request.setup.vcpus, Some(2));
+    let begun = world.control.start_build(&world.caller, request);
+    assert_eq!(begun.await.unwrap().id, id);
+    world.log("app", id).await;
+    assert_eq!(world.looked_at("app", id).await.status, BuildStatus::Ready);
+    world.pass(3600);
+    for gone in [id, late] {
+        let gone = world.control.promised_build(&world.caller, "app", gone);
+        assert_eq!(code(gone.await), ErrorCode::NotFound);
     }
 }
 

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use skerry_control::{Build, BuildRequest, BuildStatus, Caller, CreateRequest, LogLine, Scope};
+use skerry_control::{Build, BuildPlan, BuildStatus, Caller, LogLine, Scope};
 use skerry_http::{Answer, Json, Path, Query};
 use skerry_types::{BuildId, Error, Result};
 use uuid::Uuid;
@@ -65,7 +65,7 @@ pub(super) async fn request(
 }
 
 impl NewBuild {
-    fn read(self) -> Result<BuildRequest> {
+    fn read(self) -> Result<BuildPlan> {
         let name = self.name.or(self.alias);
         let name = name.ok_or_else(|| Error::validation("name: must be given"))?;
         let mut name = plain_name(&name);
@@ -73,15 +73,11 @@ impl NewBuild {
         if !name.contains(':') && !tags.is_empty() {
             name = format!("{name}:{}", tags.remove(0));
         }
-        Ok(BuildRequest {
+        Ok(BuildPlan {
             name,
             tags,
-            setup: CreateRequest {
-                vcpus: self.cpu_count,
-                memory_mb: self.memory_mb,
-                ..CreateRequest::default()
-            },
-            ..BuildRequest::default()
+            vcpus: self.cpu_count,
+            memory_mb: self.memory_mb,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use skerry_store::{
-    Build, BuildEnd, BuildStatus, Defaults, LogLine, Quotas, TakenSnapshot, Tenant,
+    Build, BuildEnd, BuildStatus, Defaults, LogLine, Promise, Quotas, TakenSnapshot, Tenant,
 };
 use skerry_types::{BuildId, SnapshotId};
 
@@ -12,6 +12,7 @@ use crate::snapshots::running;
 on_both_engines! {
     a_tag_stands_for_the_last_build_that_was_ready,
     a_build_ends_once,
+    a_promise_is_kept_once_and_for_a_time,
     old_builds_are_forgotten,
     a_log_is_read_on_from_anywhere,
     layers_go_when_nobody_needs_them,
@@ -48,6 +49,41 @@ fn ready() -> BuildEnd {
         ..Defaults::default()
     };
     BuildEnd::Ready(SnapshotId::new(), defaults)
+}
+
+async fn a_promise_is_kept_once_and_for_a_time(bed: &Bed) {
+    let stranger = bed.org("stranger", Quotas::DEFAULT).await;
+    let template = bed.store.put_template(&LOCAL, "app", at(0)).await.unwrap();
+    let promise = || Promise {
+        build: BuildId::new(),
+        template: template.id,
+        name: "app:v1".into(),
+        tags: vec!["v2".into()],
+        vcpus: Some(2),
+        memory_mb: None,
+        until: at(100),
+    };
+    let (one, two) = (promise(), promise());
+    let put = async |promise: Promise, second| {
+        let put = bed.store.put_promise(&LOCAL, &promise, 2, at(second));
+        put.await.unwrap()
+    };
+    for promise in [&one, &two] {
+        assert!(put(promise.clone(), 1).await);
+    }
+    assert!(!put(promise(), 99).await, "no more than two");
+    let take = async |tenant, build, second| {
+        let taken = bed
+            .store
+            .take_promise(tenant, template.id, build, at(second));
+        taken.await.unwrap()
+    };
+    assert_eq!(take(&stranger, one.build, 2).await, None);
+    assert_eq!(take(&LOCAL, two.build, 100).await, None, "too late");
+    assert_eq!(take(&LOCAL, one.build, 99).await.as_ref(), Some(&one));
+    assert_eq!(take(&LOCAL, one.build, 99).await, None);
+    assert!(put(promise(), 99).await);
+    assert!(put(promise(), 100).await, "old ones are forgotten");
 }
 
 async fn a_tag_stands_for_the_last_build_that_was_ready(bed: &Bed) {
