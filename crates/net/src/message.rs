@@ -50,12 +50,22 @@ impl Question {
         }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// The same question as it goes to a name server. With an id that whoever asked here could choose, he could answer it himself.
+    pub(crate) fn under(&self, id: [u8; 2]) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        bytes[..2].copy_from_slice(&id);
+        bytes
+    }
+
+    /// The answer for whoever asked, if these bytes answer what was asked under this id.
+    pub(crate) fn answer_under(&self, id: [u8; 2], answer: &[u8]) -> Option<Vec<u8>> {
+        let mut answer = (answer.starts_with(&id)).then(|| answer.to_vec())?;
+        answer[..2].copy_from_slice(&self.bytes[..2]);
+        self.is_answered_by(&answer).then_some(answer)
     }
 
     /// Whether these bytes answer it.
-    pub(crate) fn is_answered_by(&self, answer: &[u8]) -> bool {
+    fn is_answered_by(&self, answer: &[u8]) -> bool {
         answer.len() >= HEADER && answer[..2] == self.bytes[..2] && answer[2] & IS_RESPONSE != 0
     }
 

@@ -1,4 +1,4 @@
-//! Asks the host's name servers.
+//! Asks the host's name servers, each question from a port and under an id that nobody inside can know.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -51,12 +51,12 @@ async fn ask_udp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>>
     };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(server).await?;
-    socket.send(question.bytes()).await?;
-    let mut answer = vec![0; MAX_ANSWER];
+    let id = rand::random();
+    socket.send(&question.under(id)).await?;
+    let mut heard = vec![0; MAX_ANSWER];
     loop {
-        let length = socket.recv(&mut answer).await?;
-        if question.is_answered_by(&answer[..length]) {
-            answer.truncate(length);
+        let length = socket.recv(&mut heard).await?;
+        if let Some(answer) = question.answer_under(id, &heard[..length]) {
             return Ok(answer);
         }
     }
@@ -64,13 +64,11 @@ async fn ask_udp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>>
 
 async fn ask_tcp(server: SocketAddr, question: &Question) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
-    stream.write_all(&framed(question.bytes())).await?;
-    let answer = read_frame(&mut stream).await?;
-    if question.is_answered_by(&answer) {
-        Ok(answer)
-    } else {
-        Err(io::ErrorKind::InvalidData.into())
-    }
+    let id = rand::random();
+    stream.write_all(&framed(&question.under(id))).await?;
+    let heard = read_frame(&mut stream).await?;
+    let answer = question.answer_under(id, &heard);
+    answer.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The host's name servers, as they are written now; `None` where that cannot be read.

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use crate::world::{
     ANSWER, ECHO, Folder, HOST, METADATA, MIRROR, NAMES, PATIENCE, PRIVATE, PUBLIC, Process,
-    SOURCE, connect, inside, options, question, reach, read_frame, run, talk, with_network,
-    write_frame,
+    SOURCE, asked_under, connect, inside, options, question, reach, read_frame, run, talk,
+    with_network, write_frame,
 };
 
 /// A test.
@@ -36,6 +36,10 @@ pub(crate) const ALL: &[(&str, Case)] = &[
     (
         "names_are_resolved_by_the_hosts_servers",
         names_are_resolved_by_the_hosts_servers,
+    ),
+    (
+        "names_are_asked_for_under_ids_that_nobody_inside_chose",
+        names_are_asked_for_under_ids_that_nobody_inside_chose,
     ),
     ("name_servers_may_change", name_servers_may_change),
     (
@@ -252,6 +256,32 @@ fn names_are_resolved_by_the_hosts_servers() {
                 }
                 let malformed = lookup(gateway, &question("cut")[..20]);
                 assert_eq!(malformed[3] & 0xf, 1, "a format error");
+            })
+            .await;
+        },
+    );
+}
+
+fn names_are_asked_for_under_ids_that_nobody_inside_chose() {
+    with_network(
+        |_| {},
+        async |network| {
+            let (_, netns) = nat(&network).await;
+            let gateway = netns.gateway;
+            inside(&netns.fd, move || {
+                let question = question("id");
+                let mut stream = connect(gateway, 53).unwrap();
+                let mut over_tcp = || {
+                    write_frame(&mut stream, &question).unwrap();
+                    read_frame(&mut stream).unwrap()
+                };
+                let answers = [lookup(gateway, &question), over_tcp(), over_tcp()];
+                let ids = answers.map(|answer| {
+                    assert_eq!(answer[..2], question[..2], "the answer to what was asked");
+                    asked_under(&answer)
+                });
+                assert!(ids.iter().any(|id| id[..] != question[..2]), "{ids:?}");
+                assert!(ids.iter().any(|id| *id != ids[0]), "{ids:?}");
             })
             .await;
         },

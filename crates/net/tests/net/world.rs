@@ -150,6 +150,11 @@ fn mirror(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(&all)
 }
 
+/// The last bytes of an answer to a name that starts with `id`: under which id the name server was asked.
+pub(crate) fn asked_under(answer: &[u8]) -> [u8; 2] {
+    *answer.last_chunk().unwrap()
+}
+
 /// Cuts the answer to a name that starts with `big`, like a server whose answer is too long.
 fn names_over_udp(socket: &UdpSocket) {
     let mut buffer = [0; 4096];
@@ -175,7 +180,11 @@ fn answer(question: &[u8]) -> Vec<u8> {
     answer[2] |= 0x80;
     answer[7] = 1;
     answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-    answer.extend_from_slice(&ANSWER);
+    if question[13..].starts_with(b"id") {
+        answer.extend_from_slice(&[203, 0, question[0], question[1]]);
+    } else {
+        answer.extend_from_slice(&ANSWER);
+    }
     answer
 }
 
