@@ -100,7 +100,7 @@ impl Journal {
             path: path.to_owned(),
             source,
         })?;
-        meter.add(journal.size());
+        meter.begin(journal.size());
         Ok(journal)
     }
 

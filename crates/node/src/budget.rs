@@ -1,5 +1,7 @@
-//! What the journals of all sandboxes may take of the disk together. Those of deleted sandboxes go first, the oldest before the others; when only
-//! those of sandboxes that are still there would be left, nothing new is begun.
+//! What the journals of all sandboxes may take of the disk together, and who has to do with less when it is scarce.
+//!
+//! Those of deleted sandboxes go first, the oldest before the others, but small ones not before large ones. Those of sandboxes that are still
+//! there share half of it: once they take that, only who takes less than an equal share goes on. When they take all of it, nothing new is begun.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -46,6 +48,15 @@ struct Ended {
     bytes: u64,
 }
 
+impl Ended {
+    /// The oldest of those that take at least half of what they take on average: who wrote little does not make room for who wrote much.
+    fn oldest_of_size(&self) -> Option<(SystemTime, SandboxId, u64)> {
+        let average = self.bytes / self.oldest.len().max(1) as u64;
+        let mut by_age = self.oldest.iter();
+        by_age.find(|(_, _, bytes)| *bytes >= average / 2).copied()
+    }
+}
+
 impl Budget {
     /// For the journals in `root`, with at most `limit` bytes. The other end hears when something should be removed.
     pub(crate) fn new(root: &Path, limit: u64) -> (Self, mpsc::Receiver<()>) {
@@ -61,7 +72,21 @@ impl Budget {
         (budget, hears)
     }
 
-    /// Whether something new may be begun and output be recorded. Cheap.
+    /// Whether a sandbox whose journal takes so much may go on writing it. Cheap.
+    pub(crate) fn check_share(&self, own: u64) -> Result<(), Error> {
+        let half = self.limit / 2;
+        let share = half / self.live.journals().max(1);
+        if self.live.bytes() >= half && own >= share {
+            return Err(full(format!(
+                "the journal of this sandbox takes {} KiB, its share of what there is for journals on this node",
+                own >> 10
+            ))
+            .with_hint("delete this sandbox or others, or give journals more with --journals-mb"));
+        }
+        self.check()
+    }
+
+    /// Whether something new may be begun. Cheap.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let live = self.live.bytes();
         if live >= self.limit {
@@ -101,7 +126,7 @@ impl Budget {
         }
     }
 
-    /// The oldest journal of a deleted sandbox, if there are too many or it is older than `before`. It is not counted any more.
+    /// The next journal of a deleted sandbox to go, if there is too much of them or the oldest is older than `before`. It is not counted any more.
     pub(crate) fn next_to_remove(&self, before: SystemTime) -> Option<SandboxId> {
         let live = self.live.bytes();
         let mut ended = self.ended.lock();
@@ -109,9 +134,14 @@ impl Budget {
         if oldest.0 >= before && live + ended.bytes <= self.limit {
             return None;
         }
-        ended.oldest.remove(&oldest);
-        ended.bytes -= oldest.2;
-        Some(oldest.1)
+        let next = if oldest.0 < before {
+            oldest
+        } else {
+            ended.oldest_of_size()?
+        };
+        ended.oldest.remove(&next);
+        ended.bytes -= next.2;
+        Some(next.1)
     }
 }
 

@@ -127,7 +127,7 @@ impl Actor {
         }
         self.must_run()?;
         self.check_room(&request)?;
-        self.budget.check()?;
+        self.budget.check_share(self.shared.journal.size())?;
         let number = self.shared.history.read().exec_count() + 1;
         self.note(&Event::ExecStarted {
             exec_id: request.id,

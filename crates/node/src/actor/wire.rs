@@ -126,7 +126,7 @@ impl Actor {
     }
 
     fn write_output(&mut self, records: &[Record]) -> bool {
-        if let Err(error) = self.budget.check() {
+        if let Err(error) = self.budget.check_share(self.shared.journal.size()) {
             tracing::warn!(sandbox = %self.shared.id, %error, "output waits for room");
             return false;
         }

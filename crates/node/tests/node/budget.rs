@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use skerry_node::{Node, Options};
 use skerry_proto::node::{Events, ExecFilter, Execs, Health, NodeHealth, Sandboxes};
-use skerry_types::{ErrorCode, ExecEnd, SandboxId};
+use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxId};
 
 use crate::bed::{Bed, Island, patiently, request, sh};
 
@@ -65,27 +65,44 @@ async fn the_oldest_journals_of_deleted_sandboxes_go_first() {
 }
 
 #[tokio::test]
-async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
+async fn who_wrote_little_does_not_make_room_for_who_wrote_much() {
     let bed = Bed::new().await;
     let node = node(&bed).await;
-    let (quiet, full) = (island(&node).await, island(&node).await);
-    let exec = full.start(sh("seq 1 200000; exit 3")).await;
-    full.until_out(exec, 200_000).await;
-    let is_full = async || {
-        let refused = node.start_exec(quiet.id, sh("true")).await;
-        refused.err().map(|error| error.code)
+    let little = island(&node).await;
+    little.ok("true").await;
+    node.delete(little.id).await.unwrap();
+    let (one, two) = (talked(&node).await, talked(&node).await);
+    let three = talked(&node).await;
+    patiently("a large one is gone", || !has_journal(&bed, one)).await;
+    for kept in [little.id, two, three] {
+        assert!(has_journal(&bed, kept));
+    }
+}
+
+/// One that says more than there is room for, as far as it is let.
+async fn flooding(node: &Arc<Node>) -> (Island, ExecId) {
+    let island = island(node).await;
+    let exec = island.start(sh("seq 1 200000; exit 3")).await;
+    let is_held = async || {
+        let refused = node.start_exec(island.id, sh("true")).await;
+        refused.err().map(|error| error.code) == Some(ErrorCode::DiskFull)
     };
-    while is_full().await != Some(ErrorCode::DiskFull) {
+    while !is_held().await {
         tokio::task::yield_now().await;
     }
-    let refused = node.create(request(SandboxId::new())).await;
-    assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
+    (island, exec)
+}
+
+#[tokio::test]
+async fn who_writes_much_waits_and_others_go_on() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let quiet = island(&node).await;
+    let (full, exec) = flooding(&node).await;
+    quiet.ok("true").await;
+    island(&node).await.ok("true").await;
+    assert_eq!(node.health().await.unwrap(), NodeHealth::default());
     assert_eq!(full.exec(exec).await.end, None, "held up, not ended");
-    let health = node.health().await.unwrap();
-    assert!(
-        health.records.is_some() && health.storage.is_none(),
-        "{health:?}"
-    );
     // Whatever it said until then is there, and the sandbox can be deleted, which makes room.
     node.exec_signal(full.id, exec, 9).await.unwrap();
     node.delete(full.id).await.unwrap();
@@ -94,7 +111,22 @@ async fn once_only_live_ones_are_left_nothing_new_begins_and_output_waits() {
         matches!(end, ExecEnd::SandboxDeleted | ExecEnd::Signaled { .. }),
         "{end:?}"
     );
-    island(&node).await;
-    quiet.ok("true").await;
+    quiet.ok("seq 1 10000").await;
+}
+
+#[tokio::test]
+async fn once_live_ones_take_all_nothing_new_begins() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let mut floods = Vec::new();
+    while node.health().await.unwrap().records.is_none() {
+        floods.push(flooding(&node).await.0);
+    }
+    let refused = node.create(request(SandboxId::new())).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
+    for flood in floods {
+        node.delete(flood.id).await.unwrap();
+    }
+    island(&node).await.ok("true").await;
     assert_eq!(node.health().await.unwrap(), NodeHealth::default());
 }
