@@ -18,6 +18,8 @@ struct At<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     list: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<&'a str>,
 }
 
@@ -26,6 +28,7 @@ impl<'a> At<'a> {
         Self {
             path,
             list: false,
+            mode: None,
             cursor: None,
         }
     }
@@ -74,16 +77,21 @@ impl Client {
         Ok(Download::new(response.await?))
     }
 
-    /// Writes a file in one, with the directories on the way.
+    /// Writes a file in one, with the directories on the way. `mode`: its permission bits.
     pub async fn write_volume_file(
         &self,
         reference: &str,
         path: &str,
+        mode: Option<u32>,
         content: impl Into<Body>,
     ) -> Result<FileWritten> {
         let request = self.request(Method::PUT, &["volumes", reference, "files"]);
+        let query = At {
+            mode: mode.map(|mode| format!("{:o}", mode & 0o7777)),
+            ..At::path(path)
+        };
         let request = request
-            .query(&At::path(path))
+            .query(&query)
             .header("content-type", "application/octet-stream")
             .body(content.into());
         self.answer(request, Repeat::Safe).await

@@ -35,6 +35,7 @@ mod terminal;
 mod transfer;
 mod url;
 mod volume;
+mod volume_copy;
 
 use std::process::ExitCode;
 

@@ -1,17 +1,13 @@
 //! `volume`: folders that outlive sandboxes, and files in and out of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use skerry_api::{CreateVolume, Volume};
 
-use super::failure::Failure;
 use super::output::{self, age, cell, note, size};
-use super::progress::Progress;
-use super::transfer::{self, Source};
-use super::{Context, Outcome, parse};
+use super::{Context, Outcome, parse, volume_copy};
 
 /// Make, list, fill and remove volumes; `skerry create --volume NAME:/PATH` gives one to a sandbox
 #[derive(Debug, Args)]
@@ -21,6 +17,7 @@ use super::{Context, Outcome, parse};
 Examples:
   skerry volume create models --size 4G
   skerry volume put models weights.bin /v1/weights.bin
+  skerry volume get models / copy
   skerry create --volume models:/models"
 )]
 pub(crate) struct VolumeArgs {
@@ -47,20 +44,20 @@ enum VolumeCommand {
         #[arg(required = true)]
         references: Vec<String>,
     },
-    /// Copy a file into a volume
+    /// Copy a file into a volume, or all that a folder has
     Put {
         /// The volume: its name or id
         volume: String,
-        /// A file here
+        /// A file or folder here, or - for stdin
         file: PathBuf,
         /// Where in the volume, from its root
         path: String,
     },
-    /// Copy a file out of a volume
+    /// Copy a file out of a volume, or all that a folder of it has
     Get {
         /// The volume: its name or id
         volume: String,
-        /// Which file, from the volume's root
+        /// Which file or folder, from the volume's root
         path: String,
         /// Where to write it here
         file: PathBuf,
@@ -88,8 +85,12 @@ pub(super) async fn volume(ctx: &Context, args: VolumeArgs) -> Outcome {
                 note(&format!("removed {reference}"));
             }
         }
-        VolumeCommand::Put { volume, file, path } => put(ctx, &volume, &file, &path).await?,
-        VolumeCommand::Get { volume, path, file } => get(ctx, &volume, &path, &file).await?,
+        VolumeCommand::Put { volume, file, path } => {
+            volume_copy::put(ctx, &volume, &file, &path).await?;
+        }
+        VolumeCommand::Get { volume, path, file } => {
+            volume_copy::get(ctx, &volume, &path, &file).await?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,26 +111,4 @@ fn row(volume: &Volume) -> Vec<comfy_table::Cell> {
         cell(size(u64::from(volume.size_mb) << 20)),
         cell(age(volume.created_at)),
     ]
-}
-
-async fn put(ctx: &Context, volume: &str, file: &Path, path: &str) -> anyhow::Result<()> {
-    let source = Source::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let Source::File(found) = &source else {
-        let message = format!("{} is no file", file.display());
-        return Err(Failure::usage(message)
-            .hint("copy folders from a sandbox that has the volume, with `skerry cp`")
-            .into());
-    };
-    let progress = Progress::start(path, Some(found.metadata()?.len()));
-    let body = transfer::body(source, progress);
-    ctx.client.write_volume_file(volume, path, body).await?;
-    Ok(())
-}
-
-async fn get(ctx: &Context, volume: &str, path: &str, file: &Path) -> anyhow::Result<()> {
-    let found = ctx.client.stat_volume_file(volume, path).await?;
-    let content = ctx.client.read_volume_file(volume, path).await?;
-    let progress = Progress::start(path, content.size());
-    let saved = transfer::save(content, file, found.mode, &progress).await;
-    saved.with_context(|| format!("cannot copy it to {}", file.display()))
 }

@@ -14,3 +14,4 @@ mod snapshots;
 mod templates;
 mod terminal;
 mod tls;
+mod volumes;
