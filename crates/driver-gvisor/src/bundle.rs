@@ -115,6 +115,12 @@ fn mounts(spec: &Spec) -> Vec<Value> {
             .enumerate()
             .map(|(number, bind)| shown(number, bind)),
     );
+    mounts.extend((0..).zip(&spec.volumes).map(|(number, volume)| {
+        json!({
+            "destination": volume.target, "type": "bind", "source": stage::volume(number),
+            "options": ["rw", "rbind", "nosuid", "nodev"],
+        })
+    }));
     mounts.push(json!({
         "destination": AGENT_FOLDER, "type": "bind", "source": stage::inside(),
         "options": ["ro", "rbind", "nosuid", "nodev"],

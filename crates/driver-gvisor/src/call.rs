@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::driver::GvisorDriver;
-use crate::launch::{Needs, Request, Way};
+use crate::launch::{NO_FOLDER, Needs, Request, Way};
 use crate::record::{Folder, State};
 use crate::start::memory_bytes;
 
@@ -32,6 +32,20 @@ pub(crate) const RESTORES: usize = 3;
 /// The sandbox's name for `runsc`, which knows no other in its folder.
 const NAME: &str = "s";
 
+/// Why the launcher, or `runsc`, did not do it.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    /// It could not be run, or did not end.
+    #[error(transparent)]
+    Run(#[from] io::Error),
+    /// See [`NO_FOLDER`]; what it said.
+    #[error("{0}")]
+    NoFolder(String),
+    /// How it ended, and what it said.
+    #[error("{0}")]
+    Failed(String),
+}
+
 impl GvisorDriver {
     /// What a sandbox starts with.
     pub(crate) fn needs(&self, state: &State, volume: &Volume, netns: Option<&Netns>) -> Needs {
@@ -43,6 +57,7 @@ impl GvisorDriver {
             layers: spec.rootfs.layers.clone(),
             volume: volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
+            shared: spec.volumes.clone(),
             inside: self.records.folder(spec.id).inside(),
             network: netns.and_then(way),
         }
@@ -108,14 +123,16 @@ impl GvisorDriver {
         };
         let text = serde_json::to_string(&request);
         let text = text.map_err(DriverError::step("write the request"))?;
-        self.run_launcher(&folder, text)
-            .await
-            .map_err(DriverError::step(step(call)))
+        match self.run_launcher(&folder, text).await {
+            Ok(()) => Ok(()),
+            Err(LaunchError::NoFolder(said)) => Err(DriverError::no_folder(said)),
+            Err(error) => Err(DriverError::step(step(call))(error)),
+        }
     }
 
-    async fn run_launcher(&self, folder: &Folder, request: String) -> io::Result<()> {
+    async fn run_launcher(&self, folder: &Folder, request: String) -> Result<(), LaunchError> {
         let command = self.launcher_command.split_first();
-        let (program, args) = command.ok_or(io::ErrorKind::InvalidInput)?;
+        let (program, args) = command.ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
         let mut child = Command::new(program)
             .args(args)
             .arg(request)
@@ -132,9 +149,13 @@ impl GvisorDriver {
             }
             Ok::<_, io::Error>((child.wait().await?, said))
         };
-        let (status, said) = timeout(PATIENCE, ending).await??;
+        let ended = timeout(PATIENCE, ending).await;
+        let (status, said) = ended.map_err(io::Error::from)??;
         if status.success() {
             return Ok(());
+        }
+        if status.code() == Some(NO_FOLDER.into()) {
+            return Err(LaunchError::NoFolder(said.trim().to_owned()));
         }
         // What `runsc` says is in its log; a line is enough.
         let log = fs::read_to_string(folder.log()).unwrap_or_default();
@@ -144,7 +165,7 @@ impl GvisorDriver {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let reason: String = reason.trim().chars().take(MAX_REASON).collect();
-        Err(io::Error::other(format!("{status}: {reason}")))
+        Err(LaunchError::Failed(format!("{status}: {reason}")))
     }
 }
 

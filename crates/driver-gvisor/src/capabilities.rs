@@ -29,7 +29,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         level_root: true,
         users: true,
         nat: machine.nat,
-        volumes: false,
+        volumes: true,
         notes: NOTES.map(str::to_owned).into(),
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skerry_driver::{DriverError, Instance, NetworkMode, Spec, blocking};
+use skerry_driver::{DriverError, Instance, NetworkMode, Rootfs, Spec, blocking};
 use skerry_net::{Netns, NetworkKind};
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Frozen, Group, Limits};
@@ -91,8 +91,9 @@ impl GvisorDriver {
             return Err(self.capabilities.unsupported("give network nat"));
         }
         self.capabilities.check_volumes(spec)?;
-        if spec.rootfs.layers.len() + spec.rootfs.binds.len() > MAX_TREES {
-            let text = format!("an image may have {MAX_TREES} layers and binds, not more");
+        let Rootfs { layers, binds } = &spec.rootfs;
+        if layers.len() + binds.len() + spec.volumes.len() > MAX_TREES {
+            let text = format!("layers, binds and volumes may be {MAX_TREES} together, not more");
             return Err(DriverError::Unsupported(text));
         }
         Ok(())

@@ -326,6 +326,7 @@ pub(crate) fn spawn_error(error: SpawnError) -> DriverError {
         SpawnError::Failed(failure) if failure.is_disk_full() => {
             DriverError::DiskFull(failure.to_string())
         }
+        SpawnError::Failed(failure) if failure.is_no_folder() => DriverError::no_folder(failure),
         error => DriverError::step("start the sandbox")(error),
     }
 }

@@ -43,6 +43,13 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// What a sandbox is made from has something else where a folder has to be; `why` says where.
+    pub fn no_folder(why: impl std::fmt::Display) -> Self {
+        Self::Unsupported(format!(
+            "{why}: a link or a file is there or on the way; choose a folder, or a path that is not there yet"
+        ))
+    }
+
     /// Wraps the error of a step.
     pub fn step<E>(step: &'static str) -> impl FnOnce(E) -> Self
     where

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
-use skerry_driver::{Bind, Privilege};
+use skerry_driver::{Bind, Privilege, VolumeMount};
 use skerry_sys::cgroup::{Cgroups, Door};
 use skerry_sys::clone::SingleThreaded;
 use skerry_sys::exec;
@@ -29,8 +29,10 @@ use failure::Failure;
 /// What the sandbox's interface is called in its network.
 const INTERFACE: &str = "eth0";
 
-/// Layers and binds of a sandbox together, at most.
+/// Layers, binds and volumes of a sandbox together, at most.
 pub(crate) const MAX_TREES: usize = 128;
+/// How the launcher ends if the sandbox's files have no room for what is to be mounted there.
+pub(crate) const NO_FOLDER: u8 = 3;
 
 /// Call `runsc` about a sandbox; written by the driver as the launcher's argument.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +58,8 @@ pub(crate) struct Needs {
     /// Holds `upper` and `work`.
     pub(crate) volume: PathBuf,
     pub(crate) binds: Vec<Bind>,
+    /// Folders that outlive the sandbox.
+    pub(crate) shared: Vec<VolumeMount>,
     /// Shown inside to the agent.
     pub(crate) inside: PathBuf,
     pub(crate) network: Option<Way>,
@@ -75,6 +79,9 @@ pub fn main(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let Err(failure) = launch(args);
     // The driver reads it; if it is gone, nobody wants to know.
     let _unread = writeln!(io::stderr(), "{failure}");
+    if failure.is_no_folder() {
+        return ExitCode::from(NO_FOLDER);
+    }
     ExitCode::FAILURE
 }
 
@@ -92,6 +99,7 @@ fn launch(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Infallib
             enter_network(way).map_err(Failure::at("enter the network"))?;
         }
         let root = overlay::make(&single, needs)?;
+        stage::check(needs, &root)?;
         stage::set(needs, &root)?;
     }
     become_runsc(&request).map_err(Failure::at("start runsc"))

@@ -9,9 +9,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
-use skerry_driver::Privilege;
+use skerry_driver::{Privilege, VolumeMount};
 use skerry_sys::mount::{self, Attributes};
 
 use super::Needs;
@@ -35,9 +35,30 @@ pub(crate) fn bind(number: usize) -> PathBuf {
     Path::new(STAGE).join(format!("bind-{number}"))
 }
 
+/// A volume that is shown inside.
+pub(crate) fn volume(number: usize) -> PathBuf {
+    Path::new(STAGE).join(format!("volume-{number}"))
+}
+
 /// The folder that is shown to the agent.
 pub(crate) fn inside() -> PathBuf {
     Path::new(STAGE).join("inside")
+}
+
+/// Volumes go where the sandbox's files have a folder or nothing yet, and through no link of theirs: whoever writes to one knows where it is.
+pub(super) fn check(needs: &Needs, made: &Root) -> Result<(), Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let confined = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    for VolumeMount { target, .. } in &needs.shared {
+        match openat2(&made.tree, target, flags, Mode::empty(), confined) {
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => {
+                let step = format!("mount a volume at {}", target.display());
+                return Err(Failure::at(step)(error));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Mounts all of it.
@@ -55,6 +76,12 @@ pub(super) fn set(needs: &Needs, made: &Root) -> Result<(), Failure> {
         shown(&bound.source, read_only, Some(made.users.as_fd()))
             .and_then(|tree| attach(&tree, &bind(number)))
             .map_err(failed)?;
+    }
+    let shared = Attributes::NO_DEV.and(Attributes::NO_SUID);
+    for (number, mounted) in needs.shared.iter().enumerate() {
+        shown(&mounted.source, shared, Some(made.users.as_fd()))
+            .and_then(|tree| attach(&tree, &volume(number)))
+            .map_err(Failure::at("show a volume inside"))?;
     }
     // Its owner is the sandbox's already.
     shown(&needs.inside, read_only, None)

@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use skerry_driver::conformance;
+use skerry_driver::conformance::{self, VOLUME_BYTES};
 use skerry_driver::{Bind, Driver, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_driver_gvisor::{GvisorDriver, Options, Tool, ToolError};
 use skerry_net::Network;
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Cgroups;
+use skerry_sys::idmap::Ids;
 use skerry_sys::{mount, pidfd};
-use skerry_types::{Resources, SandboxId};
+use skerry_types::{Resources, SandboxId, VolumeId};
 
 const HELPER: &str = env!("CARGO_BIN_EXE_skerry-gvisor-helper");
 
@@ -194,6 +195,14 @@ impl conformance::Bed for Bed {
                 .map(|(_, line)| format!("process {line}")),
         );
         all
+    }
+
+    fn volume(&self) -> Option<PathBuf> {
+        let id = VolumeId::new();
+        let owner = Ids::own().unwrap().on_disk(0).unwrap();
+        let made = self.storage.create_shared(id, VOLUME_BYTES, (owner, owner));
+        made.unwrap();
+        Some(self.storage.shared(id).unwrap())
     }
 
     fn secrets(&self) -> Vec<PathBuf> {

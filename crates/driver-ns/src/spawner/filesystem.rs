@@ -87,8 +87,10 @@ pub(crate) fn build(request: &Request, trees: &Trees, laps: &mut Laps) -> Result
             .map_err(Failure::at(format!("bind {}", bind.target.display())))?;
     }
     for (mount, tree) in request.shared.iter().zip(&trees.shared) {
-        place_shared(tree, &mount.target)
-            .map_err(Failure::at(format!("mount {}", mount.target.display())))?;
+        place_shared(tree, &mount.target).map_err(Failure::at(format!(
+            "mount a volume at {}",
+            mount.target.display()
+        )))?;
     }
     if !is_written {
         for (path, content) in &request.files {

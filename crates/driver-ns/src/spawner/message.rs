@@ -128,6 +128,11 @@ impl Failure {
         }
     }
 
+    /// Is it that what the sandbox is made from has a link or a file where a folder has to be?
+    pub(crate) fn is_no_folder(&self) -> bool {
+        matches!(self.errno, Some(libc::ENOTDIR | libc::ELOOP))
+    }
+
     /// Is it that the host's disk, or a limit on it, is full?
     pub(crate) fn is_disk_full(&self) -> bool {
         matches!(self.errno, Some(libc::ENOSPC | libc::EDQUOT))
