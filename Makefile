@@ -51,6 +51,8 @@ bench: ## Measure, against other runtimes in the same run; writes bench/results
 	@scripts/setup.sh bench
 	cargo build --release --package skerry
 	cargo run --release --package skerry-bench
+	@scripts/tools.sh runsc qemu kernel criu >/dev/null || echo "note: drivers whose tools are missing are not measured" >&2
+	cargo run --release --package skerry-bench memory
 	tests/e2b/bench/run
 
 install: ## Install the one binary to PREFIX/bin (/usr/local/bin unless said)

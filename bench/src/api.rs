@@ -26,7 +26,7 @@ impl Api {
             .tcp_nodelay(true)
             .no_proxy()
             .build()?;
-        let url = format!("{url}/v1/sandboxes");
+        let url = format!("{url}/v1");
         Ok(Self { http, url })
     }
 
@@ -47,9 +47,23 @@ impl Api {
         Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
 
+    /// Imports an archive that `docker save` would write, under this name.
+    pub(crate) async fn import(&self, name: &str, archive: Vec<u8>) -> Result<()> {
+        let url = format!("{}/images/import?reference={name}", self.url);
+        let response = self.http.post(url).body(archive).send().await?;
+        ensure!(response.status().is_success(), response.text().await?);
+        Ok(())
+    }
+
     /// Makes a sandbox that runs when this returns.
     pub(crate) async fn create(&self, body: &Value) -> Result<Sandbox> {
-        self.running(&self.call(Method::POST, "", Some(body)).await?)
+        self.running(&self.call(Method::POST, "/sandboxes", Some(body)).await?)
+    }
+
+    /// Forgets a snapshot.
+    pub(crate) async fn remove_snapshot(&self, snapshot: &str) -> Result<()> {
+        let path = format!("/snapshots/{snapshot}");
+        self.send(Method::DELETE, &path, None).await.map(drop)
     }
 
     fn running(&self, made: &Value) -> Result<Sandbox> {
@@ -57,8 +71,9 @@ impl Api {
         let id = made["sandbox_id"].as_str().context("no id")?;
         Ok(Sandbox {
             api: self.clone(),
-            path: format!("/{id}"),
+            path: format!("/sandboxes/{id}"),
             boot_us: made["boot_us"].as_f64().unwrap_or_default(),
+            accelerator: made["facts"]["accelerator"].as_str().map(str::to_owned),
         })
     }
 }
@@ -70,6 +85,8 @@ pub(crate) struct Sandbox {
     path: String,
     /// What the server says that making it took.
     pub(crate) boot_us: f64,
+    /// What runs its instructions, if it is a virtual machine.
+    pub(crate) accelerator: Option<String>,
 }
 
 impl Sandbox {
@@ -126,6 +143,36 @@ impl Sandbox {
     /// Makes a fork of it that runs when this returns.
     pub(crate) async fn fork(&self) -> Result<Self> {
         self.api.running(&self.post("/fork", &json!({})).await?)
+    }
+
+    /// Makes a fork of it that goes on with its memory and processes.
+    pub(crate) async fn fork_with_memory(&self) -> Result<Self> {
+        let wish = json!({ "memory": "required" });
+        self.api.running(&self.post("/fork", &wish).await?)
+    }
+
+    /// Takes a snapshot with memory: its id, and for how long the sandbox stood still.
+    pub(crate) async fn snapshot(&self) -> Result<(String, Duration)> {
+        let wish = json!({ "memory": "required" });
+        let kept = self.post("/snapshots", &wish).await?;
+        let id = kept["snapshot_id"].as_str().context("no id")?;
+        let held = kept["held_us"].as_u64().context("no held_us")?;
+        Ok((id.to_owned(), Duration::from_micros(held)))
+    }
+
+    /// The steps of the last event of this type in its record, with their milliseconds.
+    pub(crate) async fn steps(&self, event: &str) -> Result<Vec<(String, f64)>> {
+        let path = format!("{}/events?limit=200", self.path);
+        let page = self.api.call(Method::GET, &path, None).await?;
+        let mut events = page["events"].as_array().context("no events")?.iter().rev();
+        let event = events.find(|found| found["type"] == event);
+        let steps = event.context("no such event")?["data"]["steps"].as_array();
+        let step = |step: &Value| {
+            let name = step["name"].as_str().unwrap_or_default();
+            let us = step["us"].as_f64().unwrap_or_default();
+            (name.to_owned(), us / 1e3)
+        };
+        Ok(steps.into_iter().flatten().map(step).collect())
     }
 
     pub(crate) async fn delete(&self) -> Result<()> {

@@ -60,12 +60,13 @@ impl Machine {
         }
     }
 
-    /// A short name for files.
+    /// A short name for files: when and where.
     pub(crate) fn slug(&self) -> String {
+        let day = self.date.split(' ').next().unwrap_or_default();
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let cpu: String = self.cpu.to_lowercase().chars().map(plain).collect();
         let words: Vec<&str> = cpu.split('-').filter(|word| !word.is_empty()).collect();
-        format!("{}-{}core", words.join("-"), self.cores)
+        format!("{day}-{}-{}core", words.join("-"), self.cores)
     }
 }
 

@@ -1,28 +1,34 @@
 //! `make bench`: how fast this release is, beside other runtimes on the same machine in the same run.
 //!
 //! Everything of ours goes through the public HTTP API of a real `skerry up`. What is compared takes turns round by round, so that a machine
-//! that slows down slows everyone down.
+//! that slows down slows everyone down. `skerry-bench memory [ns|gvisor|vm]` measures snapshots and forks with memory, beside the tools that they rest on.
 
 mod api;
 mod machine;
+mod memory;
 mod ours;
 mod peers;
 mod process;
+mod pss;
 mod race;
 mod report;
 mod results;
 mod rootfs;
 
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use skerry_sys::exec::hand_over;
 use skerry_testkit::server::Launch;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::Api;
 use crate::machine::Machine;
 use crate::peers::Peers;
+use crate::report::Report;
 use crate::results::Results;
 
 /// As a server has them unless told otherwise.
@@ -42,8 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn start() -> Result<()> {
-    // While there is one thread: what other runtimes mount stays out of the machine's own table.
+    // While there is one thread: what other runtimes mount stays out of the machine's own table, and what we were started with is none of theirs.
     machine::enter_private_mounts()?;
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    hand_over(&[input.as_fd(), output.as_fd(), errors.as_fd()])?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
@@ -64,15 +72,22 @@ fn start() -> Result<()> {
 async fn run() -> Result<()> {
     let results_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
     let machine = Machine::look().await;
+    let mut args = std::env::args().skip(1);
+    let only = args.next();
+    if only.as_deref() == Some("memory") {
+        let driver = args.next();
+        return memory::run(&results_dir, &machine, driver.as_deref()).await;
+    }
     let server =
         tokio::task::spawn_blocking(|| launch()?.env("SKERRY_SLOTS", &SLOTS).start()).await??;
     let mut results = Results::default();
-    let peers = Peers::set_up(&mut results).await?;
+    let peers = Peers::set_up(&peers::ALL, &mut results).await?;
     let api = Api::new(server.url(), server.key())?;
-    let only = std::env::args().nth(1);
     ours::measure(&api, &server, &peers, &mut results, only.as_deref()).await?;
     drop(peers);
-    report::write(&results_dir, &machine, &results)
+    let report = Report::new(&machine).part("", &results);
+    say(&report.text()?);
+    report.write(&results_dir, "latest", &machine.slug())
 }
 
 /// A server as it is unless told otherwise, but that nothing of one kind stands ready.
@@ -97,9 +112,14 @@ fn say(what: &str) {
 
 /// A folder for what is made once and used again in later runs.
 fn cache_dir() -> Result<PathBuf> {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    let dir = base.or_else(home).context("no HOME")?.join("skerry-bench");
+    let dir = cache_home()?.join("skerry-bench");
     std::fs::create_dir_all(&dir)?;
     Ok(dir)
+}
+
+/// Where this user's caches are.
+fn cache_home() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    base.or_else(home).context("no HOME")
 }

@@ -1,4 +1,4 @@
-//! The results as files: everything as JSON, and a table for people.
+//! The results as files: everything as JSON, and tables for people.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,70 +11,106 @@ use crate::machine::{self, Machine};
 use crate::results::{Figures, Missing, Results, Summary, US};
 use crate::say;
 
+/// What a run has to say.
 #[derive(Serialize)]
-struct Document<'a> {
+pub(crate) struct Report<'a> {
     machine: &'a Machine,
     load_after: String,
+    parts: Vec<Part<'a>>,
+}
+
+/// A table.
+#[derive(Serialize)]
+struct Part<'a> {
+    /// Empty where there is only one.
+    title: &'a str,
     rows: Vec<Summary>,
     missing: &'a [Missing],
     notes: &'a [String],
 }
 
-/// Writes `<date>-<machine>.json` and `latest.md`.
-pub(crate) fn write(folder: &Path, machine: &Machine, results: &Results) -> Result<()> {
-    fs::create_dir_all(folder)?;
-    let document = Document {
-        machine,
-        load_after: machine::load(),
-        rows: results.summary(),
-        missing: &results.missing,
-        notes: &results.notes,
-    };
-    let day = machine.date.split(' ').next().unwrap_or_default();
-    let json = folder.join(format!("{day}-{}.json", machine.slug()));
-    fs::write(&json, serde_json::to_string_pretty(&document)? + "\n")?;
-    let table = markdown(&document)?;
-    fs::write(folder.join("latest.md"), &table)?;
-    say(&format!("written to {}\n\n{table}", json.display()));
-    Ok(())
-}
-
-fn markdown(document: &Document<'_>) -> Result<String> {
-    let mut out = String::from("# Measured\n\nMade by `make bench`.\n\n");
-    let machine = document.machine;
-    writeln!(
-        out,
-        "{}: {}, {} cores, {} MiB of memory, Linux {}, virtualised: {}, {}. Revision {}. Load {} before, {} after.\n",
-        machine.date,
-        machine.cpu,
-        machine.cores,
-        machine.memory_mib,
-        machine.kernel,
-        machine.virtualised,
-        machine.file_system,
-        machine.revision,
-        machine.load_before,
-        document.load_after
-    )?;
-    out += "`×` is a contestant's p50 divided by ours in the same row: how many times as long, or as much, it is.\n\n";
-    out += "| what | reach | who | p50 | p95 | p99 | n | × |\n|---|---|---|--:|--:|--:|--:|--:|\n";
-    for row in &document.rows {
-        for (at, figures) in row.figures.iter().enumerate() {
-            let head = if at == 0 { head(row) } else { "| |".to_owned() };
-            writeln!(out, "{head}{}", line(figures))?;
+impl<'a> Report<'a> {
+    /// Of a run that ends now.
+    pub(crate) fn new(machine: &'a Machine) -> Self {
+        let (load_after, parts) = (machine::load(), Vec::new());
+        Self {
+            machine,
+            load_after,
+            parts,
         }
     }
-    for missing in document.missing {
+
+    /// With one more table.
+    pub(crate) fn part(mut self, title: &'a str, results: &'a Results) -> Self {
+        self.parts.push(Part {
+            title,
+            rows: results.summary(),
+            missing: &results.missing,
+            notes: &results.notes,
+        });
+        self
+    }
+
+    /// Writes `<name>.md`, and everything to `<json>.json`.
+    pub(crate) fn write(&self, folder: &Path, name: &str, json: &str) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        let json = folder.join(format!("{json}.json"));
+        fs::write(&json, serde_json::to_string_pretty(self)? + "\n")?;
+        fs::write(folder.join(format!("{name}.md")), self.text()?)?;
+        say(&format!("written to {}", json.display()));
+        Ok(())
+    }
+
+    /// As Markdown.
+    pub(crate) fn text(&self) -> Result<String> {
+        let mut out = String::from("# Measured\n\nMade by `make bench`.\n\n");
+        let machine = self.machine;
         writeln!(
             out,
-            "\n- {} did not take part: {}",
-            missing.who, missing.why
+            "{}: {}, {} cores, {} MiB of memory, Linux {}, virtualised: {}, {}. Revision {}. Load {} before, {} after.\n",
+            machine.date,
+            machine.cpu,
+            machine.cores,
+            machine.memory_mib,
+            machine.kernel,
+            machine.virtualised,
+            machine.file_system,
+            machine.revision,
+            machine.load_before,
+            self.load_after
         )?;
+        out += "`×` is a contestant's p50 divided by ours in the same row: how many times as long, or as much, it is. `Δ` is how much more ours is.\n";
+        for part in &self.parts {
+            part.write(&mut out)?;
+        }
+        Ok(out)
     }
-    for note in document.notes {
-        writeln!(out, "\n- {note}")?;
+}
+
+impl Part<'_> {
+    fn write(&self, out: &mut String) -> Result<()> {
+        if !self.title.is_empty() {
+            writeln!(out, "\n## {}", self.title)?;
+        }
+        *out += "\n| what | reach | who | p50 | p95 | p99 | n | × | Δ |\n|---|---|---|--:|--:|--:|--:|--:|--:|\n";
+        for row in &self.rows {
+            for (at, figures) in row.figures.iter().enumerate() {
+                let head = if at == 0 { head(row) } else { "| |".to_owned() };
+                writeln!(out, "{head}{}", line(figures))?;
+            }
+        }
+        for missing in self.missing {
+            writeln!(
+                out,
+                "\n- {} did not take part: {}",
+                missing.who, missing.why
+            )?;
+        }
+        for note in self.notes {
+            writeln!(out, "\n- {note}")?;
+        }
+        Ok(())
     }
-    Ok(out)
 }
 
 fn head(row: &Summary) -> String {
@@ -88,13 +124,15 @@ fn line(figures: &Figures) -> String {
     } else {
         figures.who.clone()
     };
-    let ratio = figures.ratio.map_or_else(String::new, shown);
+    let to_ours = |value: Option<f64>| value.map_or_else(String::new, shown);
     format!(
-        " | {who} | {} | {} | {} | {} | {ratio} |",
+        " | {who} | {} | {} | {} | {} | {} | {} |",
         shown(figures.p50),
         shown(figures.p95),
         shown(figures.p99),
-        figures.n
+        figures.n,
+        to_ours(figures.ratio),
+        to_ours(figures.ours_more)
     )
 }
 

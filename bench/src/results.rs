@@ -58,6 +58,8 @@ pub(crate) struct Figures {
     pub(crate) max: f64,
     /// This one's p50 divided by ours.
     pub(crate) ratio: Option<f64>,
+    /// Our p50 without this one's.
+    pub(crate) ours_more: Option<f64>,
 }
 
 /// We, among the contestants.
@@ -99,6 +101,7 @@ impl Results {
             let ours = figures.iter().find(|f| f.who == US).map(|f| f.p50);
             for other in figures.iter_mut().filter(|f| f.who != US) {
                 other.ratio = ours.map(|ours| other.p50 / ours);
+                other.ours_more = ours.map(|ours| ours - other.p50);
             }
             figures
         };
@@ -125,6 +128,7 @@ impl Figures {
             p99: quantile(&sorted, 0.99),
             max: quantile(&sorted, 1.0),
             ratio: None,
+            ours_more: None,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The memory that an idle sandbox costs.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Stage, TRUE, plain};
+use crate::pss;
 use crate::results::{Results, Row, US};
 
 const COST: Row = Row {
@@ -28,7 +28,7 @@ pub(super) async fn measure(stage: Stage<'_>, results: &mut Results) -> Result<(
     first.run(&[TRUE]).await?;
     first.delete().await?;
     tokio::time::sleep(SETTLE).await;
-    let before = pss(stage)?;
+    let before = pss::of(stage.server.processes())?;
     let mut idle = Vec::new();
     for _ in 0..IDLE {
         let sandbox = stage.api.create(&plain()).await?;
@@ -36,27 +36,11 @@ pub(super) async fn measure(stage: Stage<'_>, results: &mut Results) -> Result<(
         idle.push(sandbox);
     }
     tokio::time::sleep(SETTLE).await;
-    let with = pss(stage)?;
+    let with = pss::of(stage.server.processes())?;
     results.add(SERVER, US, before);
     results.add(COST, US, (with - before) / IDLE as f64);
     for sandbox in idle {
         sandbox.delete().await?;
     }
     Ok(())
-}
-
-/// MiB of the server, everything it started, and every agent.
-fn pss(stage: Stage<'_>) -> Result<f64> {
-    let mut kib = 0.0;
-    for pid in stage.server.processes() {
-        kib += of(pid).with_context(|| format!("the memory of process {pid}"))?;
-    }
-    Ok(kib / 1024.0)
-}
-
-fn of(pid: u32) -> Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.context("no Pss")?.parse()?)
 }

@@ -3,7 +3,7 @@
 mod bwrap;
 mod docker;
 mod oci;
-mod podman;
+pub(crate) mod podman;
 
 use std::path::{Path, PathBuf};
 
@@ -37,11 +37,14 @@ pub(crate) struct Peer {
 #[derive(Debug, Default)]
 struct Undo(Vec<Vec<String>>);
 
-/// All of them that this machine has.
-#[derive(Debug)]
+/// All that there are.
+pub(crate) const ALL: [&str; 6] = ["fork + exec", "bwrap", "crun", "runc", "podman", "docker"];
+
+/// Those of them that this machine has.
+#[derive(Debug, Default)]
 pub(crate) struct Peers {
     pub(crate) all: Vec<Peer>,
-    _scratch: TempDir,
+    _scratch: Option<TempDir>,
 }
 
 /// Where peers find and keep things.
@@ -53,8 +56,8 @@ struct Places<'a> {
 }
 
 impl Peers {
-    /// Sets up each; whoever cannot be is listed with the reason.
-    pub(crate) async fn set_up(results: &mut Results) -> Result<Self> {
+    /// Sets up these; whoever cannot be is listed with the reason.
+    pub(crate) async fn set_up(names: &[&'static str], results: &mut Results) -> Result<Self> {
         say("setting up the other runtimes");
         let cache = cache_dir()?;
         let rootfs = rootfs::make(&cache).await?;
@@ -64,16 +67,15 @@ impl Peers {
             cache: &cache,
             scratch: scratch.path(),
         };
-        let set_up = [
-            ("fork + exec", Ok(floor())),
-            ("bwrap", bwrap::set_up(places)),
-            ("crun", oci::set_up("crun", places).await),
-            ("runc", oci::set_up("runc", places).await),
-            ("podman", podman::set_up(places).await),
-            ("docker", docker::set_up(places).await),
-        ];
         let mut all = Vec::new();
-        for (name, peer) in set_up {
+        for &name in names {
+            let peer = match name {
+                "bwrap" => bwrap::set_up(places),
+                "crun" | "runc" => oci::set_up(name, places).await,
+                "podman" => podman::set_up(places).await,
+                "docker" => docker::set_up(places).await,
+                _ => Ok(floor()),
+            };
             match peer {
                 Ok(peer) => all.push(peer),
                 Err(error) => results.miss(name, format!("{error:#}")),
@@ -81,7 +83,7 @@ impl Peers {
         }
         Ok(Self {
             all,
-            _scratch: scratch,
+            _scratch: Some(scratch),
         })
     }
 }
