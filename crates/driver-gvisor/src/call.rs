@@ -162,7 +162,7 @@ impl GvisorDriver {
         let last = log.lines().next_back().unwrap_or_default();
         let reason: String = said.lines().chain([last]).collect::<Vec<_>>().join(" ");
         if FULL.iter().any(|said| reason.contains(said)) {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
         }
         let reason: String = reason.trim().chars().take(MAX_REASON).collect();
         Err(LaunchError::Failed(format!("{status}: {reason}")))
