@@ -26,8 +26,8 @@ test-all: ## Everything `test` does, then the long suites
 	@scripts/tools.sh runsc qemu kernel criu docker >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
 	scripts/interpreter.sh
-	SKERRY_TEST_ALL=1 cargo test --workspace --release --no-fail-fast
-	tests/e2b/run --all --skerry "$(BINARY)"
+	SKERRY_TEST_ALL=1 cargo test --workspace --profile soak --no-fail-fast
+	tests/e2b/run --all --skerry "$(or $(CARGO_TARGET_DIR),target)/soak/skerry"
 	@scripts/setup.sh guest
 	scripts/guest/run.sh
 
