@@ -61,8 +61,8 @@ impl Criu {
         let called = output(&command).await;
         called.map(drop).with_context(|| {
             let log = fs::read_to_string(format!("{images}/log")).unwrap_or_default();
-            let errors = log.lines().filter(|line| line.contains("Error"));
-            errors.last().unwrap_or_default().to_owned()
+            let mut errors = log.lines().filter(|line| line.contains("Error"));
+            errors.next_back().unwrap_or_default().to_owned()
         })
     }
 
