@@ -199,6 +199,7 @@ impl ExecCursor {
                 self.is_over = true;
                 journal_error(&e)
             })?;
+            let is_at_end = batch.is_empty();
             for event in batch.into_iter().filter_map(exec_event) {
                 // Also for a reader that claims to have more than there is.
                 self.is_over |= matches!(event.body, ExecEventBody::End { .. });
@@ -206,10 +207,11 @@ impl ExecCursor {
                     self.ready.push_back(event);
                 }
             }
-            if self.is_over {
+            // What was read may have been all known to the reader, and more follow.
+            if self.is_over || !is_at_end {
                 continue;
             }
-            if self.ready.is_empty() && (!self.follow || self.grown.changed().await.is_err()) {
+            if !self.follow || self.grown.changed().await.is_err() {
                 return Ok(None);
             }
         }
