@@ -36,7 +36,7 @@ const NAME: &str = "s";
 #[derive(Debug, thiserror::Error)]
 enum LaunchError {
     /// It could not be run, or did not end.
-    #[error(transparent)]
+    #[error("{0}")]
     Run(#[from] io::Error),
     /// See [`NO_FOLDER`]; what it said.
     #[error("{0}")]
