@@ -29,6 +29,8 @@ async fn memory_that_does_not_fit_is_not_kept_and_the_sandbox_counts_on() {
     }
     let world = World::launch(with_tools(small())).await;
     for sandbox in with_memory(&world).await {
+        // The writes of a counter behind another kernel find the same disk full.
+        let isolation = sandbox.get().await.unwrap().facts.unwrap().isolation;
         start_counter(&sandbox).await;
         let mut hoard = shell(format!("exec python3 -c \"{HOARD}\""));
         hoard.stdin = true;
@@ -39,14 +41,15 @@ async fn memory_that_does_not_fit_is_not_kept_and_the_sandbox_counts_on() {
             let answer = ask(&world, &sandbox, what).await;
             if what == "pause" && answer.is_success() {
                 // One that is only frozen takes no room.
-                let facts = sandbox.get().await.unwrap().facts.unwrap();
-                assert_eq!(facts.isolation, "namespace");
+                assert_eq!(isolation, "namespace");
                 sandbox.resume().await.unwrap();
             } else {
                 let error = answer.text("error");
                 assert_eq!(error, ErrorCode::DiskFull.as_str(), "{what}: {answer:?}");
             }
-            counts_on(&sandbox).await;
+            if isolation == "namespace" {
+                counts_on(&sandbox).await;
+            }
             assert_eq!(sandbox.exec(hoard).await.unwrap().end, None);
         }
         assert_eq!(world.client.snapshots().await.unwrap(), []);
