@@ -26,7 +26,7 @@ const QUICK: [&str; 13] = [
     "pause: a counter stops",
     "fork: has the files of one instant",
     "copies: many at once count on",
-    "copies: connections to the outside",
+    "copies: connections",
     "memory: a copy of a copy",
     "adopt: a later daemon finds",
 ];

@@ -17,7 +17,7 @@ pub(super) const CHECKS: &[Check] = checks! {
     "copies: many at once count on from one number, and share no name and no random number", declared => many;
     "copies: the time is right, and no clock goes back", declared => clocks;
     "copies: timers that were set go off", declared => timers;
-    "copies: connections are cut, but for those inside a kernel of its own, or none is made", |c| declared(c) && c.nat => connections;
+    "copies: connections end, those inside may go on in a kernel of its own", |c| declared(c) && c.nat => connections;
 };
 
 /// Copies at once; all of them only where there is time for that.
