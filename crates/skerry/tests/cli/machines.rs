@@ -92,9 +92,10 @@ fn create(bed: &Bed, name: &str) {
     bed.ok(&[&what[..], &size[..]].concat());
 }
 
-/// Starts a Python program in it, and goes on once that has made the file.
+/// Starts a Python program in it that may run as long as any, and goes on once that has made the file.
 fn start(bed: &Bed, name: &str, program: &str, file: &str) {
-    bed.ok(&["exec", "-d", name, "--", "python3", "-c", program]);
+    let begin = ["exec", "-d", "--timeout", "2h", name];
+    bed.ok(&[&begin[..], &["--", "python3", "-c", program]].concat());
     bed.ok(&[
         "exec",
         name,
