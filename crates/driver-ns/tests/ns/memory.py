@@ -122,9 +122,16 @@ def asking(kind, address):
         stream.connect(address)
         return stream
 
-    def step(n):
+    def fresh(n):
         with connect() as stream:
             ask(stream, n)
+
+    def step(n):
+        try:
+            fresh(n)
+        except (OSError, AssertionError):
+            # It was cut in the middle of that; the next one is not.
+            fresh(n)
         try:
             ask(kept[0] or connect(), n)
         except (OSError, AssertionError):
