@@ -109,6 +109,21 @@ def answering(listener):
     threading.Thread(target=accept, daemon=True).start()
 
 
+def again(step):
+    """A copy may be made in the middle of a step, whose connections are cut then; the next ones are not."""
+
+    def patient(n):
+        for left in reversed(range(5)):
+            try:
+                return step(n)
+            except (OSError, AssertionError):
+                if not left:
+                    raise
+                time.sleep(0.05)
+
+    return patient
+
+
 def asking(kind, address):
     """One connection that stays, as far as it may be cut, and a new one each time."""
     kept = [None]
@@ -122,16 +137,9 @@ def asking(kind, address):
         stream.connect(address)
         return stream
 
-    def fresh(n):
+    def step(n):
         with connect() as stream:
             ask(stream, n)
-
-    def step(n):
-        try:
-            fresh(n)
-        except (OSError, AssertionError):
-            # It was cut in the middle of that; the next one is not.
-            fresh(n)
         try:
             ask(kept[0] or connect(), n)
         except (OSError, AssertionError):
@@ -139,7 +147,7 @@ def asking(kind, address):
             ask(kept[0], n)
 
     kept[0] = connect()
-    return step
+    return again(step)
 
 
 def unix_socket():
@@ -200,6 +208,7 @@ def tcp_waiting():
 
 def tcp_not_accepted():
     listener = socket.create_server(("127.0.0.1", 8082))
+    listener.settimeout(1)
     kept = [socket.create_connection(listener.getsockname())]
 
     def step(_):
@@ -207,12 +216,13 @@ def tcp_not_accepted():
         listener.accept()[0].close()
         del kept[:-1]
 
-    return step
+    return again(step)
 
 
 def udp():
     server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     server.bind(("127.0.0.1", 8083))
+    server.settimeout(1)
     client.connect(server.getsockname())
 
     def step(n):
@@ -220,7 +230,7 @@ def udp():
         while server.recv(100) != b"%d" % n:
             pass
 
-    return step
+    return again(step)
 
 
 def own_address():
@@ -232,6 +242,7 @@ def own_address():
     answering(listener)
     receiver, sender = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     receiver.bind((address, 8081))
+    receiver.settimeout(1)
     sender.connect(("192.0.2.1", 53))
 
     def step(n):
@@ -242,7 +253,7 @@ def own_address():
         while receiver.recv(100) != b"%d" % n:
             pass
 
-    return step
+    return again(step)
 
 
 def reading_back(file):
