@@ -8,6 +8,8 @@ use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr;
 
 /// Runs the program in `fd` instead of this one. Returns only if that failed.
@@ -63,6 +65,13 @@ fn close_at_exec(first: libc::c_uint) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// What the command starts leads a session of its own.
+pub fn lead_session(command: &mut Command) {
+    let lead = || rustix::process::setsid().map(drop).map_err(io::Error::from);
+    // SAFETY: one system call, and nothing is allocated between fork and exec.
+    unsafe { command.pre_exec(lead) };
 }
 
 /// No file that this process, or a program that it becomes, writes gets longer than that: the write fails, and kills nobody.

@@ -46,16 +46,17 @@ impl Tool {
         let failed = |source| ToolError::Start(PathBuf::from(IDLE[0]), source);
         // It would be kept with whatever this process was given by accident.
         exec::hand_on_nothing().map_err(failed)?;
-        let mut idle = Command::new(IDLE[0])
-            .args(&IDLE[1..])
+        let mut idle = Command::new(IDLE[0]);
+        idle.args(&IDLE[1..])
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(failed)?;
+            .kill_on_drop(true);
+        // Who leads ours may be somewhere CRIU cannot see.
+        exec::lead_session(idle.as_std_mut());
+        let mut idle = idle.spawn().map_err(failed)?;
         let tree = idle.id().unwrap_or_default().to_string();
         let dump = ["--tree", &tree].map(OsStr::new);
         self.order("dump", images, &dump).await?;
@@ -77,9 +78,8 @@ impl Tool {
         images: &Path,
         more: &[&OsStr],
     ) -> Result<(), ToolError> {
-        // Its session is ours, and is not kept.
-        let common = ["--shell-job", "--images-dir"].map(OsStr::new);
-        let args = [&common[..], &[images.as_os_str()], more].concat();
+        let common = [OsStr::new("--images-dir"), images.as_os_str()];
+        let args = [&common[..], more].concat();
         let said = call(&self.program, what, &args).await?;
         if said.success {
             return Ok(());
