@@ -127,9 +127,14 @@ impl Records {
 
     /// A listening socket that the agent inherits, and that outlives whoever made it.
     pub(crate) fn listen(&self, id: SandboxId) -> io::Result<OwnedFd> {
-        let place = Place::open(&self.folder(id))?;
-        if_there(fs::remove_file(place.socket()))?;
-        Ok(UnixListener::bind(place.socket())?.into())
+        self.unlisten(id)?;
+        let folder = fs::File::open(self.folder(id))?;
+        Ok(UnixListener::bind(own_path(&folder).join(SOCKET))?.into())
+    }
+
+    /// Nobody can reach that socket any more.
+    pub(crate) fn unlisten(&self, id: SandboxId) -> io::Result<()> {
+        if_there(fs::remove_file(self.folder(id).join(SOCKET))).map(drop)
     }
 
     /// Where the agent listens anew after its memory was kept: a folder that it is given, and in which nothing is trusted.
@@ -158,20 +163,20 @@ impl Records {
     /// Where to reach the agent. `ConnectionRefused`: nowhere for now.
     pub(crate) fn socket(&self, id: SandboxId) -> io::Result<Place> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(self.home(id).join(SOCKET), flags, Mode::empty()) {
-            Err(Errno::NOENT) => Place::open(&self.folder(id)),
-            Err(error) => Err(error.into()),
-            Ok(socket) => {
-                let mode = rustix::fs::fstat(&socket)?.st_mode;
-                if FileType::from_raw_mode(mode) != FileType::Socket {
-                    return Err(io::ErrorKind::ConnectionRefused.into());
-                }
-                Ok(Place {
-                    file: socket.into(),
-                    name: "",
-                })
-            }
+        let open = |folder: PathBuf| rustix::fs::open(folder.join(SOCKET), flags, Mode::empty());
+        let found = match open(self.home(id)) {
+            Err(Errno::NOENT) => open(self.folder(id)),
+            found => found,
+        };
+        let socket = match found {
+            Err(Errno::NOENT) => return Err(io::ErrorKind::ConnectionRefused.into()),
+            found => found?,
+        };
+        let mode = rustix::fs::fstat(&socket)?.st_mode;
+        if FileType::from_raw_mode(mode) != FileType::Socket {
+            return Err(io::ErrorKind::ConnectionRefused.into());
         }
+        Ok(Place(socket.into()))
     }
 
     /// Ends the record. Fine if there is none. `true`: it was this call, of however many at once, that ended what is remembered.
@@ -191,29 +196,18 @@ fn if_there(removed: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// A socket by a handle on it or on its folder: an address has room for a short path only, and a data folder's may be long.
+/// A socket by a handle on it: an address has room for a short path only, and a data folder's may be long.
 #[derive(Debug)]
-pub(crate) struct Place {
-    file: fs::File,
-    /// In the folder; empty for the socket itself.
-    name: &'static str,
-}
+pub(crate) struct Place(fs::File);
 
 impl Place {
-    fn open(folder: &Path) -> io::Result<Self> {
-        Ok(Self {
-            file: fs::File::open(folder)?,
-            name: SOCKET,
-        })
-    }
-
     /// The agent's socket, valid while this lives.
     pub(crate) fn socket(&self) -> PathBuf {
-        let own = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
-        if self.name.is_empty() {
-            own
-        } else {
-            own.join(self.name)
-        }
+        own_path(&self.0)
     }
+}
+
+/// A short path to an open file, for this process while it is open.
+fn own_path(file: &fs::File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }

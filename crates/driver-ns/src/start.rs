@@ -106,7 +106,8 @@ impl NsDriver {
             Some(site) => site.fit_for(spec.network)?,
             None => self.lay_site(spec.id, spec.network, &mut steps).await?,
         };
-        let agent = if let Source::Memory(_) = source {
+        let wakes_up = matches!(source, Source::Memory(_));
+        let agent = if wakes_up {
             site.blank = None;
             None
         } else {
@@ -120,6 +121,10 @@ impl NsDriver {
         let (id, records, group) = (spec.id, self.records.clone(), self.group(spec.id));
         let state = self.state_of(spec, source, &site)?;
         let settled = blocking("set its limits and write the record", move || {
+            if wakes_up {
+                // Its agent listens in its home. A link to this socket would be reset as soon as nobody has it.
+                records.unlisten(id)?;
+            }
             group.map_or(Ok(()), |group| group.limit(limits))?;
             let agent = agent.map(Agent::of).transpose()?;
             records.write(id, &State { agent, ..state })

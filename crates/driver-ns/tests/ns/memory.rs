@@ -103,12 +103,7 @@ async fn troubles(driver: &NsDriver, spec: impl Fn() -> Spec, program: &str) -> 
         must_count(" is not kept", error.to_string());
     } else {
         let copy = spec();
-        let mut woken = wake(driver, snapshot, &copy).await;
-        if woken.is_err() {
-            // Now and then CRIU loses one; whoever asks again gets it.
-            woken = wake(driver, snapshot, &copy).await;
-        }
-        match woken {
+        match wake(driver, snapshot, &copy).await {
             Err(error) => must_count(" does not wake up", error.to_string()),
             Ok(mut agent) => {
                 must_count("'s copy", agent.sh(COUNTS_ON).await.stdout);
