@@ -4,8 +4,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+
+use rustix::fs::Advice;
 
 const PAGE: u64 = 4096;
 /// Bytes of the kernel's word for a page.
@@ -16,6 +18,8 @@ const SWAPPED: u64 = 1 << 62;
 const OF_FILE: u64 = 1 << 61;
 /// Pages read at once, at most.
 const RUN: u64 = 256;
+/// Pages that are so near are read with what lies between them.
+const NEAR: u64 = 8;
 
 /// Where a process has the machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,19 +30,34 @@ struct Range {
 
 /// Writes the pages that process `pid` changed into `copy`, a copy of the file of `bytes` that it began with. Returns how many bytes that were.
 pub(crate) fn save_changes(pid: u32, bytes: u64, copy: &File) -> io::Result<u64> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
-    let range = find(&maps, bytes).ok_or(ErrorKind::NotFound)?;
-    let changed = changed_pages(Path::new(&format!("/proc/{pid}/pagemap")), range)?;
+    let range = of_process(pid, bytes)?;
+    let changed = pages(pid, range, is_changed)?;
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let mut buffer = vec![0; (RUN * PAGE) as usize];
     let mut written = 0;
-    for (first, count) in runs(&changed) {
+    for (first, count) in runs(&changed, 1) {
         let part = &mut buffer[..(count * PAGE) as usize];
         memory.read_exact_at(part, range.begin + first * PAGE)?;
         copy.write_all_at(part, first * PAGE)?;
         written += count * PAGE;
     }
     Ok(written)
+}
+
+/// Has the kernel read those parts of `copy` that the process has used of the file that it began with, and not changed: whoever is restored from the
+/// copy uses them too, and would wait for the disk again and again. What is not read by then is read when it is used.
+pub(crate) fn read_ahead(pid: u32, bytes: u64, copy: &File) -> io::Result<()> {
+    let range = of_process(pid, bytes)?;
+    for (first, count) in runs(&pages(pid, range, is_used)?, NEAR) {
+        let len = NonZeroU64::new(count * PAGE);
+        rustix::fs::fadvise(copy, first * PAGE, len, Advice::WillNeed)?;
+    }
+    Ok(())
+}
+
+fn of_process(pid: u32, bytes: u64) -> io::Result<Range> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    find(&maps, bytes).ok_or(ErrorKind::NotFound.into())
 }
 
 /// The one private mapping of a file that has exactly this size.
@@ -59,29 +78,41 @@ fn find(maps: &str, bytes: u64) -> Option<Range> {
     only.filter(|_| found.next().is_none())
 }
 
-/// The numbers of pages that are not the file's any more.
-fn changed_pages(pagemap: &Path, range: Range) -> io::Result<Vec<u64>> {
-    let pages = (range.end - range.begin) / PAGE;
-    let mut words = vec![0; pages as usize * WORD];
+/// The numbers of pages whose word is such a one.
+fn pages(pid: u32, range: Range, is_such: fn(u64) -> bool) -> io::Result<Vec<u64>> {
+    let count = (range.end - range.begin) / PAGE;
+    let mut words = vec![0; count as usize * WORD];
     let first = range.begin / PAGE * WORD as u64;
-    File::open(pagemap)?.read_exact_at(&mut words, first)?;
+    File::open(format!("/proc/{pid}/pagemap"))?.read_exact_at(&mut words, first)?;
     let words = words.chunks_exact(WORD).map(|word| {
         let mut bytes = [0; WORD];
         bytes.copy_from_slice(word);
         u64::from_le_bytes(bytes)
     });
-    let changed = words
-        .zip(0..)
-        .filter(|(word, _)| word & (PRESENT | SWAPPED) != 0 && word & OF_FILE == 0);
-    Ok(changed.map(|(_, page)| page).collect())
+    let such = words.zip(0..).filter(|&(word, _)| is_such(word));
+    Ok(such.map(|(_, page)| page).collect())
 }
 
-/// Runs of neighbours, as first and count.
-fn runs(pages: &[u64]) -> Vec<(u64, u64)> {
+/// It is not the file's any more.
+fn is_changed(word: u64) -> bool {
+    word & (PRESENT | SWAPPED) != 0 && word & OF_FILE == 0
+}
+
+/// It is the file's, and was read.
+fn is_used(word: u64) -> bool {
+    word & PRESENT != 0 && word & OF_FILE != 0
+}
+
+/// Runs of pages that are at most so far apart, as first and count.
+fn runs(pages: &[u64], apart: u64) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for &page in pages {
         match runs.last_mut() {
-            Some((first, count)) if *first + *count == page && *count < RUN => *count += 1,
+            Some((first, count))
+                if page - *first < RUN && page - (*first + *count - 1) <= apart =>
+            {
+                *count = page - *first + 1;
+            }
             _ => runs.push((page, 1)),
         }
     }
@@ -94,10 +125,12 @@ mod tests {
 
     #[test]
     fn neighbours_are_read_together() {
-        assert_eq!(runs(&[1, 2, 3, 7, 9, 10]), [(1, 3), (7, 1), (9, 2)]);
+        let some = [1, 2, 3, 7, 9, 10];
+        assert_eq!(runs(&some, 1), [(1, 3), (7, 1), (9, 2)]);
+        assert_eq!(runs(&some, 2), [(1, 3), (7, 4)]);
         let many: Vec<u64> = (0..300).collect();
-        assert_eq!(runs(&many), [(0, 256), (256, 44)]);
-        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&many, 1), [(0, 256), (256, 44)]);
+        assert_eq!(runs(&[], 1), []);
     }
 
     #[test]

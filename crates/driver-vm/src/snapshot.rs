@@ -166,6 +166,8 @@ impl VmDriver {
         let held = began.elapsed();
         if kept.is_err() {
             self.let_go(id).await;
+        } else {
+            read_ahead(process.pid, state.shape.memory_bytes(), folder.join(MEMORY));
         }
         kept.and(going).map(|()| (held, laps))
     }
@@ -341,6 +343,16 @@ async fn copy_kept(own: PathBuf, folder: PathBuf) -> Result<(Duration, Laps), Dr
     .await?;
     laps.lap("copy");
     Ok((Duration::ZERO, laps))
+}
+
+/// Begins to read what copies will use of the memory, beside everything else.
+fn read_ahead(pid: u32, bytes: u64, memory: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        let read = File::open(&memory).and_then(|file| memory::read_ahead(pid, bytes, &file));
+        if let Err(error) = read {
+            tracing::debug!(%error, "memory that is not read ahead");
+        }
+    });
 }
 
 /// Takes what QEMU wrote, and leaves an empty file for the next time.
