@@ -9,15 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use skerry_driver::Accelerator;
 use skerry_net::Netns;
 use skerry_sys::cgroup::{Door, Group, Limits};
-use skerry_sys::fdpass;
 use skerry_sys::pidfd::Identity;
+use skerry_sys::{fdpass, poll};
 use skerry_types::SandboxId;
 
 use crate::engine::Engine;
@@ -33,10 +33,7 @@ const THREADS: u64 = 128;
 /// The most it may say.
 const LOG_BYTES: u64 = 16 * 1024;
 /// A launcher that has not answered by then is stuck.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 20,
-    tv_nsec: 0,
-};
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a QEMU is started with.
 #[derive(Debug)]
@@ -192,7 +189,7 @@ fn launch(command: &[OsString], request: &Request, fds: &Fds) -> io::Result<(u32
 }
 
 fn hear(socket: &OwnedFd) -> io::Result<(u32, OwnedFd)> {
-    if poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&PATIENCE))? == 0 {
+    if poll::readable([socket.as_fd()], Some(PATIENCE))? == [false] {
         return Err(ErrorKind::TimedOut.into());
     }
     let mut buffer = vec![0; MAX_BYTES];

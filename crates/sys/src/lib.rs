@@ -15,6 +15,7 @@ pub mod memfd;
 pub mod mount;
 pub mod netlink;
 pub mod pidfd;
+pub mod poll;
 pub mod ranges;
 pub mod seccomp;
 pub mod tap;

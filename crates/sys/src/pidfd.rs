@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
+
+use crate::poll;
 
 /// A process that was running: its number alone could have been given to another since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +70,8 @@ pub fn has_exited(pidfd: impl AsFd) -> io::Result<bool> {
 
 /// Waits until it is gone; false if it is not by then.
 pub fn wait(pidfd: impl AsFd, patience: Duration) -> io::Result<bool> {
-    let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-    let patience = Timespec {
-        tv_sec: patience.as_secs() as i64,
-        tv_nsec: i64::from(patience.subsec_nanos()),
-    };
-    Ok(poll(&mut fds, Some(&patience))? == 1)
+    let [is_gone] = poll::readable([pidfd.as_fd()], Some(patience))?;
+    Ok(is_gone)
 }
 
 /// Lets go of a child that is gone, so that its number is free; one that was let go of already is fine.

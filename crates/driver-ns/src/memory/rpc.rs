@@ -7,8 +7,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use prost::Message;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use skerry_sys::fdpass;
+use skerry_sys::{fdpass, poll};
 
 use super::jail::Criu;
 
@@ -184,17 +183,13 @@ fn ask(
 
 fn hear(criu: &Criu, patience: Duration) -> io::Result<Answer> {
     let died = || io::Error::other("CRIU died over it");
-    let timeout = Timespec {
-        tv_sec: patience.as_secs() as i64,
-        tv_nsec: 0,
-    };
     let watched = [criu.socket.as_fd(), criu.pidfd.as_fd()];
-    let mut watched = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    if poll(&mut watched, Some(&timeout))? == 0 {
+    let [has_said, has_ended] = poll::readable(watched, Some(patience))?;
+    if !has_said && !has_ended {
         return Err(io::ErrorKind::TimedOut.into());
     }
     // What it started may hold its end of the socket open.
-    if watched[0].revents().is_empty() {
+    if !has_said {
         return Err(died());
     }
     let mut buffer = vec![0; MAX_BYTES];

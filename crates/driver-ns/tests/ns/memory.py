@@ -1,4 +1,4 @@
-import ctypes, fcntl, mmap, os, pty, select, signal, socket, subprocess, sys, threading, time
+import ctypes, fcntl, itertools, mmap, os, pty, select, signal, socket, subprocess, sys, threading, time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -90,12 +90,15 @@ def inotify():
     watch = checked(LIBC.inotify_init())
     checked(LIBC.inotify_add_watch(watch, b"/usr/lib", 0x100))
     checked(LIBC.inotify_add_watch(watch, b"/tmp/watched", 0x100))
+    names = itertools.count()
 
-    def step(n):
-        open(f"/tmp/watched/{n}", "w").close()
-        assert str(n).encode() in os.read(watch, 4096)
+    def step(_):
+        name = str(next(names))
+        open(f"/tmp/watched/{name}", "w").close()
+        assert select.select([watch], [], [], 1)[0]
+        assert name.encode() in os.read(watch, 4096)
 
-    return step
+    return again(step)
 
 
 def answering(listener):
@@ -111,7 +114,7 @@ def answering(listener):
 
 
 def again(step):
-    """A copy may be made in the middle of a step: connections are cut then, and a line is lost on its way to a terminal. The next step goes well."""
+    """A copy may be made in the middle of a step: what was on its way then, through a connection, a terminal or a watch, is lost."""
 
     def patient(n):
         for left in reversed(range(5)):

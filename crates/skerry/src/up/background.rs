@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
+use skerry_sys::poll::readable;
 
 use crate::Global;
 use crate::cli::{Failure, output};
@@ -75,7 +75,7 @@ pub(crate) fn detach(global: &Global, data_dir: &DataDir) -> anyhow::Result<()> 
 /// What the process says first, or `None` if it ends before.
 fn first_line(stdout: ChildStdout, process: &OwnedFd) -> anyhow::Result<Option<String>> {
     // What the process started may hold the other end too, so its end alone would not be seen.
-    let ready = wait([stdout.as_fd(), process.as_fd()], None)?;
+    let ready = readable([stdout.as_fd(), process.as_fd()], None)?;
     if !ready[0] {
         return Ok(None);
     }
@@ -113,7 +113,7 @@ pub(crate) fn down(global: &Global, _args: &DownArgs) -> anyhow::Result<()> {
         return Err(none().into());
     }
     pidfd_send_signal(&process, Signal::TERM).context("cannot end the server")?;
-    if !wait([process.as_fd()], Some(END))?[0] {
+    if !readable([process.as_fd()], Some(END))?[0] {
         bail!("the server did not end within {} s", END.as_secs());
     }
     if global.json {
@@ -125,22 +125,4 @@ pub(crate) fn down(global: &Global, _args: &DownArgs) -> anyhow::Result<()> {
 fn is_server(pid: Pid) -> bool {
     let name = |who: &str| std::fs::read(format!("/proc/{who}/comm")).ok();
     name("self").is_some_and(|own| name(&pid.as_raw_nonzero().to_string()) == Some(own))
-}
-
-/// Which of them are ready, or none of them after this time.
-fn wait<const N: usize>(
-    fds: [BorrowedFd<'_>; N],
-    limit: Option<Duration>,
-) -> anyhow::Result<[bool; N]> {
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    let limit = limit.map(Timespec::try_from).transpose()?;
-    loop {
-        match poll(&mut polled, limit.as_ref()) {
-            Err(Errno::INTR) => {}
-            done => {
-                done?;
-                return Ok(polled.map(|fd| !fd.revents().is_empty()));
-            }
-        }
-    }
 }
