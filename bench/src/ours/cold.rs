@@ -22,12 +22,15 @@ const FIRST_EXEC: Row = millis("· first exec", None);
 const DELETE: Row = millis("· delete", None);
 const BOOT: Row = millis("· making it, as the server says", None);
 const ROUNDS: usize = 200;
+const COLD: &str = "Cold: no sandbox of this kind stood ready. What the server keeps are places that are not yet any sandbox's (`--prepared`, 4 unless said): \
+    a process with namespaces and a control group, without files or an agent; one is used up by each create and made anew after it.";
 
 pub(super) async fn measure(stage: Stage<'_>, results: &mut Results) -> Result<()> {
     let mut all: Vec<Box<dyn Contestant>> = vec![Box::new(Us(stage.api.clone()))];
     for peer in stage.peers.all.iter().filter(|peer| peer.run.is_some()) {
         all.push(Box::new(Other::new(peer)));
     }
+    results.notes.push(COLD.to_owned());
     race::run(all, results).await
 }
 
