@@ -106,7 +106,8 @@ fn make(world: &World, base: &str) -> Vec<UnderWay> {
 async fn check_made(world: &World, answer: &Answer, memory: bool) {
     if !answer.is_success() {
         let said = answer.text("error");
-        assert!(matches!(answer.status, 404 | 422), "{answer:?}");
+        // As an image that never was, a snapshot that is gone, or one that went while it was looked at.
+        assert!(matches!(answer.status, 400 | 404 | 422), "{answer:?}");
         assert!(!said.is_empty());
         return;
     }
