@@ -363,6 +363,8 @@ impl Round {
         let end = &whole.exit.as_ref().expect("it has an end").end;
         let fine = match state.as_str() {
             "running" => *end == ExecEnd::Exited { code: 5 },
+            // A daemon that was killed while it took the processes away cannot know how this one ended.
+            _ if self.phase == Phase::Delete && *end == ExecEnd::NodeLost => true,
             "deleted" => matches!(end, ExecEnd::SandboxDeleted | ExecEnd::SandboxStopped),
             _ => *end == ExecEnd::SandboxStopped,
         };
