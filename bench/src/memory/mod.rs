@@ -37,8 +37,10 @@ const COPIES: usize = 10;
 const SETTLE: Duration = Duration::from_secs(1);
 /// Whoever takes longer to begin hangs.
 const START: Duration = Duration::from_mins(1);
-/// Of a sandbox, and of a machine by hand.
+/// Of a sandbox, and of a machine by hand. The rest of what is done by hand is held by no limits.
 const MEMORY_MIB: u32 = 512;
+/// The same; what a sandbox has unless its maker says something else.
+const PROCESSORS: u32 = 2;
 
 const BARE_CRIU: &str = "criu by hand keeps processes with numbers and names of their own and nothing else of a sandbox: no files, network or \
     limits. podman has it keep a whole container, in an archive.";

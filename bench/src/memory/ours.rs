@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use skerry_testkit::server::{Launch, Server};
 use tokio::time::sleep;
 
-use super::MEMORY_MIB;
 use super::steps::Steps;
 use super::tool::{Kept, Tool, hold, until_held};
+use super::{MEMORY_MIB, PROCESSORS};
 use crate::api::{Api, Sandbox};
 use crate::results::US;
 use crate::{cache_home, program, pss};
@@ -60,7 +60,13 @@ pub(super) async fn serve(ready: usize, archive: Vec<u8>) -> Result<(Server, Api
 }
 
 pub(super) fn request(driver: &str) -> Value {
-    json!({ "driver": driver, "image": IMAGE, "network": "none", "memory_mb": MEMORY_MIB })
+    json!({
+        "driver": driver,
+        "image": IMAGE,
+        "network": "none",
+        "memory_mb": MEMORY_MIB,
+        "vcpus": PROCESSORS,
+    })
 }
 
 /// What asks for a sandbox of this snapshot.

@@ -15,9 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::MEMORY_MIB;
 use super::qmp::Monitor;
 use super::tool::{Kept, Tool, hold, program, strings, tools, until_held};
+use super::{MEMORY_MIB, PROCESSORS};
 use crate::process::output;
 use crate::pss;
 
@@ -60,7 +60,7 @@ pub(super) async fn start(root: &Path, accelerator: &str) -> Result<Qemu> {
     let kernel = kernel()?.display().to_string();
     let files = folder.join("initial-files").display().to_string();
     let arguments = "quiet loglevel=0 reboot=t panic=-1 tsc=reliable no_timer_check random.trust_cpu=on mitigations=off";
-    let memory = format!("{MEMORY_MIB}M");
+    let (memory, processors) = (format!("{MEMORY_MIB}M"), PROCESSORS.to_string());
     let machine = "q35,vmport=off,hpet=off,smbus=off,sata=off,usb=off,memory-backend=memory";
     let mut command = strings(&[
         &program,
@@ -70,6 +70,8 @@ pub(super) async fn start(root: &Path, accelerator: &str) -> Result<Qemu> {
         "max",
         "-m",
         &memory,
+        "-smp",
+        &processors,
     ]);
     command.extend(strings(&[
         "-M", machine, "-display", "none", "-serial", "stdio",
