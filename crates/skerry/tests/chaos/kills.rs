@@ -364,7 +364,9 @@ impl Round {
         let fine = match state.as_str() {
             "running" => *end == ExecEnd::Exited { code: 5 },
             // A daemon that was killed while it took the processes away cannot know how this one ended.
-            _ if self.phase == Phase::Delete && *end == ExecEnd::NodeLost => true,
+            _ if *end == ExecEnd::NodeLost => {
+                (self.victim, self.phase) == (Victim::Daemon, Phase::Delete)
+            }
             "deleted" => matches!(end, ExecEnd::SandboxDeleted | ExecEnd::SandboxStopped),
             _ => *end == ExecEnd::SandboxStopped,
         };
