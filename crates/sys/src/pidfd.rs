@@ -38,10 +38,32 @@ impl Identity {
     }
 }
 
-/// Field 22. The name before it, in parentheses, may hold anything.
+/// Does the first thread of the process with this number end, or is it gone? While others are traced, a handle does not tell until their tracer lets
+/// go: the thread waits for them, or they keep it as a zombie.
+pub fn is_ending(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| {
+        flags(&stat).is_none_or(|flags| flags & PF_EXITING != 0)
+    })
+}
+
+/// From the kernel's `include/linux/sched.h`.
+const PF_EXITING: u32 = 0x4;
+
+/// Field 9.
+fn flags(stat: &str) -> Option<u32> {
+    after_name(stat).nth(6)?.parse().ok()
+}
+
+/// Field 22.
 fn start_time(stat: &str) -> Option<u64> {
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    after_name(stat).nth(19)?.parse().ok()
+}
+
+/// Field 3 and those after it. The name before them, in parentheses, may hold anything.
+fn after_name(stat: &str) -> impl Iterator<Item = &str> {
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_ascii_whitespace()
 }
 
 /// A handle on the process with this number; `None` if there is none.
@@ -84,6 +106,8 @@ pub fn reap(pidfd: impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -91,6 +115,17 @@ mod tests {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
         assert_eq!(start_time(&format!("7 (a) R 9 (b)) {rest}")), Some(4242));
         assert_eq!(start_time("7 (a) S 1"), None);
+        assert_eq!(flags(&format!("7 (a) R 9 (b)) {rest}")), Some(6));
+    }
+
+    #[test]
+    fn a_child_that_nobody_waited_for_is_ending() {
+        assert!(!is_ending(std::process::id()));
+        let mut child = Command::new("true").spawn().unwrap();
+        let handle = open(child.id()).unwrap().unwrap();
+        assert!(wait(&handle, Duration::from_mins(1)).unwrap());
+        assert!(is_ending(child.id()));
+        child.wait().unwrap();
     }
 
     #[test]

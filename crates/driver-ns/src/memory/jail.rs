@@ -5,13 +5,13 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use skerry_sys::clone::{Forked, Namespaces, SingleThreaded};
 use skerry_sys::mount::{self, Attributes};
 use skerry_sys::{exec, fdpass, pidfd};
 
+use super::PATIENCE;
 use crate::spawner::{Failure, tree};
 
 /// The images, as seen from in there: by a link, since CRIU asks where it leads.
@@ -154,11 +154,15 @@ impl Criu {
 
     pub(super) const FIRST_FD: i32 = 4;
 
-    /// Ends it, and waits until that is so.
-    pub(super) fn end(self, patience: Duration) -> io::Result<()> {
+    /// Waits until it has ended. One that did not answer is not waited for: it may itself wait for what never comes.
+    pub(super) fn end(self, has_answered: bool) -> io::Result<()> {
         drop(self.socket);
-        if !pidfd::wait(&self.pidfd, patience)? {
-            pidfd::kill(&self.pidfd)?;
+        if has_answered && pidfd::wait(&self.pidfd, PATIENCE)? {
+            return Ok(());
+        }
+        pidfd::kill(&self.pidfd)?;
+        if !pidfd::wait(&self.pidfd, PATIENCE)? {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
     }

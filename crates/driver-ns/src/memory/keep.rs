@@ -54,8 +54,8 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
         .map_err(Failure::at("adopt what CRIU starts"))?;
     let criu = Criu::start(&spawner.single, &[], Some(order.max_bytes));
     let criu = criu.map_err(Failure::at("start CRIU"))?;
-    let outcome = rpc::dump(&criu, options(order, external), PATIENCE);
-    let ended = criu.end(PATIENCE);
+    let outcome = rpc::dump(&criu, options(order, external));
+    let ended = criu.end(outcome.is_ok());
     let ended = end_orphans().and(ended);
     laps.lap("criu");
     match outcome.map_err(Failure::at("hear from CRIU"))? {
@@ -89,6 +89,8 @@ fn end_orphans() -> io::Result<()> {
             if !pidfd::wait(&orphan, PATIENCE)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            // One that asked to be traced is traced by this process now, and then it does not go by itself.
+            pidfd::reap(&orphan)?;
         }
     }
 }

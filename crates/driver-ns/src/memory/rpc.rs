@@ -4,14 +4,18 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
-use skerry_sys::{fdpass, poll};
+use skerry_sys::{fdpass, pidfd, poll};
 
+use super::PATIENCE;
 use super::jail::Criu;
 
 const MAX_BYTES: usize = 64 * 1024;
+
+/// How often is looked whether what is kept is alive: nothing tells of a traced process that it died.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Kinds of requests and answers.
 const DUMP: i32 = 1;
@@ -133,25 +137,25 @@ pub(super) enum Outcome {
 }
 
 /// Has it keep a process and all below it.
-pub(super) fn dump(criu: &Criu, options: Options, patience: Duration) -> io::Result<Outcome> {
-    ask(criu, DUMP, options, patience, &mut |_, _| Ok(()))
+pub(super) fn dump(criu: &Criu, options: Options) -> io::Result<Outcome> {
+    let kept = options.pid.and_then(|pid| u32::try_from(pid).ok());
+    ask(criu, DUMP, options, kept, &mut |_, _| Ok(()))
 }
 
 /// Has it restore what it kept. `notice` is called at each step that it tells of, and it waits meanwhile.
 pub(super) fn restore(
     criu: &Criu,
     options: Options,
-    patience: Duration,
     notice: &mut dyn FnMut(&str, u32) -> io::Result<()>,
 ) -> io::Result<Outcome> {
-    ask(criu, RESTORE, options, patience, notice)
+    ask(criu, RESTORE, options, None, notice)
 }
 
 fn ask(
     criu: &Criu,
     kind: i32,
     options: Options,
-    patience: Duration,
+    kept: Option<u32>,
     notice: &mut dyn FnMut(&str, u32) -> io::Result<()>,
 ) -> io::Result<Outcome> {
     let mut request = Request {
@@ -161,7 +165,7 @@ fn ask(
     };
     loop {
         fdpass::send(&criu.socket, &request.encode_to_vec(), &[])?;
-        let answer = hear(criu, patience)?;
+        let answer = hear(criu, kept)?;
         if answer.kind == NOTIFY {
             let said = answer.notice.unwrap_or_default();
             let pid = u32::try_from(said.pid.unwrap_or_default()).unwrap_or_default();
@@ -181,21 +185,31 @@ fn ask(
     }
 }
 
-fn hear(criu: &Criu, patience: Duration) -> io::Result<Answer> {
-    let died = || io::Error::other("CRIU died over it");
+/// Its next message. CRIU waits for ever for a process that is killed while it is kept, and so does whatever waits for that process.
+fn hear(criu: &Criu, kept: Option<u32>) -> io::Result<Answer> {
+    let until = Instant::now() + PATIENCE;
     let watched = [criu.socket.as_fd(), criu.pidfd.as_fd()];
-    let [has_said, has_ended] = poll::readable(watched, Some(patience))?;
-    if !has_said && !has_ended {
-        return Err(io::ErrorKind::TimedOut.into());
+    loop {
+        match poll::readable(watched, Some(LOOK_AGAIN))? {
+            [true, _] => return read(criu),
+            // What it started may hold its end of the socket open.
+            [_, true] => return Err(died("CRIU")),
+            _ if kept.is_some_and(pidfd::is_ending) => return Err(died("the sandbox")),
+            _ if Instant::now() >= until => return Err(io::ErrorKind::TimedOut.into()),
+            _ => {}
+        }
     }
-    // What it started may hold its end of the socket open.
-    if !has_said {
-        return Err(died());
-    }
+}
+
+fn read(criu: &Criu) -> io::Result<Answer> {
     let mut buffer = vec![0; MAX_BYTES];
     let (len, _) = fdpass::receive(&criu.socket, &mut buffer)?;
     if len == 0 {
-        return Err(died());
+        return Err(died("CRIU"));
     }
     Answer::decode(&buffer[..len]).map_err(io::Error::other)
+}
+
+fn died(who: &str) -> io::Error {
+    io::Error::other(format!("{who} died over it"))
 }

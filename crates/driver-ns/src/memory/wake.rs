@@ -17,7 +17,7 @@ use skerry_sys::{exec, fdpass, pidfd};
 use super::jail::{self, Criu, IMAGES, Jail};
 use super::order::{Clocks, Wake};
 use super::rpc::{self, Inherit, Join, Options, Outcome};
-use super::{PATIENCE, SHM, shm};
+use super::{SHM, shm};
 use crate::spawner::{Failure, Fds, Lap, Laps, Reply, Spawner, Trees};
 use crate::spawner::{child, confine, filesystem, spawn};
 
@@ -159,8 +159,8 @@ fn wake_up(
         _ => Ok(()),
     };
     let options = options(order, builder.pid);
-    let outcome = rpc::restore(&criu, options, PATIENCE, &mut notice);
-    let ended = criu.end(PATIENCE);
+    let outcome = rpc::restore(&criu, options, &mut notice);
+    let ended = criu.end(outcome.is_ok());
     laps.lap("criu");
     let Outcome::Done(pid) = outcome.map_err(Failure::at("hear from CRIU"))? else {
         return Ok((Report::Refused(jail::reason()), None));

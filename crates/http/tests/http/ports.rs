@@ -426,5 +426,6 @@ async fn a_record_says_where_ports_are_published_until_the_sandbox_ends() {
         world.post(&format!("{path}/stop"), json!({})).await.status,
         202
     );
-    assert_eq!(world.get(&path).await.json()["published"], json!([]));
+    let ended = world.get(&format!("{path}/wait?until=ended")).await.json();
+    assert_eq!(ended["published"], json!([]));
 }

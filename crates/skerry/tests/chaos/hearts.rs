@@ -232,16 +232,36 @@ async fn tidy(world: &World, subject: &Sandbox) {
     assert_eq!(ok(subject, "cat /tmp/kept").await, "kept\n");
 }
 
+/// CRIU would wait for ever for what has died while it looked at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn criu_keeps_nobody_waiting_for_one_that_died() {
+    let (world, mut dice) = (World::launch(with_tools(launch())).await, dice());
+    let Some(subject) = kept_by_criu(&world).await else {
+        return;
+    };
+    for _ in 0..rounds(20, 200) {
+        play(&world, &subject, Deed::Snapshot, &mut dice).await;
+    }
+    world.end().await;
+}
+
+/// A sandbox of which CRIU makes copies, if there is a CRIU here.
+async fn kept_by_criu(world: &World) -> Option<Sandbox> {
+    let subject = with_memory(world).await.into_iter().next()?;
+    let driver = subject.get().await.unwrap().driver;
+    if driver.as_deref() != Some("ns") {
+        println!("skipped: there is no CRIU here");
+        return None;
+    }
+    Some(subject)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_copy_whose_criu_is_killed_is_none_and_its_original_counts_on_or_has_failed() {
     let (world, mut dice) = (World::launch(with_tools(launch())).await, dice());
-    let Some(subject) = with_memory(&world).await.into_iter().next() else {
+    let Some(subject) = kept_by_criu(&world).await else {
         return;
     };
-    if subject.get().await.unwrap().driver.as_deref() != Some("ns") {
-        println!("skipped: there is no CRIU here");
-        return;
-    }
     start_counter(&subject).await;
     for _ in 0..rounds(5, 50) {
         let parent = subject.clone();
