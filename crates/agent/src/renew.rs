@@ -26,8 +26,10 @@ use crate::files::error::{Doing, FileError};
 use crate::privilege::{Level, confine_child, may_mount, may_set_clock};
 
 const NANOSECONDS: i64 = 1_000_000_000;
-/// For the image's program to make keys.
-const KEYS_PATIENCE: Duration = Duration::from_secs(10);
+/// Kinds of host keys that are made anew; what else is called one only goes.
+const KEY_KINDS: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
+/// For the image's program to make one of them: one for RSA takes seconds where a machine is translated and others are busy.
+const KEY_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Makes everything new.
@@ -47,9 +49,13 @@ pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
     renew_hostname(&renew.hostname)?;
     let path = Path::new("/etc/machine-id");
     rewrite(path, &format!("{}\n", hex(machine_id))).doing("write", path)?;
-    let mut keygen = Command::new("/usr/bin/ssh-keygen");
-    keygen.arg("-A");
     renew_host_keys(Path::new("/etc/ssh"), keygen)
+}
+
+fn keygen(kind: &str, key: &Path) -> Command {
+    let mut keygen = Command::new("/usr/bin/ssh-keygen");
+    keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(key);
+    keygen
 }
 
 fn set_clock(wall_clock_ns: i64) -> Result<(), FileError> {
@@ -114,21 +120,24 @@ fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Only where there are any, and with the image's own program; without that there is nobody who would need them.
-fn renew_host_keys(folder: &Path, maker: Command) -> Result<(), FileError> {
+/// Of the kinds that there were, with the image's own program; without that there is nobody who would need them.
+fn renew_host_keys(folder: &Path, maker: impl Fn(&str, &Path) -> Command) -> Result<(), FileError> {
     let keys = host_keys(folder);
-    if keys.is_empty() {
-        return Ok(());
-    }
     for key in &keys {
         fs::remove_file(key).doing("remove", key)?;
     }
-    match run(maker) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        done => done.doing("make new host keys in", folder)?,
-    }
-    if host_keys(folder).is_empty() {
-        return Err(io::Error::other("none was made")).doing("make new host keys in", folder);
+    for kind in KEY_KINDS {
+        let key = folder.join(format!("ssh_host_{kind}_key"));
+        if !keys.contains(&key) {
+            continue;
+        }
+        match run(maker(kind, &key)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done.doing("make a new host key,", &key)?,
+        }
+        if !key.exists() {
+            return Err(io::Error::other("none was made")).doing("make a new host key,", &key);
+        }
     }
     Ok(())
 }
@@ -151,7 +160,7 @@ fn run(mut program: Command) -> io::Result<()> {
     // SAFETY: system calls only, no lock and no allocation.
     unsafe { program.pre_exec(|| confine_child(Level::Restricted)) };
     let mut running = program.spawn()?;
-    let until = Instant::now() + KEYS_PATIENCE;
+    let until = Instant::now() + KEY_PATIENCE;
     // An error is that there is no such child: the reaper was faster.
     while let Ok(None) = running.try_wait() {
         if Instant::now() > until {
@@ -204,22 +213,28 @@ mod tests {
     #[test]
     fn host_keys_are_others_by_a_maker_without_privileges() {
         let folder = tempfile::tempdir().unwrap();
-        let key = folder.path().join("ssh_host_x_key");
-        let maker = |script: &str| {
-            let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", script, "maker"]).arg(folder.path());
-            shell
+        let at = |name: &str| folder.path().join(name);
+        let key = at("ssh_host_ed25519_key");
+        let maker = |script: &'static str| {
+            move |_: &str, key: &Path| {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", script, "maker"]).arg(key);
+                shell
+            }
         };
-        let makes = "grep -E 'CapEff|NoNewPrivs' /proc/self/status >$1/ssh_host_x_key";
+        let makes = "grep -E 'CapEff|NoNewPrivs' /proc/self/status >$1";
         renew_host_keys(folder.path(), maker(makes)).unwrap();
         assert!(!key.exists());
-        fs::write(&key, "old").unwrap();
+        for key in [&key, &at("ssh_host_odd_key")] {
+            fs::write(key, "old").unwrap();
+        }
         renew_host_keys(folder.path(), maker(makes)).unwrap();
+        assert_eq!(host_keys(folder.path()), [key.clone()]);
         let had = "CapEff:\t0000000000000000\nNoNewPrivs:\t1\n";
         assert_eq!(fs::read_to_string(&key).unwrap(), had);
         renew_host_keys(folder.path(), maker("true")).unwrap_err();
         fs::write(&key, "old").unwrap();
-        renew_host_keys(folder.path(), Command::new("/nowhere/keygen")).unwrap();
+        renew_host_keys(folder.path(), |_, _| Command::new("/nowhere/keygen")).unwrap();
         assert!(!key.exists());
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::driver::GvisorDriver;
 use crate::launch::{NO_FOLDER, Needs, Request, Way};
 use crate::record::{Folder, State};
-use crate::start::memory_bytes;
+use crate::start::{memory_bytes, storage_error};
 
 /// `runsc` needs a fraction of a second; on a busy machine, or for much memory, more.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -91,6 +91,10 @@ impl GvisorDriver {
         id: SandboxId,
         image: PathBuf,
     ) -> Result<(), DriverError> {
+        let used = self.group(id).usage();
+        let used = used.map_err(DriverError::step("look at what it uses"))?;
+        let room = self.storage.room(used.memory_bytes);
+        let _room = room.map_err(storage_error("keep room for its memory"))?;
         let args = vec![
             "--leave-running".to_owned(),
             "--compression=none".to_owned(),

@@ -81,8 +81,7 @@ impl GvisorDriver {
         let agent = records
             .keep_agent(options.agent)
             .map_err(DriverError::step("keep the agent"))?;
-        let snapshots = options.storage.own_folder("gvisor-snapshots");
-        let snapshots = snapshots.map_err(DriverError::step("open the snapshots"))?;
+        let snapshots = Snapshots::open(&options.storage)?;
         let storage = options
             .storage
             .facts()
@@ -112,7 +111,7 @@ impl GvisorDriver {
             cgroups,
             cgroup_parent: options.cgroup_parent,
             records,
-            snapshots: Snapshots::new(snapshots),
+            snapshots,
             restores: Semaphore::new(RESTORES),
             agent,
             ranges: Ranges::new(options.first_id, taken),

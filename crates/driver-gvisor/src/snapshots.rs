@@ -1,17 +1,18 @@
 //! Snapshots: a volume that no sandbox has, and where there is memory, the image that `runsc` wrote of it.
 //!
 //! The folder `gvisor-snapshots/<label>` is made before anything else of a snapshot and removed after everything else; `whole` in it is written
-//! last.
+//! last. The image is at `gvisor-memory/<label>`, beside the pool if there is one.
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec, blocking};
+use skerry_storage::Storage;
 use skerry_sys::cgroup::Group;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OwnedMutexGuard;
@@ -42,11 +43,27 @@ pub(crate) struct Origin {
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshots {
     root: PathBuf,
+    memories: PathBuf,
 }
 
 impl Snapshots {
-    pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// Removes the memory of those that are not known: a machine that lost power may have it on one disk, and nothing on the other.
+    pub(crate) fn open(storage: &Storage) -> Result<Self, DriverError> {
+        let failed = || DriverError::step("open the snapshots");
+        let snapshots = Self {
+            root: storage.own_folder("gvisor-snapshots").map_err(failed())?,
+            memories: storage.folder_beside("gvisor-memory").map_err(failed())?,
+        };
+        let forgotten = snapshots.forget_lost();
+        forgotten.map_err(DriverError::step("remove memory that nobody knows"))?;
+        Ok(snapshots)
+    }
+
+    fn forget_lost(&self) -> io::Result<()> {
+        let known = self.list()?;
+        let kept = labels(&self.memories)?;
+        let mut lost = kept.into_iter().filter(|id| !known.contains(id));
+        lost.try_for_each(|id| remove_folder(&self.image(id)))
     }
 
     fn folder(&self, id: SnapshotId) -> PathBuf {
@@ -55,7 +72,7 @@ impl Snapshots {
 
     /// Where its memory is.
     pub(crate) fn image(&self, id: SnapshotId) -> PathBuf {
-        self.folder(id).join("memory")
+        self.memories.join(id.label())
     }
 
     fn begin(&self, id: SnapshotId) -> io::Result<()> {
@@ -78,19 +95,28 @@ impl Snapshots {
     }
 
     fn image_bytes(&self, id: SnapshotId) -> io::Result<u64> {
-        let files = fs::read_dir(self.image(id))?;
-        files.map(|file| Ok(file?.metadata()?.len())).sum()
+        bytes_in(&self.image(id))
     }
 
     fn remove(&self, id: SnapshotId) -> io::Result<()> {
+        remove_folder(&self.image(id))?;
         remove_folder(&self.folder(id))
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
-        let entries = fs::read_dir(&self.root)?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| name.parse().ok()).collect())
+        labels(&self.root)
     }
+}
+
+fn labels(folder: &Path) -> io::Result<Vec<SnapshotId>> {
+    let entries = fs::read_dir(folder)?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
+fn bytes_in(folder: &Path) -> io::Result<u64> {
+    let files = fs::read_dir(folder)?;
+    files.map(|file| Ok(file?.metadata()?.len())).sum()
 }
 
 /// The volume of a snapshot.
@@ -197,6 +223,9 @@ impl GvisorDriver {
     async fn copy_memory(&self, id: SandboxId, snapshot: SnapshotId) -> Result<(), DriverError> {
         let from = self.records.folder(id).memory();
         let to = self.snapshots.image(snapshot);
+        let bytes = bytes_in(&from).map_err(DriverError::step("measure its memory"))?;
+        let room = self.storage.room(bytes);
+        let _room = room.map_err(storage_error("keep room for its memory"))?;
         blocking("copy its memory", move || {
             for file in fs::read_dir(from)? {
                 let file = file?;

@@ -108,7 +108,7 @@ impl NsDriver {
         });
         let tool = options.criu.filter(|_| capabilities.memory_snapshot);
         capabilities.notes.extend(notes);
-        let memories = Memories::open(&options.storage)?;
+        let memories = Memories::open(&options.storage, &marks)?;
         let (memory, agent) = match tool {
             Some(tool) => {
                 let memory = Memory::new(tool, &memories, options.agent)?;

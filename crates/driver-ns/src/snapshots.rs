@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,10 +39,15 @@ impl Marks {
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
-        let entries = fs::read_dir(&self.folder)?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| name.parse().ok()).collect())
+        labels(&self.folder)
     }
+}
+
+/// The snapshots that something in this folder is named after.
+pub(crate) fn labels(folder: &Path) -> io::Result<Vec<SnapshotId>> {
+    let entries = fs::read_dir(folder)?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 /// The volume of a snapshot.

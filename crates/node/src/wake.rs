@@ -16,8 +16,8 @@ use skerry_types::{ExecId, SandboxId, SnapshotId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// For the agent of a copy to answer.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// For the agent of a copy to answer: it makes host keys, and gives each of them 20 s.
+const PATIENCE: Duration = Duration::from_secs(90);
 /// For a program that does nothing.
 const WARM_UP_MS: u64 = 5000;
 /// Needs what nearly every other program needs: a shell's files, and the C library.

@@ -106,12 +106,12 @@ pub enum StorageError {
         source: io::Error,
     },
     /// The disk, or the pool on it, has too little space left to promise more.
-    #[error("the disk is full: {free_bytes} bytes free, {reserve_bytes} are kept back")]
+    #[error("the disk is full: {free_bytes} bytes are free, and {needed_bytes} must be")]
     DiskFull {
         /// What is left.
         free_bytes: u64,
-        /// What must be left for running sandboxes.
-        reserve_bytes: u64,
+        /// What must be: what is kept back for running sandboxes, and what was asked for.
+        needed_bytes: u64,
     },
     /// A volume of this name is there already.
     #[error("{0} has a volume already")]

@@ -68,7 +68,7 @@ impl Store {
             if let Some(pool) = pool
                 && pool.must_be_open().is_ok()
             {
-                return pool.fit();
+                return pool.fit(self.promised());
             }
         }
         self.reopen().map(|()| true)

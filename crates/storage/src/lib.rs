@@ -14,6 +14,7 @@ mod ladder;
 mod layout;
 mod pool;
 mod reaper;
+mod room;
 mod shared;
 mod size;
 mod tier;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
+use parking_lot::{MappedRwLockReadGuard, Mutex, RwLock, RwLockReadGuard};
 use rustix::fs::{FlockOperation, fstatvfs};
 use skerry_types::SandboxId;
 
@@ -37,6 +38,7 @@ use crate::size::{RESERVE_BYTES, Seen};
 
 pub use error::StorageError;
 pub use layout::Volume;
+pub use room::Room;
 pub use tier::{Facts, Tier};
 
 /// Kept free in the pool for what running sandboxes write; no new volume is made below it.
@@ -71,6 +73,8 @@ struct Store {
     data_dir: PathBuf,
     data: File,
     options: Options,
+    /// Bytes of the disk that are kept for whoever writes beside the volumes.
+    promised: Mutex<u64>,
     /// None only if a pool could not be opened again.
     chosen: RwLock<Option<Chosen>>,
 }
@@ -95,6 +99,7 @@ impl Storage {
             data_dir,
             data,
             options: options.clone(),
+            promised: Mutex::new(0),
             chosen: RwLock::new(Some(chosen)),
         });
         let keeper = has_pool.then(|| Keeper::start(Arc::clone(&store)));
@@ -116,7 +121,8 @@ impl Storage {
         let usage = |e: rustix::io::Errno| StorageError::Usage(e.into());
         let stat = fstatvfs(&chosen.layout.volumes).map_err(usage)?;
         let free = stat.f_bavail * stat.f_frsize;
-        let growable = chosen.backend.pool().map(Pool::seen);
+        let seen = |pool: &Pool| pool.seen(self.store.promised());
+        let growable = chosen.backend.pool().map(seen);
         let growable = growable.transpose().map_err(StorageError::Usage)?;
         Ok(Facts {
             tier: self.tier(),
@@ -192,6 +198,13 @@ impl Storage {
     /// A folder for a driver's own files, made if it is missing, on the file system that holds the volumes: copies may share blocks.
     pub fn own_folder(&self, name: &str) -> Result<PathBuf, StorageError> {
         let path = self.chosen()?.layout.root.join(name);
+        layout::folder(&path).map(|_| path)
+    }
+
+    /// The same on the disk of the data folder itself. Where the volumes are in a pool on it, large files are written here in a fraction of the time.
+    /// Have [`Storage::room`] for them first.
+    pub fn folder_beside(&self, name: &str) -> Result<PathBuf, StorageError> {
+        let path = self.store.data_dir.join(name);
         layout::folder(&path).map(|_| path)
     }
 
@@ -282,26 +295,27 @@ impl Storage {
 
     /// Neither the disk nor the pool on it is so full that those who run would miss what a new volume takes.
     fn keep_reserve(&self, chosen: &Chosen) -> Result<(), StorageError> {
-        must_have(free_bytes(&self.store.data)?, RESERVE_BYTES)?;
+        let free = free_bytes(&self.store.data)?;
+        must_have(free.saturating_sub(self.store.promised()), RESERVE_BYTES)?;
         let Some(pool) = chosen.backend.pool() else {
             return Ok(());
         };
         pool.must_be_open()?;
         let free = || free_bytes(&chosen.layout.volumes);
         if free()? < POOL_RESERVE_BYTES {
-            pool.fit()?;
+            pool.fit(self.store.promised())?;
         }
         must_have(free()?, POOL_RESERVE_BYTES)
     }
 }
 
-fn must_have(free_bytes: u64, reserve_bytes: u64) -> Result<(), StorageError> {
-    if free_bytes >= reserve_bytes {
+fn must_have(free_bytes: u64, needed_bytes: u64) -> Result<(), StorageError> {
+    if free_bytes >= needed_bytes {
         return Ok(());
     }
     Err(StorageError::DiskFull {
         free_bytes,
-        reserve_bytes,
+        needed_bytes,
     })
 }
 

@@ -105,7 +105,7 @@ impl Pool {
         };
         pool.check_data()?;
         pool.tune();
-        if let Err(e) = pool.fit().and_then(|_| pool.back_all()) {
+        if let Err(e) = pool.fit(0).and_then(|_| pool.back_all()) {
             tracing::warn!(error = %e, "the pool is not as it should be; a disk that others fill may close it");
         }
         Ok(pool)
@@ -157,12 +157,12 @@ impl Pool {
     }
 
     /// Makes the pool as large as [`Seen::wanted`] says, if nobody else is at it; says whether it did. Shrinking takes as long as moving what is
-    /// in the way.
-    pub(crate) fn fit(&self) -> Result<bool, StorageError> {
+    /// in the way. `promised` bytes of the disk are somebody else's.
+    pub(crate) fn fit(&self, promised: u64) -> Result<bool, StorageError> {
         let Some(_only_one) = self.sizing.try_lock() else {
             return Ok(false);
         };
-        let seen = self.seen().map_err(|e| self.inspect(e))?;
+        let seen = self.seen(promised).map_err(|e| self.inspect(e))?;
         let wanted = seen.wanted();
         let resize = || match wanted {
             _ if wanted > seen.total => {
@@ -187,13 +187,13 @@ impl Pool {
     }
 
     /// What the size is decided from.
-    pub(crate) fn seen(&self) -> io::Result<Seen> {
+    pub(crate) fn seen(&self, promised: u64) -> io::Result<Seen> {
         let size = btrfs::device_size(self.root.as_fd())?;
         let disk = fstatvfs(&self.image)?;
         Ok(Seen {
             total: size.total,
             in_chunks: size.in_chunks,
-            disk_free: disk.f_bavail * disk.f_frsize,
+            disk_free: (disk.f_bavail * disk.f_frsize).saturating_sub(promised),
             max: self.max,
         })
     }

@@ -1,4 +1,4 @@
-//! Where memory lies: a folder for each snapshot that has any, and the agents that sandboxes were started with.
+//! Where memory lies: a folder for each snapshot that has any, beside the pool if there is one, and the agents that sandboxes were started with.
 //!
 //! Images map the agent's program and do not hold it, so it stays as long as there is the data folder: one file for each release that ran.
 
@@ -17,6 +17,7 @@ use skerry_types::SnapshotId;
 
 use super::order::Kept;
 use super::tool::Tool;
+use crate::snapshots::{Marks, labels};
 
 /// Written last: what there is before is not whole.
 const WHOLE: &str = "kept.json";
@@ -55,15 +56,23 @@ pub(crate) struct Origin {
 }
 
 impl Memories {
-    pub(crate) fn open(storage: &Storage) -> Result<Self, DriverError> {
-        let folder = |name| {
-            let made = storage.own_folder(name);
-            made.map_err(DriverError::step("open the folders of kept memory"))
+    /// Removes the memory of snapshots without a mark: a machine that lost power may have it on one disk, and nothing on the other.
+    pub(crate) fn open(storage: &Storage, marks: &Marks) -> Result<Self, DriverError> {
+        let failed = || DriverError::step("open the folders of kept memory");
+        let memories = Self {
+            folder: storage.folder_beside("ns-memory").map_err(failed())?,
+            agents: storage.own_folder("ns-agents").map_err(failed())?,
         };
-        Ok(Self {
-            folder: folder("ns-memory")?,
-            agents: folder("ns-agents")?,
-        })
+        let forgotten = memories.forget_lost(marks);
+        forgotten.map_err(DriverError::step("remove memory that nobody knows"))?;
+        Ok(memories)
+    }
+
+    fn forget_lost(&self, marks: &Marks) -> io::Result<()> {
+        let known = marks.list()?;
+        let kept = labels(&self.folder)?;
+        let mut lost = kept.into_iter().filter(|id| !known.contains(id));
+        lost.try_for_each(|id| self.remove(id))
     }
 
     pub(crate) fn of(&self, id: SnapshotId) -> PathBuf {

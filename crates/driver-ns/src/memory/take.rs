@@ -17,7 +17,7 @@ use super::{HELPER_PATIENCE, Keep, MARGIN_BYTES, Memory, Wake};
 use crate::driver::{NsDriver, blocking};
 use crate::snapshots::{NO_LIMIT, volume_of};
 use crate::spawner::{Bounds, Fds, Lap, Order, Reply, Request, Running, Started};
-use crate::start::Source;
+use crate::start::{Source, storage_error};
 
 /// For the agent to listen, or to hang up.
 const AGENT_PATIENCE: Duration = Duration::from_secs(5);
@@ -98,13 +98,16 @@ impl NsDriver {
         let facts = state.facts.ok_or(DriverError::NotRunning(id))?;
         let used = self.group(id).map(|group| group.usage()).transpose();
         let used = used.map_err(DriverError::step("look at what it uses"))?;
+        let used = used.unwrap_or_default();
+        let room = self.storage.room(used.memory_bytes + MARGIN_BYTES);
+        let _room = room.map_err(storage_error("keep room for its memory"))?;
         let order = Keep {
             tool: memory.tool.root.clone(),
             folder: self.memories.of(snapshot),
             agent: agent.pid,
             home: self.records.home(id),
             address: facts.address,
-            max_bytes: used.unwrap_or_default().memory_peak_bytes + MARGIN_BYTES,
+            max_bytes: used.memory_peak_bytes + MARGIN_BYTES,
         };
         let handle = live.pidfd.get_ref().as_fd();
         let (kept, laps) = match self.order(&Order::Keep(order), &[handle]).await? {

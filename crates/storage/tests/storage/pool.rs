@@ -151,6 +151,29 @@ fn the_pool_grows_with_what_is_written_and_gives_back() {
 }
 
 #[test]
+fn room_that_was_promised_beside_the_pool_is_nobody_else_s() {
+    on_small_disk(1024, |data| {
+        let Some(storage) = open_any_pool(data) else {
+            return;
+        };
+        let room = storage.room(300 * MIB).unwrap();
+        let refused = storage.room(300 * MIB);
+        assert!(
+            matches!(refused, Err(StorageError::DiskFull { .. })),
+            "{refused:?}"
+        );
+        drop(room);
+        let _room = storage.room(300 * MIB).unwrap();
+        let (_, upper) = volume(&storage);
+        fill(&mut File::create(upper.join("greedy")).unwrap());
+        let beside = storage.folder_beside("images").unwrap();
+        fs::write(beside.join("image"), vec![1; 300 << 20]).unwrap();
+        let disk = rustix::fs::statvfs(data).unwrap();
+        assert!(disk.f_bavail * disk.f_frsize >= 250 * MIB);
+    });
+}
+
+#[test]
 fn a_disk_that_others_fill_breaks_no_promise() {
     on_small_disk(1024, |data| {
         let Some(storage) = open_any_pool(data) else {
