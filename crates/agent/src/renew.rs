@@ -229,7 +229,7 @@ mod tests {
             fs::write(key, "old").unwrap();
         }
         renew_host_keys(folder.path(), maker(makes)).unwrap();
-        assert_eq!(host_keys(folder.path()), [key.clone()]);
+        assert_eq!(host_keys(folder.path()), std::slice::from_ref(&key));
         let had = "CapEff:\t0000000000000000\nNoNewPrivs:\t1\n";
         assert_eq!(fs::read_to_string(&key).unwrap(), had);
         renew_host_keys(folder.path(), maker("true")).unwrap_err();
