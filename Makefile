@@ -26,7 +26,7 @@ test-all: ## Everything `test` does, then the long suites
 	@scripts/tools.sh runsc qemu kernel criu docker >/dev/null || echo "note: the tests of drivers whose tools are missing are left out" >&2
 	cargo xtask check
 	scripts/interpreter.sh
-	SKERRY_TEST_ALL=1 cargo test --workspace --profile soak --no-fail-fast
+	SKERRY_TEST_ALL=1 RUST_TEST_THREADS=1 cargo test --workspace --profile soak --no-fail-fast # one at a time: some make twenty machines at once
 	tests/e2b/run --all --skerry "$(or $(CARGO_TARGET_DIR),target)/soak/skerry"
 	@scripts/setup.sh guest
 	scripts/guest/run.sh
