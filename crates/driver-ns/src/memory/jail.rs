@@ -154,7 +154,7 @@ impl Criu {
 
     pub(super) const FIRST_FD: i32 = 4;
 
-    /// Waits until it has ended. One that did not answer is not waited for: it may itself wait for what never comes.
+    /// Waits until it has ended. One that did not answer is killed first: it may itself wait for what never comes.
     pub(super) fn end(self, has_answered: bool) -> io::Result<()> {
         drop(self.socket);
         if has_answered && pidfd::wait(&self.pidfd, PATIENCE)? {

@@ -252,11 +252,16 @@ pub(crate) async fn its_own(sandbox: &Sandbox) -> Vec<String> {
 async fn output_across_a_fork_is_whole_in_parent_and_children() {
     let world = World::launch(with_tools(launch())).await;
     // Enough to go on beyond the last fork: a line takes some milliseconds.
-    let lines = rounds(600, 1500);
+    let lines = rounds(600, 3000);
     let ticker =
         format!("i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo $i; sleep 0.001; done; exit 7");
     for parent in with_memory(&world).await {
-        let exec = parent.start(&shell(&ticker)).await.unwrap().exec_id;
+        // A translated machine starts ten programs a second when the host is busy.
+        let ticker = RunExec {
+            timeout_seconds: Some(1800),
+            ..shell(&ticker)
+        };
+        let exec = parent.start(&ticker).await.unwrap().exec_id;
         let heard = {
             let parent = parent.clone();
             tokio::spawn(async move { Transcript::read(&parent, exec).await })
