@@ -58,7 +58,12 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     let ended = criu.end(outcome.is_ok());
     let ended = end_orphans().and(ended);
     laps.lap("criu");
-    match outcome.map_err(Failure::at("hear from CRIU"))? {
+    if outcome.is_err() {
+        // It may have left them half changed, and nobody can tell.
+        pidfd::kill(agent).map_err(Failure::at("end what CRIU may have changed"))?;
+    }
+    let outcome = outcome.map_err(Failure::at("hear from CRIU, so the sandbox was ended"));
+    match outcome? {
         Outcome::Refused => return Ok(Reply::Refused(jail::reason())),
         Outcome::Done(_) => ended.map_err(Failure::at("end CRIU"))?,
     }

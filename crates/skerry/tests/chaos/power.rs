@@ -1,10 +1,12 @@
 //! The machine loses its power: what sleeps on disk wakes up as it was, and what ran says so and can be started again with its files.
 
-use skerry_client::api::CreateSandbox;
-use skerry_client::shell;
-use skerry_types::{ErrorCode, ExecEnd, SandboxState};
+use std::fs;
 
-use crate::copies::{ok, with_tools};
+use skerry_client::api::{CreateSandbox, MemoryWish, TakeSnapshot};
+use skerry_client::shell;
+use skerry_types::{ErrorCode, ExecEnd, SandboxState, SnapshotId};
+
+use crate::copies::{ok, with_memory, with_tools};
 use crate::world::{World, launch};
 
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i >/tmp/n; sleep 0.01; done";
@@ -71,5 +73,44 @@ async fn what_ran_says_so_and_starts_again_with_its_files() {
     sandbox.start_again().await.unwrap();
     sandbox.wait_running(60).await.unwrap();
     assert_eq!(ok(&sandbox, "cat ~/file").await, "kept\n");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn memory_that_no_snapshot_knows_goes_and_other_memory_stays() {
+    let mut world = World::launch(with_tools(launch())).await;
+    let mut lost = Vec::new();
+    for subject in with_memory(&world).await {
+        let request = TakeSnapshot {
+            memory: MemoryWish::Required,
+            ..TakeSnapshot::default()
+        };
+        subject.take_snapshot(&request).await.unwrap();
+        let driver = subject.get().await.unwrap().driver.unwrap();
+        if driver != "vm" {
+            lost.push(format!("{driver}-memory/{}", SnapshotId::new().label()));
+        }
+    }
+    for lost in &lost {
+        let folder = world.server.path(lost);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("pages"), "of nobody").unwrap();
+    }
+
+    world.server.kill().unwrap();
+    world.server.start().unwrap();
+
+    for lost in &lost {
+        assert!(!world.server.path(lost).exists(), "{lost}");
+    }
+    for snapshot in world.client.snapshots().await.unwrap() {
+        let wishes = CreateSandbox {
+            image: Some(snapshot.snapshot_id.to_string()),
+            ..CreateSandbox::default()
+        };
+        ok(&world.make(&wishes).await, "true").await;
+    }
+    world.delete_all().await;
+    world.remove_snapshots().await;
     world.end().await;
 }

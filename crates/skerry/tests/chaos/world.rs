@@ -88,6 +88,14 @@ impl World {
         sandbox
     }
 
+    /// Whatever was kept.
+    pub(crate) async fn remove_snapshots(&self) {
+        for snapshot in self.client.snapshots().await.unwrap() {
+            let id = snapshot.snapshot_id.to_string();
+            self.client.remove_snapshot(&id).await.unwrap();
+        }
+    }
+
     /// Looks until there is something; a wait in vain is a failure.
     pub(crate) async fn eventually<T>(
         &self,
@@ -127,7 +135,7 @@ impl World {
         self.end_server().await;
     }
 
-    async fn delete_all(&self) {
+    pub(crate) async fn delete_all(&self) {
         for record in self
             .client
             .list_all(ListSandboxes::default())
