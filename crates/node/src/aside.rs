@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use skerry_proto::node::SandboxReport;
-use skerry_types::{Error, ErrorCode, Result, SandboxId, SandboxState};
+use skerry_types::{Error, ErrorCode, ExecEnd, Result, SandboxId, SandboxState};
 use tokio::time::sleep;
 
 use crate::meta::Meta;
@@ -103,7 +103,7 @@ impl Node {
             driver.destroy(id).await?;
         }
         self.forget_cold(id);
-        self.close_record(id)?;
+        self.close_record(id, &ExecEnd::NodeLost)?;
         self.aside.lock().remove(&id);
         Ok(true)
     }

@@ -46,6 +46,9 @@ pub(crate) struct Meta {
     /// The last time that it was rolled back.
     #[serde(default)]
     pub(crate) rolled_back: Option<RolledBack>,
+    /// It is being deleted, and was told so: a daemon that finds this finishes it.
+    #[serde(default)]
+    pub(crate) deleting: bool,
 }
 
 /// A rollback, so that a daemon can put it on record that did not do it.
@@ -65,6 +68,7 @@ impl Meta {
         self.spec.id = id;
         self.spec.hostname = hostname(id, name);
         self.rolled_back = None;
+        self.deleting = false;
         self.published = Vec::new();
         if !memory {
             self.names = Names::default();

@@ -170,6 +170,12 @@ impl Node {
     /// Takes up one of an earlier daemon. Until this succeeds nothing of it may be lost, and it may be tried again.
     pub(crate) async fn adopt(&self, id: SandboxId, meta: Meta) -> Result<(), Error> {
         let driver = self.driver(Some(&meta.driver))?;
+        if meta.deleting {
+            // An earlier daemon died over it.
+            driver.destroy(meta.spec.id).await?;
+            self.way_out.forget(meta.spec.id);
+            return self.close_record(id, &ExecEnd::SandboxDeleted);
+        }
         let shared = self.open_shared(id)?;
         if !shared.history.read().state.is_ended() {
             self.publisher.reserve(&meta.published);
@@ -370,18 +376,17 @@ impl Node {
         }
     }
 
-    /// Ends the record of one that has no actor: it is deleted.
-    pub(crate) fn close_record(&self, id: SandboxId) -> Result<(), Error> {
+    /// Ends the record of one that has no actor: it is deleted, and with it what ran in it ended so.
+    pub(crate) fn close_record(&self, id: SandboxId, end: &ExecEnd) -> Result<(), Error> {
         let shared = self.open_shared(id)?;
-        let state = shared.history.read().state;
-        if !state.is_ended() {
-            close_books(&shared, state);
+        let mut events = last_of_all(&shared, end);
+        // A daemon that died right after this left only the rest to do.
+        if shared.history.read().state != SandboxState::Deleted {
+            events.push(Event::SandboxDeleted {});
         }
-        let gone = Event::SandboxDeleted {};
-        let appended = shared.journal.append(&[gone.record()]);
+        let noted = note(&shared, &events);
         self.budget.live.take_off(shared.journal.size());
-        let at = appended.map_err(|error| actor::journal_error(&error))?.at;
-        shared.history.write().event(&gone, at);
+        noted.map_err(|error| actor::journal_error(&error))?;
         std::fs::remove_file(self.layout.meta(id)).map_err(Error::internal)?;
         self.budget.end(id, &self.layout.journal(id));
         self.reports.tell(shared.report());
@@ -539,34 +544,12 @@ async fn keep_budget(node: Weak<Node>, mut exceeded: mpsc::Receiver<()>) {
 /// Ends everything in a journal whose sandbox ended while no daemon looked.
 fn close_books(shared: &Shared, state: SandboxState) {
     use SandboxState as S;
-    let (open, sessions) = {
-        let history = shared.history.read();
-        let open: Vec<_> = history
-            .open_execs()
-            .map(|e| (e.id, history.exec_seq(e.id) + 1))
-            .collect();
-        let sessions: Vec<_> = history
-            .sessions
-            .iter()
-            .filter(|s| s.open)
-            .map(|s| s.id)
-            .collect();
-        (open, sessions)
-    };
     let end = match state {
         S::Stopping => ExecEnd::SandboxStopped,
         // It may have ended by itself before the sandbox did.
         _ => ExecEnd::NodeLost,
     };
-    let mut events: Vec<Event> = open
-        .into_iter()
-        .map(|(exec, seq)| Event::ended(exec, seq, end.clone(), Usage::default(), 0))
-        .collect();
-    events.extend(
-        sessions
-            .into_iter()
-            .map(|session_id| Event::SessionDestroyed { session_id }),
-    );
+    let mut events = last_of_all(shared, &end);
     events.push(match state {
         S::Stopping => Event::SandboxStopped {
             reason: FailureReason::SandboxStopped,
@@ -581,12 +564,35 @@ fn close_books(shared: &Shared, state: SandboxState) {
             message: "the sandbox ended while the node was down".to_owned(),
         },
     });
-    let records: Vec<_> = events.iter().map(Event::record).collect();
-    if let Err(error) = shared.journal.append(&records) {
+    if let Err(error) = note(shared, &events) {
         tracing::error!(sandbox = %shared.id, %error, "the end is not in the journal");
     }
+}
+
+/// The ends of whatever is open on its record.
+fn last_of_all(shared: &Shared, end: &ExecEnd) -> Vec<Event> {
+    let history = shared.history.read();
+    let execs = history.open_execs().map(|exec| {
+        let seq = history.exec_seq(exec.id) + 1;
+        Event::ended(exec.id, seq, end.clone(), Usage::default(), 0)
+    });
+    let open = history.sessions.iter().filter(|session| session.open);
+    let sessions = open.map(|session| Event::SessionDestroyed {
+        session_id: session.id,
+    });
+    execs.chain(sessions).collect()
+}
+
+/// Puts it on record; what is told of it is the same even if that fails.
+fn note(shared: &Shared, events: &[Event]) -> Result<(), JournalError> {
+    let records: Vec<_> = events.iter().map(Event::record).collect();
+    let appended = shared.journal.append(&records);
+    let at = appended
+        .as_ref()
+        .map_or_else(|_| Timestamp::now(), |appended| appended.at);
     let mut history = shared.history.write();
-    for event in &events {
-        history.event(event, Timestamp::now());
+    for event in events {
+        history.event(event, at);
     }
+    appended.map(drop)
 }

@@ -191,7 +191,12 @@ impl Actor {
 
     /// Takes it from the host. Only its journal stays.
     pub(super) async fn delete(&mut self) -> Result<(), Error> {
-        self.driver.destroy(self.place()).await?;
+        // Before the first of its processes ends: whoever finds it half deleted knows why.
+        self.note_deleting(true);
+        if let Err(error) = self.driver.destroy(self.place()).await {
+            self.note_deleting(false);
+            return Err(error.into());
+        }
         self.doors.close_for_good().await;
         self.way_out.forget(self.place());
         self.end_all_execs(&ExecEnd::SandboxDeleted);
@@ -210,5 +215,13 @@ impl Actor {
         }
         self.report();
         Ok(())
+    }
+
+    /// A disk that is full is no reason to delete nothing.
+    fn note_deleting(&mut self, deleting: bool) {
+        self.meta.deleting = deleting;
+        if let Err(error) = self.save(&self.meta) {
+            tracing::warn!(sandbox = %self.shared.id, %error, deleting, "not in its meta.json");
+        }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn meta(
         egress: request.egress.clone(),
         names: Names::default(),
         rolled_back: None,
+        deleting: false,
     })
 }
 

@@ -338,8 +338,6 @@ impl Round {
         let promised = answer.is_some_and(|answer| answer.is_success());
         let fine = wanted.contains(&state.as_str())
             || (!promised && state == "running")
-            // Its processes were gone already when the daemon was killed over its deletion.
-            || (!promised && self.phase == Phase::Delete && state == "failed")
             // It went before the request could have its way.
             || (struck && self.phase == Phase::Stop && state == "failed")
             || (struck && !promised);
@@ -363,10 +361,6 @@ impl Round {
         let end = &whole.exit.as_ref().expect("it has an end").end;
         let fine = match state.as_str() {
             "running" => *end == ExecEnd::Exited { code: 5 },
-            // A daemon that was killed while it took the processes away cannot know how this one ended.
-            _ if *end == ExecEnd::NodeLost => {
-                (self.victim, self.phase) == (Victim::Daemon, Phase::Delete)
-            }
             "deleted" => matches!(end, ExecEnd::SandboxDeleted | ExecEnd::SandboxStopped),
             _ => *end == ExecEnd::SandboxStopped,
         };
