@@ -21,7 +21,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use skerry_proto::agent::from_agent::Body;
 use skerry_proto::agent::{
     self, Call, Data, Done, Overwrite, Processes, Read, Release, Reply, Request, Response, TarIn,
@@ -29,7 +28,7 @@ use skerry_proto::agent::{
 };
 use skerry_proto::glob::Globs;
 use skerry_types::limits::MAX_PATH_BYTES;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::{AbortHandle, spawn_blocking, spawn_local};
 
 use crate::files::error::FileError;
@@ -159,15 +158,16 @@ impl Files {
 
     /// Are all processes held, and nobody is just changing that?
     pub(crate) fn is_holding(&self) -> bool {
-        self.hold.try_lock().is_some_and(|hold| hold.stands())
+        self.hold.try_lock().is_ok_and(|hold| hold.stands())
     }
 
+    /// In the order in which it was asked for: a release that comes late would let go whom the next has stopped.
     async fn with_hold(
         &self,
         work: impl FnOnce(&mut Hold) -> Result<(), FileError> + Send + 'static,
     ) -> Work {
-        let hold = self.hold.clone();
-        blocking(move || work(&mut hold.lock()).map(|()| done(0))).await
+        let mut hold = self.hold.clone().lock_owned().await;
+        blocking(move || work(&mut hold).map(|()| done(0))).await
     }
 
     async fn read(&self, id: u64, flow: &Flow, request: Read) -> Work {
