@@ -44,6 +44,21 @@ pub(crate) fn save_changes(pid: u32, bytes: u64, copy: &File) -> io::Result<u64>
     Ok(written)
 }
 
+/// No fewer bytes than [`save_changes`] would write of it: what the process has that is no file's, its own memory included.
+pub(crate) fn changed_at_most(pid: u32) -> io::Result<u64> {
+    anonymous(&fs::read_to_string(format!("/proc/{pid}/status"))?)
+        .ok_or(ErrorKind::InvalidData.into())
+}
+
+fn anonymous(status: &str) -> Option<u64> {
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kibibytes = line.strip_suffix(" kB")?.trim();
+        Some(kibibytes.parse::<u64>().ok()? << 10)
+    };
+    Some(of("RssAnon:")? + of("VmSwap:")?)
+}
+
 /// Has the kernel read those parts of `copy` that the process has used of the file that it began with, and not changed: whoever is restored from the
 /// copy uses them too, and would wait for the disk again and again. What is not read by then is read when it is used.
 pub(crate) fn read_ahead(pid: u32, bytes: u64, copy: &File) -> io::Result<()> {
@@ -131,6 +146,14 @@ mod tests {
         let many: Vec<u64> = (0..300).collect();
         assert_eq!(runs(&many, 1), [(0, 256), (256, 44)]);
         assert_eq!(runs(&[], 1), []);
+    }
+
+    #[test]
+    fn what_is_no_files_is_counted_wherever_it_is() {
+        let status =
+            "Name:\tqemu\nRssAnon:\t   40960 kB\nRssFile:\t     512 kB\nVmSwap:\t       4 kB\n";
+        assert_eq!(anonymous(status), Some((40960 + 4) << 10));
+        assert_eq!(anonymous("Name:\tzombie\n"), None);
     }
 
     #[test]

@@ -6,11 +6,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use skerry_driver::{DriverError, Extent, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::control;
 use crate::create::{Laps, make_output};
@@ -23,12 +26,16 @@ use crate::qmp::Monitor;
 use crate::record::{Process, State};
 use crate::{disk, memory};
 
-/// Writing out takes as long as there is something to write; letting go is at once.
+/// Writing out takes as long as there is something to write.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// To let its disk go on, for a machine that can run.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(5);
 /// For a machine that stands until somebody makes room.
 const NOBODY_WAITS: Duration = Duration::from_hours(1);
 /// More than the devices of any machine of ours take. A QEMU that was taken over could write what it likes.
 const MAX_DEVICES_BYTES: u64 = 16 << 20;
+/// What a machine may change before it stands, and its devices.
+const MARGIN_BYTES: u64 = 64 << 20;
 
 impl VmDriver {
     /// Does something while nobody writes to the sandbox's disk. One that does not run needs no holding.
@@ -64,19 +71,31 @@ impl VmDriver {
         };
         if held.is_err() {
             // The guest comes to it later, when nobody waits any more.
-            let place = self.records.place(id).map_err(at("open the record"))?;
-            tokio::spawn(async move {
-                let let_go = control::ask(&place, Call::Thaw(Thaw {}), NOBODY_WAITS).await;
-                tracing::debug!(?let_go, "a disk that could not be held");
-            });
+            drop(self.letting_go(id)?);
         }
         held
     }
 
+    /// Lets its disk go on. What could be done is done, so whoever asked for it waits no longer than a machine takes that can run.
     async fn let_go(&self, id: SandboxId) {
-        if let Err(error) = self.ask(id, Call::Thaw(Thaw {}), PATIENCE).await {
-            tracing::error!(%id, %error, "a sandbox's disk could not be let go on");
+        let letting_go = match self.letting_go(id) {
+            Ok(letting_go) => timeout(LET_GO_PATIENCE, letting_go).await,
+            Err(error) => return tracing::error!(%id, %error, "its disk may be held for ever"),
+        };
+        if letting_go.is_err() {
+            tracing::warn!(%id, "its machine stands, and its disk with it");
         }
+    }
+
+    /// Has its disk go on as soon as the machine comes to that: it may stand until there is room on the host.
+    fn letting_go(&self, id: SandboxId) -> Result<JoinHandle<()>, DriverError> {
+        let place = self.records.place(id).map_err(at("open the record"))?;
+        Ok(tokio::spawn(async move {
+            let let_go = control::ask(&place, Call::Thaw(Thaw {}), NOBODY_WAITS).await;
+            if let Err(error) = let_go {
+                tracing::warn!(%id, %error, "a sandbox's disk was not let go on");
+            }
+        }))
     }
 
     /// Keeps a snapshot.
@@ -148,6 +167,7 @@ impl VmDriver {
     ) -> Result<(Duration, Laps), DriverError> {
         let mut laps = Laps::start();
         let process = state.process.ok_or(DriverError::NotRunning(id))?;
+        self.must_have_room(process).await?;
         let own = self.layout.sandbox(id);
         // What the machine began with is on disk already, and most of what it has.
         let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
@@ -170,6 +190,21 @@ impl VmDriver {
             read_ahead(process.pid, state.shape.memory_bytes(), folder.join(MEMORY));
         }
         kept.and(going).map(|()| (held, laps))
+    }
+
+    /// Refuses what would not fit before the machine stands for it, which may be long where a disk fills up.
+    async fn must_have_room(&self, process: Process) -> Result<(), DriverError> {
+        let storage = Arc::clone(&self.storage);
+        let room = blocking("look for room", move || {
+            let facts = storage.facts().map_err(io::Error::other)?;
+            Ok((facts.free_bytes, memory::changed_at_most(process.pid)?))
+        });
+        let (free, changed) = room.await?;
+        if free < changed + MARGIN_BYTES {
+            let text = format!("keep up to {changed} bytes of its memory: {free} are free");
+            return Err(DriverError::DiskFull(text));
+        }
+        Ok(())
     }
 
     /// The part for which the processors stand.
@@ -235,6 +270,7 @@ impl VmDriver {
         paused: &Path,
     ) -> Result<(), DriverError> {
         let process = state.process.ok_or(DriverError::NotRunning(id))?;
+        self.must_have_room(process).await?;
         let own = self.layout.sandbox(id);
         let (from, to) = (own.join(MEMORY), paused.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;

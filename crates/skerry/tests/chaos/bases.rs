@@ -47,6 +47,9 @@ async fn a_snapshot_may_be_removed_while_something_is_made_of_it() {
             let back = back.await.unwrap();
             assert!(back.is_success() || back.status == 404, "{back:?}");
             ok(subject, IS_WHOLE).await;
+            if memory {
+                counts_on(subject).await;
+            }
             assert_eq!(world.client.snapshots().await.unwrap(), []);
         }
     }

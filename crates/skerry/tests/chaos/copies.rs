@@ -190,8 +190,12 @@ pub(crate) async fn plant_key(sandbox: &Sandbox) {
 
 /// Has a program count in it.
 pub(crate) async fn start_counter(sandbox: &Sandbox) {
-    let counter = format!("python3 -c \"{COUNTER}\"");
-    sandbox.start(&shell(counter)).await.unwrap();
+    let counter = RunExec {
+        // Longer than any test.
+        timeout_seconds: Some(7200),
+        ..shell(format!("python3 -c \"{COUNTER}\""))
+    };
+    sandbox.start(&counter).await.unwrap();
     ok(sandbox, "until [ -s /tmp/log ]; do sleep 0.01; done").await;
 }
 
@@ -213,8 +217,9 @@ async fn check_held(original: &Sandbox, after: u64) {
 
 /// Its program has lost no step and goes on, and its time never went back.
 pub(crate) async fn counts_on(sandbox: &Sandbox) {
-    let more =
-        "n=$(wc -l </tmp/log); until [ $(wc -l </tmp/log) -gt $((n+3)) ]; do sleep 0.01; done";
+    let more = "\
+        n=$(wc -l </tmp/log) end=$(($(date +%s) + 120)); until [ $(wc -l </tmp/log) -gt $((n + 3)) ]; do \
+        [ $(date +%s) -lt $end ] || { cat /proc/[0-9]*/stat; exit 1; }; sleep 0.01; done";
     ok(sandbox, more).await;
     let all =
         "n=$(wc -l </tmp/log); [ \"$(head -n $n /tmp/log | sha1sum)\" = \"$(seq $n | sha1sum)\" ]";
