@@ -13,7 +13,7 @@ interpreter="$modules/ipykernel:python3-ipykernel $modules/jupyter_client:python
 case $purpose in
 test) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs setpriv:util-linux python3:python3 pip3:python3-pip npm:npm node:nodejs pg_ctlcluster:postgresql docker-registry:docker-registry skopeo:skopeo podman:podman runc:runc fakechroot:fakechroot fakeroot:fakeroot $interpreter" ;;
 guest) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs strip:binutils" ;;
-bench) wanted="$wanted python3:python3 pip3:python3-pip npm:npm node:nodejs unshare:util-linux pg_ctlcluster:postgresql cpio:cpio nsenter:util-linux bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
+bench) wanted="$wanted qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs python3:python3 pip3:python3-pip npm:npm node:nodejs unshare:util-linux pg_ctlcluster:postgresql cpio:cpio nsenter:util-linux bwrap:bubblewrap crun:crun runc:runc podman:podman dockerd:docker.io" ;;
 esac
 
 missing() {

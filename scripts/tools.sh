@@ -89,9 +89,16 @@ fetch() {
     trap - EXIT
 }
 
+# QEMU is unpacked without what it loads.
+say_what_qemu_lacks() {
+    lacking=$(ldd "$tools/qemu/usr/bin/qemu-system-x86_64" 2>/dev/null | sed -n 's/ => not found//p' | tr -d '\t' | tr '\n' ' ')
+    [ -z "$lacking" ] || echo "note: QEMU does not start without ${lacking}here; Debian's package qemu-system-x86 brings them" >&2
+}
+
 for name in "$@"; do
     wanted=$(recipe "$name")
     # shellcheck disable=SC2086 # a list of words
     [ "$(cat "$tools/$name/recipe" 2>/dev/null)" = "$wanted" ] || fetch "$name" $wanted
+    [ "$name" != qemu ] || say_what_qemu_lacks
     echo "$tools/$name"
 done

@@ -1,7 +1,7 @@
 //! `make bench`: how fast this release is, beside other runtimes on the same machine in the same run.
 //!
 //! Everything of ours goes through the public HTTP API of a real `skerry up`. What is compared takes turns round by round, so that a machine
-//! that slows down slows everyone down. `skerry-bench memory [ns|gvisor|vm]` measures snapshots and forks with memory, beside the tools that they rest on.
+//! that slows down slows everyone down. `skerry-bench ROW` measures one row and writes nothing; `skerry-bench memory [ns|gvisor|vm]` measures snapshots and forks with memory, beside the tools that they rest on.
 
 mod api;
 mod machine;
@@ -87,7 +87,10 @@ async fn run() -> Result<()> {
     drop(peers);
     let report = Report::new(&machine).part("", &results);
     say(&report.text()?);
-    report.write(&results_dir, "latest", &machine.slug())
+    match only {
+        Some(_) => Ok(()),
+        None => report.write(&results_dir, "latest", &machine.slug()),
+    }
 }
 
 /// A server as it is unless told otherwise, but that nothing of one kind stands ready.

@@ -142,10 +142,18 @@ fn version(tree: &Path) -> Result<String, EngineError> {
     let output = Command::new(&path)
         .arg("--version")
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|source| EngineError::Qemu { path, source })?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        .output();
+    let output = output.and_then(|output| {
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        // A library that is missing, as when its tree was unpacked and never installed.
+        Err(io::Error::other(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    });
+    let stdout = output.map_err(|source| EngineError::Qemu { path, source })?;
+    let text = String::from_utf8_lossy(&stdout).into_owned();
     let line = text.lines().next().unwrap_or_default();
     let version = line.strip_prefix("QEMU emulator version ").unwrap_or(line);
     if parse(version).is_some_and(|version| version >= OLDEST) {
