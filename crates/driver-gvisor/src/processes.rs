@@ -1,12 +1,12 @@
 //! Finding the processes of `runsc` on the host, for when nothing else remembers them.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
-use skerry_sys::pidfd;
+use skerry_sys::{pidfd, processes};
 
 /// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,22 +20,7 @@ pub(crate) fn root_flag(root: &Path) -> String {
 /// Every process of `runsc` that has its state in this folder. Nothing inside a sandbox is a process of the host with arguments of its own.
 pub(crate) fn of_root(root: &Path) -> io::Result<Vec<u32>> {
     let flag = root_flag(root);
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        // Gone already: not ours to find.
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if command
-            .split(|&byte| byte == 0)
-            .any(|arg| arg == flag.as_bytes())
-        {
-            found.push(pid);
-        }
-    }
-    Ok(found)
+    processes::with_arguments(|arguments| arguments.contains(&flag.as_bytes()))
 }
 
 /// Kills all of them and waits until they are gone.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use skerry_driver::{DriverError, Extent, NetworkMode, Privilege, Snapshot, Spec, blocking};
 use skerry_storage::Storage;
 use skerry_sys::cgroup::Group;
+use skerry_sys::folder;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::OwnedMutexGuard;
 
@@ -61,7 +62,7 @@ impl Snapshots {
 
     fn forget_lost(&self) -> io::Result<()> {
         let known = self.list()?;
-        let kept = labels(&self.memories)?;
+        let kept: Vec<SnapshotId> = folder::names(&self.memories, "")?;
         let mut lost = kept.into_iter().filter(|id| !known.contains(id));
         lost.try_for_each(|id| remove_folder(&self.image(id)))
     }
@@ -104,14 +105,8 @@ impl Snapshots {
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
-        labels(&self.root)
+        folder::names(&self.root, "")
     }
-}
-
-fn labels(folder: &Path) -> io::Result<Vec<SnapshotId>> {
-    let entries = fs::read_dir(folder)?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 fn bytes_in(folder: &Path) -> io::Result<u64> {

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use skerry_sys::processes;
+
 /// What the agent of a sandbox is called on the host.
 pub(crate) fn agent_name(label: &str) -> String {
     format!("skerry-agent:{label}")
@@ -10,19 +12,7 @@ pub(crate) fn agent_name(label: &str) -> String {
 /// The agents of this sandbox. A process inside can take the name, and would then die with its sandbox, as it should.
 pub(crate) fn agents_of(label: &str) -> io::Result<Vec<u32>> {
     let name = agent_name(label);
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        // Gone already: not ours to find.
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if command.split(|&byte| byte == 0).next() == Some(name.as_bytes()) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
+    processes::with_arguments(|arguments| arguments.first() == Some(&name.as_bytes()))
 }
 
 /// Was it killed, and dies as soon as it is thawed? One that is gone has.

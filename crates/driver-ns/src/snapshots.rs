@@ -3,11 +3,12 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use skerry_driver::{DriverError, Snapshot};
+use skerry_sys::folder;
 use skerry_types::{SandboxId, SnapshotId};
 
 use crate::driver::{NsDriver, blocking};
@@ -39,15 +40,8 @@ impl Marks {
     }
 
     pub(crate) fn list(&self) -> io::Result<Vec<SnapshotId>> {
-        labels(&self.folder)
+        folder::names(&self.folder, "")
     }
-}
-
-/// The snapshots that something in this folder is named after.
-pub(crate) fn labels(folder: &Path) -> io::Result<Vec<SnapshotId>> {
-    let entries = fs::read_dir(folder)?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.parse().ok()).collect())
 }
 
 /// The volume of a snapshot.

@@ -1,6 +1,5 @@
 //! Taking a sandbox up, and taking it away, however much of it there is: each step is fine with there being nothing to do.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use skerry_driver::{DriverError, Instance};
 use skerry_proto::guest::{Call, Freeze, Thaw};
-use skerry_sys::{pidfd, watch};
+use skerry_sys::{pidfd, processes, watch};
 use skerry_types::SandboxId;
 
 use crate::driver::VmDriver;
@@ -185,19 +184,9 @@ fn open(process: Option<Process>) -> io::Result<Option<OwnedFd>> {
 
 /// Processes of this name: those that a daemon started and died before it wrote that down.
 fn named(name: &str) -> io::Result<Vec<OwnedFd>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
-            continue;
-        };
-        // Gone already: not ours to find.
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if command.split(|&byte| byte == 0).next() == Some(name.as_bytes()) {
-            found.extend(pidfd::open(pid)?);
-        }
-    }
-    Ok(found)
+    let pids = processes::with_arguments(|arguments| arguments.first() == Some(&name.as_bytes()))?;
+    let opened = pids.into_iter().map(pidfd::open);
+    opened.filter_map(io::Result::transpose).collect()
 }
 
 fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {

@@ -4,8 +4,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use skerry_sys::folder;
 use skerry_types::{SandboxId, SnapshotId};
 
 /// The folders of a node.
@@ -42,22 +42,11 @@ impl Layout {
 
     /// Every snapshot with a record.
     pub(crate) fn list_snapshots(&self) -> io::Result<Vec<SnapshotId>> {
-        ids(&self.snapshots, ".json")
+        folder::names(&self.snapshots, ".json")
     }
 
     /// Every sandbox with a folder.
     pub(crate) fn list(&self) -> io::Result<Vec<SandboxId>> {
-        ids(&self.root, "")
+        folder::names(&self.root, "")
     }
-}
-
-/// The ids in a folder, each with this ending. Other names are not ours and left alone.
-fn ids<T: FromStr>(folder: &Path, ending: &str) -> io::Result<Vec<T>> {
-    let mut ids = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let id = name.to_str().and_then(|name| name.strip_suffix(ending));
-        ids.extend(id.and_then(|id| id.parse().ok()));
-    }
-    Ok(ids)
 }

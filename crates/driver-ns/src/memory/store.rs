@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skerry_driver::{DriverError, Privilege};
 use skerry_storage::Storage;
+use skerry_sys::folder;
 use skerry_sys::mount::{self, Attributes};
 use skerry_types::SnapshotId;
 
 use super::order::Kept;
 use super::tool::Tool;
-use crate::snapshots::{Marks, labels};
+use crate::snapshots::Marks;
 
 /// Written last: what there is before is not whole.
 const WHOLE: &str = "kept.json";
@@ -70,7 +71,7 @@ impl Memories {
 
     fn forget_lost(&self, marks: &Marks) -> io::Result<()> {
         let known = marks.list()?;
-        let kept = labels(&self.folder)?;
+        let kept: Vec<SnapshotId> = folder::names(&self.folder, "")?;
         let mut lost = kept.into_iter().filter(|id| !known.contains(id));
         lost.try_for_each(|id| self.remove(id))
     }

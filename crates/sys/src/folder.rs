@@ -1,0 +1,17 @@
+//! Folders in which names stand for something.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+
+/// What is named there, each with this ending. Other names are not ours and left alone.
+pub fn names<T: FromStr>(folder: &Path, ending: &str) -> io::Result<Vec<T>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(ending));
+        found.extend(name.and_then(|name| name.parse().ok()));
+    }
+    Ok(found)
+}
