@@ -83,7 +83,7 @@ fn a_full_disk_is_an_error_inside_and_nowhere_else() {
         assert_eq!(agent.sh("rm /big; echo well").await.ok(), "well\n");
         assert_eq!(
             other
-                .sh("dd if=/dev/urandom of=/big bs=1M count=40 2>/dev/null; stat -c %s /big")
+                .sh("dd if=/dev/urandom of=/big bs=1M count=40 iflag=fullblock 2>/dev/null; stat -c %s /big")
                 .await
                 .ok(),
             "41943040\n"

@@ -199,8 +199,9 @@ async fn disk(ground: Ground<'_>) -> Verdict {
         agent.sh("rm /tmp/big; echo well").await?,
         "well\n",
     )?;
+    // Random bytes may come in smaller portions than were asked for.
     let size = neighbour
-        .sh("dd if=/dev/urandom of=/tmp/big bs=1M count=40 conv=fsync 2>/dev/null; stat -c %s /tmp/big")
+        .sh("dd if=/dev/urandom of=/tmp/big bs=1M count=40 iflag=fullblock conv=fsync 2>/dev/null; stat -c %s /tmp/big")
         .await?;
     same("its neighbour's file", size, "41943040\n")
 }
