@@ -83,7 +83,7 @@ impl VmDriver {
             Err(error) => return tracing::error!(%id, %error, "its disk may be held for ever"),
         };
         if letting_go.is_err() {
-            tracing::warn!(%id, "its machine stands, and its disk with it");
+            tracing::warn!(%id, "its disk goes on later: the machine stands, or is slow");
         }
     }
 

@@ -96,10 +96,11 @@ pub fn wait(pidfd: impl AsFd, patience: Duration) -> io::Result<bool> {
     Ok(is_gone)
 }
 
-/// Lets go of a child that is gone, so that its number is free; one that was let go of already is fine.
-pub fn reap(pidfd: impl AsFd) -> io::Result<()> {
+/// Lets go of a child that is gone, so that its number is free, and tells whether a signal killed it; of one that was let go of already nobody knows.
+pub fn reap(pidfd: impl AsFd) -> io::Result<bool> {
     match waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED) {
-        Ok(_) | Err(rustix::io::Errno::CHILD) => Ok(()),
+        Ok(ended) => Ok(ended.is_some_and(|ended| ended.killed() || ended.dumped())),
+        Err(rustix::io::Errno::CHILD) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

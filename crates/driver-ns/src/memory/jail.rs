@@ -154,17 +154,17 @@ impl Criu {
 
     pub(super) const FIRST_FD: i32 = 4;
 
-    /// Waits until it has ended. One that did not answer is killed first: it may itself wait for what never comes.
-    pub(super) fn end(self, has_answered: bool) -> io::Result<()> {
+    /// Waits until it has ended. One that did not answer is killed first: it may itself wait for what never comes. Tells whether it was killed, by
+    /// whomever; where children are not kept nobody knows.
+    pub(super) fn end(self, has_answered: bool) -> io::Result<bool> {
         drop(self.socket);
-        if has_answered && pidfd::wait(&self.pidfd, PATIENCE)? {
-            return Ok(());
+        if !has_answered || !pidfd::wait(&self.pidfd, PATIENCE)? {
+            pidfd::kill(&self.pidfd)?;
+            if !pidfd::wait(&self.pidfd, PATIENCE)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
         }
-        pidfd::kill(&self.pidfd)?;
-        if !pidfd::wait(&self.pidfd, PATIENCE)? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        Ok(())
+        pidfd::reap(&self.pidfd)
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use skerry_sys::clone::Namespaces;
-use skerry_sys::{mount, pidfd};
+use skerry_sys::{exec, mount, pidfd};
 
 use super::images;
 use super::jail::{self, Criu, IMAGES, Jail};
@@ -52,20 +52,20 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     laps.lap("jail");
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(Failure::at("adopt what CRIU starts"))?;
+    exec::keep_children();
     let criu = Criu::start(&spawner.single, &[], Some(order.max_bytes));
     let criu = criu.map_err(Failure::at("start CRIU"))?;
     let outcome = rpc::dump(&criu, options(order, external));
-    let ended = criu.end(outcome.is_ok());
-    let ended = end_orphans().and(ended);
+    let was_killed = criu.end(outcome.is_ok());
+    let ended = end_orphans();
     laps.lap("criu");
-    if outcome.is_err() {
+    if outcome.is_err() && was_killed.as_ref().copied().unwrap_or(true) {
         // It may have left them half changed, and nobody can tell.
         pidfd::kill(agent).map_err(Failure::at("end what CRIU may have changed"))?;
     }
-    let outcome = outcome.map_err(Failure::at("hear from CRIU, so the sandbox was ended"));
-    match outcome? {
+    match outcome.map_err(Failure::at("hear from CRIU"))? {
         Outcome::Refused => return Ok(Reply::Refused(jail::reason())),
-        Outcome::Done(_) => ended.map_err(Failure::at("end CRIU"))?,
+        Outcome::Done(_) => was_killed.and(ended).map_err(Failure::at("end CRIU"))?,
     }
     let images = Path::new(IMAGES);
     images::wake_where_restored(images)

@@ -50,12 +50,16 @@ const CLOCK_ERROR: f64 = 0.01;
 
 /// A server with every driver that the machine has the programs for: they may lie in the cache folder of whoever runs this.
 pub(crate) fn with_tools(launch: Launch) -> Launch {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-    match cache.or_else(home) {
+    match cache_folder() {
         Some(cache) => launch.env("XDG_CACHE_HOME", &cache.display()),
         None => launch,
     }
+}
+
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    cache.or_else(home)
 }
 
 /// A sandbox of each driver that keeps memory here. `vm` has a machine of its own to boot, which only a long run waits for.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -11,12 +13,16 @@ use skerry_client::api::{MemoryWish, TakeSnapshot};
 use skerry_client::{ListSandboxes, Sandbox, shell};
 use skerry_testkit::host;
 use skerry_types::{ErrorCode, ExecEnd, ExecId, FailureReason, SandboxId, SandboxState};
+use tempfile::TempDir;
 
 use crate::api::{Answer, Call};
-use crate::copies::{counts_on, ok, start_counter, with_memory, with_tools};
+use crate::copies::{cache_folder, counts_on, ok, start_counter, with_memory, with_tools};
 use crate::kills::at_rest;
 use crate::output::Transcript;
 use crate::world::{World, dice, launch, moment, rounds};
+
+/// Below the cache folder.
+const TOOLS: &str = "skerry/tools";
 
 /// What is done to a sandbox, or made from it, when a heart stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,6 +295,43 @@ async fn one_whose_criu_is_killed_over_it_fails_and_a_copy_fails_alone() {
     counts_on(&subject).await;
     world.client.remove_snapshot(&whole).await.unwrap();
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_criu_that_does_not_start_keeps_nothing_and_harms_nobody() {
+    let cache = TempDir::with_prefix("skerry-test-").unwrap();
+    let Some(criu) = criu_of_its_own(cache.path()) else {
+        println!("skipped: there is no CRIU in the cache folder");
+        return;
+    };
+    let launch = launch().env("XDG_CACHE_HOME", &cache.path().display());
+    let world = World::launch(launch).await;
+    let Some(subject) = kept_by_criu(&world).await else {
+        return;
+    };
+    start_counter(&subject).await;
+    // Only now, since a server does without one that never worked.
+    fs::write(criu.join("usr/sbin/new"), "no program").unwrap();
+    fs::rename(criu.join("usr/sbin/new"), criu.join("usr/sbin/criu")).unwrap();
+    let taken = subject.take_snapshot(&with_its_memory()).await;
+    println!("{taken:?}");
+    assert!(taken.is_err());
+    counts_on(&subject).await;
+    assert_eq!(world.client.snapshots().await.unwrap(), []);
+    world.end().await;
+}
+
+/// A copy of the one that the tests use.
+fn criu_of_its_own(cache: &Path) -> Option<PathBuf> {
+    let (tools, copies) = (cache_folder()?.join(TOOLS), cache.join(TOOLS));
+    fs::create_dir_all(&copies).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(tools.join("criu")).arg(&copies);
+    copy.output()
+        .unwrap()
+        .status
+        .success()
+        .then(|| copies.join("criu"))
 }
 
 /// It counts on if a snapshot was made of it. Else nobody knows what CRIU has left in it, so it has ended.
