@@ -103,8 +103,3 @@ pub(crate) fn may_set_groups() -> bool {
 pub(crate) fn may_mount() -> bool {
     capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN))
 }
-
-/// May this process set the clock?
-pub(crate) fn may_set_clock() -> bool {
-    capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_TIME))
-}

@@ -1,6 +1,5 @@
-//! What a copy of a sandbox must not share with the one it was copied from: clock, random numbers, names, keys.
-//!
-//! In a sandbox on the host's kernel the driver does what needs rights there; the agent does what is the sandbox's own.
+//! What a copy of a sandbox must not share with the one it was copied from, as far as that is the sandbox's own: names and keys. Clock and random
+//! numbers are the kernel's, which the driver sees to.
 #![expect(
     unsafe_code,
     reason = "code between fork and exec has no safe interface"
@@ -18,14 +17,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::time::{ClockId, Timespec, clock_settime};
 use skerry_proto::agent::Renew;
-use skerry_sys::entropy;
 
 use crate::files::error::{Doing, FileError};
-use crate::privilege::{Level, confine_child, may_mount, may_set_clock};
+use crate::privilege::{Level, confine_child, may_mount};
 
-const NANOSECONDS: i64 = 1_000_000_000;
 /// Kinds of host keys that are made anew; what else is called one only goes.
 const KEY_KINDS: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
 /// For the image's program to make one of them: one for RSA takes seconds where a machine is translated and others are busy.
@@ -37,11 +33,6 @@ pub(crate) fn renew(renew: &Renew) -> Result<(), FileError> {
     let ids = renew.entropy.split_first_chunk::<16>();
     let (machine_id, rest) = ids.ok_or(FileError::NoEntropy)?;
     let boot_id = rest.first_chunk::<16>().ok_or(FileError::NoEntropy)?;
-    // A kernel whose clock is wrong is the sandbox's own. Who may not set it has a driver that did, and saw to the rest of the kernel, too.
-    if renew.wall_clock_ns != 0 && may_set_clock() {
-        set_clock(renew.wall_clock_ns)?;
-        entropy::add(&renew.entropy).doing("feed", Path::new("/dev/urandom"))?;
-    }
     // A kernel that was copied keeps it; nobody may touch the host's.
     if may_mount() {
         renew_boot_id(boot_id)?;
@@ -56,14 +47,6 @@ fn keygen(kind: &str, key: &Path) -> Command {
     let mut keygen = Command::new("/usr/bin/ssh-keygen");
     keygen.args(["-q", "-t", kind, "-N", "", "-f"]).arg(key);
     keygen
-}
-
-fn set_clock(wall_clock_ns: i64) -> Result<(), FileError> {
-    let time = Timespec {
-        tv_sec: wall_clock_ns / NANOSECONDS,
-        tv_nsec: wall_clock_ns % NANOSECONDS,
-    };
-    clock_settime(ClockId::Realtime, time).doing("set the clock", Path::new("/"))
 }
 
 /// The kernel's own cannot be written, so another file lies over it.

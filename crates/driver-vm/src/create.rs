@@ -270,10 +270,11 @@ impl VmDriver {
             if matches!(call, Call::Renew(_)) {
                 self.ask(id, Call::Thaw(Thaw {}), START_PATIENCE).await?;
             }
-            self.ask(id, call, START_PATIENCE).await
+            self.ask(id, call, START_PATIENCE).await?;
+            self.set_clock(id).await
         };
         match talk.await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(error) => {
                 let said = started.log.text();
                 if said.is_empty() {

@@ -12,6 +12,7 @@
 mod accelerator;
 mod base;
 mod capabilities;
+mod clock;
 mod control;
 mod cpio;
 mod create;

@@ -6,6 +6,7 @@ use skerry_proto::guest::{Call, Done, Reply, Request, Response};
 
 use crate::failure::Failure;
 use crate::ground::Ground;
+use crate::identity;
 use crate::sandbox::Sandbox;
 
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -48,6 +49,7 @@ fn carry_out(ground: &Ground, sandbox: &mut Option<Sandbox>, call: Call) -> Resu
     let done = Ok(Reply::Done(Done {}));
     let call = match call {
         Call::Ping(_) => return done,
+        Call::Clock(clock) => return identity::shift_clock(clock.shift_ns).map(Reply::Time),
         Call::Start(start) => {
             if sandbox.is_some() {
                 return Err(none("start a second sandbox"));
@@ -66,7 +68,7 @@ fn carry_out(ground: &Ground, sandbox: &mut Option<Sandbox>, call: Call) -> Resu
         Call::Freeze(_) => sandbox.freeze()?,
         Call::Thaw(_) => sandbox.thaw()?,
         Call::Renew(identity) => sandbox.renew(&identity)?,
-        Call::Ping(_) | Call::Start(_) => {}
+        Call::Ping(_) | Call::Start(_) | Call::Clock(_) => {}
     }
     done
 }

@@ -12,7 +12,7 @@ use std::thread;
 use nix::sched::{CloneFlags, unshare};
 use rustix::mount::mount_bind;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use rustix::time::{ClockId, Timespec, clock_settime};
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use skerry_proto::guest::{Identity, Network};
 use skerry_sys::netlink::{Netlink, Route};
 use skerry_sys::{connections, entropy};
@@ -26,14 +26,31 @@ const BOOT_ID: std::ops::Range<usize> = 16..32;
 
 /// Takes clock, random numbers and host name, which are the kernel's.
 pub(crate) fn take(identity: &Identity) -> Result<(), Failure> {
-    let time = Timespec {
-        tv_sec: identity.wall_clock_ns / NANOSECONDS,
-        tv_nsec: identity.wall_clock_ns % NANOSECONDS,
-    };
-    clock_settime(ClockId::Realtime, time).map_err(Failure::at("set the clock"))?;
+    set_clock(identity.wall_clock_ns)?;
     entropy::add(&identity.entropy).map_err(Failure::at("feed the random pool"))?;
     rustix::system::sethostname(identity.hostname.as_bytes())
         .map_err(Failure::at("set the host name"))
+}
+
+/// Sets the clock on or back by so many nanoseconds, and tells what it says.
+pub(crate) fn shift_clock(by_ns: i64) -> Result<i64, Failure> {
+    if by_ns != 0 {
+        set_clock(clock().saturating_add(by_ns))?;
+    }
+    Ok(clock())
+}
+
+fn clock() -> i64 {
+    let time = clock_gettime(ClockId::Realtime);
+    time.tv_sec * NANOSECONDS + time.tv_nsec
+}
+
+fn set_clock(wall_clock_ns: i64) -> Result<(), Failure> {
+    let time = Timespec {
+        tv_sec: wall_clock_ns / NANOSECONDS,
+        tv_nsec: wall_clock_ns % NANOSECONDS,
+    };
+    clock_settime(ClockId::Realtime, time).map_err(Failure::at("set the clock"))
 }
 
 /// Gives the network card its address, in place of the one it had.

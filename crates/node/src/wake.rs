@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
 use rand::TryRngCore;
-use skerry_driver::{AgentLink, Driver, DriverError, Instance, Isolation, Spec};
+use skerry_driver::{AgentLink, Driver, DriverError, Instance, Spec};
 use skerry_proto::agent::{
     Call, ExecAck, ExecStart, NodeHello, Release, Renew, Reply, Request, ToAgent, from_agent,
     to_agent,
@@ -43,7 +42,7 @@ pub(crate) async fn restore(
 
 /// Has the agent of a restored sandbox make everything new and let its processes go on. On error they are still held.
 pub(crate) async fn wake(driver: &dyn Driver, spec: &Spec) -> Result<(), DriverError> {
-    let renew = Some(renew(driver, spec)?);
+    let renew = Some(renew(spec)?);
     ask(driver, spec.id, Call::Release(Release { renew })).await
 }
 
@@ -124,16 +123,13 @@ fn unable(why: String) -> DriverError {
     DriverError::step("have its agent answer")(why)
 }
 
-/// The host's kernel sees to its own clock and random numbers; a guest's kernel was copied with them.
-pub(crate) fn renew(driver: &dyn Driver, spec: &Spec) -> Result<Renew, DriverError> {
-    let own_kernel = driver.capabilities().isolation == Isolation::Vm;
+/// What a copy gets anew.
+pub(crate) fn renew(spec: &Spec) -> Result<Renew, DriverError> {
     let mut entropy = [0; ENTROPY];
     rand::rngs::OsRng
         .try_fill_bytes(&mut entropy)
         .map_err(DriverError::step("get random bytes"))?;
-    let now = || i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or_default();
     Ok(Renew {
-        wall_clock_ns: if own_kernel { now() } else { 0 },
         entropy: Bytes::copy_from_slice(&entropy),
         hostname: spec.hostname.clone(),
     })

@@ -26,7 +26,7 @@ pub struct Request {
     #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// What to do.
-    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8")]
+    #[prost(oneof = "Call", tags = "2,3,4,5,6,7,8,9")]
     pub call: Option<Call>,
 }
 
@@ -54,6 +54,9 @@ pub enum Call {
     /// Make new what a copy must not share.
     #[prost(message, tag = "8")]
     Renew(Identity),
+    /// Set the clock on or back by so much, and say what it says then.
+    #[prost(message, tag = "9")]
+    Clock(Clock),
 }
 
 /// See [`Call::Ping`]. Answered by `Done`.
@@ -71,6 +74,14 @@ pub struct Freeze {}
 /// See [`Call::Thaw`]. Answered by `Done`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Thaw {}
+
+/// See [`Call::Clock`]. Answered by `Time`.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Clock {
+    /// By so many nanoseconds.
+    #[prost(int64, tag = "1")]
+    pub shift_ns: i64,
+}
 
 /// See [`Call::Link`]. Answered by `Done`.
 ///
@@ -109,7 +120,7 @@ pub struct Start {
 /// What no two machines share. As a call answered by `Done`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Identity {
-    /// The time, in nanoseconds since 1970.
+    /// The time when this was asked for, in nanoseconds since 1970. `Clock` sets it right.
     #[prost(int64, tag = "1")]
     pub wall_clock_ns: i64,
     /// Random bytes for the kernel's pool and the boot id. At least 32, at most 256.
@@ -155,7 +166,7 @@ pub struct Response {
     #[prost(fixed64, tag = "1")]
     pub id: u64,
     /// What came of it.
-    #[prost(oneof = "Reply", tags = "2,3,4")]
+    #[prost(oneof = "Reply", tags = "2,3,4,5")]
     pub reply: Option<Reply>,
 }
 
@@ -171,6 +182,9 @@ pub enum Reply {
     /// What the sandbox uses.
     #[prost(message, tag = "4")]
     Usage(Usage),
+    /// What the clock says, in nanoseconds since 1970.
+    #[prost(int64, tag = "5")]
+    Time(i64),
 }
 
 /// See [`Reply::Done`].

@@ -71,7 +71,6 @@ async fn wake(driver: &NsDriver, from: SnapshotId, spec: &Spec) -> Result<Agent,
     let renew = Renew {
         entropy: vec![7; 64].into(),
         hostname: spec.hostname.clone(),
-        ..Renew::default()
     };
     let renew = Some(renew);
     copy.ask(Call::Release(Release { renew })).await;

@@ -114,7 +114,7 @@ async fn many(ground: Ground<'_>) -> Verdict {
     let mut said = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
         let mut copy = ground.connect(spec.id).await?;
-        release(&ground, spec, &mut copy).await?;
+        release(spec, &mut copy).await?;
         go_on(&mut copy, &id, agent.seen(&id)).await?;
         for further in 0..=number {
             let counted = ask(&mut copy, &id, COUNT).await?;
@@ -239,7 +239,7 @@ async fn connections(ground: Ground<'_>) -> Verdict {
     let second = spec(ground.spec());
     ground.driver().restore(snapshot, &second).await?;
     let mut copy = ground.connect(second.id).await?;
-    release(&ground, &second, &mut copy).await?;
+    release(&second, &mut copy).await?;
     go_on(&mut copy, &id, agent.seen(&id)).await?;
     agent.attach(&id).await?;
     cut("in the copy", &ask(&mut copy, &id, HEAR).await?)?;

@@ -1,6 +1,6 @@
 //! Snapshots with memory: every copy wakes up where the sandbox was, held, and is its own from its first step.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skerry_proto::agent::{Call, Hold, Release, Renew, Reply};
@@ -10,7 +10,7 @@ use super::agent::{Agent, Seen, python, sh};
 use super::failure::{Failure, Verdict, ensure, same};
 use super::ground::Ground;
 use super::{Check, checks};
-use crate::{Capabilities, DriverError, Extent, Isolation, Spec};
+use crate::{Capabilities, DriverError, Extent, Spec};
 
 pub(super) fn declared(capabilities: &Capabilities) -> bool {
     capabilities.memory_snapshot
@@ -68,21 +68,17 @@ pub(super) async fn try_keep(
 }
 
 /// What must be new in a copy that has this name.
-fn renewal(ground: &Ground<'_>, spec: &Spec) -> Renew {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = now.unwrap_or_default().as_nanos() as i64;
-    let is_vm = ground.capabilities().isolation == Isolation::Vm;
+fn renewal(spec: &Spec) -> Renew {
     // Ids are random for the most part, and no two are the same.
     let entropy = [spec.id.bytes(), SandboxId::new().bytes()].concat();
     Renew {
-        wall_clock_ns: if is_vm { now } else { 0 },
         entropy: Bytes::from(entropy),
         hostname: spec.hostname.clone(),
     }
 }
 
-pub(super) async fn release(ground: &Ground<'_>, spec: &Spec, agent: &mut Agent) -> Verdict {
-    let renew = Some(renewal(ground, spec));
+pub(super) async fn release(spec: &Spec, agent: &mut Agent) -> Verdict {
+    let renew = Some(renewal(spec));
     done(agent, Call::Release(Release { renew })).await
 }
 
@@ -97,7 +93,7 @@ pub(super) async fn copy(ground: &Ground<'_>, from: SnapshotId) -> Verdict<(Spec
 pub(super) async fn copy_as(ground: &Ground<'_>, from: SnapshotId, spec: &Spec) -> Verdict<Agent> {
     ground.driver().restore(from, spec).await?;
     let mut agent = ground.connect(spec.id).await?;
-    release(ground, spec, &mut agent).await?;
+    release(spec, &mut agent).await?;
     Ok(agent)
 }
 
@@ -251,7 +247,7 @@ async fn held(ground: Ground<'_>) -> Verdict {
     let stood = copy.seen(&id).stdout.len();
     copy.listen(pause()).await?;
     same("while it is held", copy.seen(&id).stdout.len(), stood)?;
-    release(&ground, &spec, &mut copy).await?;
+    release(&spec, &mut copy).await?;
     copy.until_out(&id, stood + 50).await?;
     agent.until_out(&id, on).await
 }

@@ -87,7 +87,7 @@ impl Actor {
             return Err(self.or_died(error).await);
         }
         if self.driver.capabilities().pause_to_disk {
-            let renew = renew(self.driver.as_ref(), &self.meta.spec)?;
+            let renew = renew(&self.meta.spec)?;
             self.release(Some(renew)).await?;
         }
         Ok(())

@@ -85,14 +85,11 @@ pub struct Release {
 /// What must be new in a copy. The agent does what its level lets it, and the driver has done the rest from outside.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Renew {
-    /// The time, in nanoseconds since 1970; 0: the kernel's clock is right.
-    #[prost(int64, tag = "1")]
-    pub wall_clock_ns: i64,
-    /// Random bytes that nobody else has, for the kernel's pool, the machine id and the boot id. At least 32.
-    #[prost(bytes = "bytes", tag = "2")]
+    /// Random bytes that nobody else has, for the machine id and the boot id. At least 32.
+    #[prost(bytes = "bytes", tag = "1")]
     pub entropy: Bytes,
     /// The host name.
-    #[prost(string, tag = "3")]
+    #[prost(string, tag = "2")]
     pub hostname: String,
 }
 

@@ -7,7 +7,9 @@ use skerry_client::api::{CreateSandbox, MemoryWish, TakeSnapshot};
 use skerry_client::{ListSandboxes, Sandbox};
 use skerry_testkit::host;
 
-use crate::copies::{counts_on, its_own, plant_key, start_counter, with_memory, with_tools};
+use crate::copies::{
+    check_clock, counts_on, its_own, plant_key, start_counter, with_memory, with_tools,
+};
 use crate::hearts::place;
 use crate::world::{World, is_long, launch, rounds};
 
@@ -46,6 +48,7 @@ async fn what_stands_ready_is_handed_out_once_alive_and_made_new() {
         let mut own = BTreeSet::new();
         for sandbox in given {
             counts_on(&sandbox).await;
+            check_clock(&sandbox).await;
             for value in its_own(&sandbox).await {
                 assert!(own.insert(value.clone()), "{value} of two");
             }
