@@ -1,7 +1,8 @@
 //! `make bench`: how fast this release is, beside other runtimes on the same machine in the same run.
 //!
 //! Everything of ours goes through the public HTTP API of a real `skerry up`. What is compared takes turns round by round, so that a machine
-//! that slows down slows everyone down. `skerry-bench ROW` measures one row and writes nothing; `skerry-bench memory [ns|gvisor|vm]` measures snapshots and forks with memory, beside the tools that they rest on.
+//! that slows down slows everyone down. `skerry-bench memory [ns|gvisor|vm]` measures snapshots and forks with memory, beside the tools that they
+//! rest on; `skerry-bench PART` and one driver alone are shown and not written.
 
 mod api;
 mod machine;
