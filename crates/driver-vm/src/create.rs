@@ -15,6 +15,7 @@ use skerry_sys::watch;
 use skerry_types::{Resources, SandboxId, SnapshotId};
 
 use crate::base::Base;
+use crate::clock;
 use crate::disk;
 use crate::driver::VmDriver;
 use crate::error::{at, blocking};
@@ -271,7 +272,7 @@ impl VmDriver {
                 self.ask(id, Call::Thaw(Thaw {}), START_PATIENCE).await?;
             }
             self.ask(id, call, START_PATIENCE).await?;
-            self.set_clock(id).await
+            clock::set_right(&self.records.place(id).map_err(at("open the record"))?).await
         };
         match talk.await {
             Ok(()) => Ok(()),

@@ -11,6 +11,7 @@ use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_sys::{pidfd, processes, watch};
 use skerry_types::SandboxId;
 
+use crate::clock;
 use crate::driver::VmDriver;
 use crate::error::{at, blocking};
 use crate::layout;
@@ -62,7 +63,8 @@ impl VmDriver {
         let going = async {
             let place = self.records.place(id).map_err(at("open the record"))?;
             Monitor::connect(&place).await?.go_on().await?;
-            self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await
+            self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await?;
+            clock::set_right(&place).await
         };
         if let Err(error) = going.await {
             tracing::warn!(%id, %error, "a sandbox that was taken up may stand still");

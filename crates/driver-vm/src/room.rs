@@ -11,6 +11,7 @@ use skerry_driver::DriverError;
 use skerry_types::SandboxId;
 use tokio::time::sleep;
 
+use crate::clock;
 use crate::error::at;
 use crate::live::{Live, Now};
 use crate::qmp::Monitor;
@@ -62,6 +63,12 @@ async fn go_on(records: &Records, id: SandboxId) -> Result<(), DriverError> {
     let mut monitor = Monitor::connect(&place).await?;
     if monitor.stands_for_room().await? {
         monitor.go_on().await?;
+        // It may stand again before it answers, and others wait for their turn here.
+        tokio::spawn(async move {
+            if let Err(error) = clock::set_right(&place).await {
+                tracing::debug!(%id, %error, "its clock is behind");
+            }
+        });
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use skerry_types::{SandboxId, SnapshotId};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::clock;
 use crate::control;
 use crate::create::{Laps, make_output};
 use crate::driver::VmDriver;
@@ -55,7 +56,7 @@ impl VmDriver {
         self.hold_disk(id, &mut Monitor::connect(&place).await?)
             .await?;
         let done = work.await;
-        self.let_go(id).await;
+        let _at_once = self.let_go(id).await;
         done
     }
 
@@ -76,14 +77,31 @@ impl VmDriver {
         held
     }
 
-    /// Lets its disk go on. What could be done is done, so whoever asked for it waits no longer than a machine takes that can run.
-    async fn let_go(&self, id: SandboxId) {
+    /// Lets its disk go on. What could be done is done, so whoever asked for it waits no longer than a machine takes that can run: `false`.
+    async fn let_go(&self, id: SandboxId) -> bool {
         let letting_go = match self.letting_go(id) {
             Ok(letting_go) => timeout(LET_GO_PATIENCE, letting_go).await,
-            Err(error) => return tracing::error!(%id, %error, "its disk may be held for ever"),
+            Err(error) => {
+                tracing::error!(%id, %error, "its disk may be held for ever");
+                return false;
+            }
         };
         if letting_go.is_err() {
             tracing::warn!(%id, "its disk goes on later: the machine stands, or is slow");
+        }
+        letting_go.is_ok()
+    }
+
+    /// The same for one that stood, and its clock with it.
+    async fn run_on(&self, id: SandboxId) {
+        let set = async {
+            let place = self.records.place(id).map_err(at("open the record"))?;
+            clock::set_right(&place).await
+        };
+        if self.let_go(id).await
+            && let Err(error) = set.await
+        {
+            tracing::warn!(%id, %error, "its clock is behind");
         }
     }
 
@@ -152,7 +170,7 @@ impl VmDriver {
             Now::OnDisk => copy_kept(own, folder.to_owned()).await,
             Now::Runs(_) => {
                 let kept = self.keep_running(id, state, folder).await?;
-                self.let_go(id).await;
+                self.run_on(id).await;
                 Ok(kept)
             }
         }
@@ -185,7 +203,7 @@ impl VmDriver {
         let going = monitor.go_on().await;
         let held = began.elapsed();
         if kept.is_err() {
-            self.let_go(id).await;
+            self.run_on(id).await;
         } else {
             read_ahead(process.pid, state.shape.memory_bytes(), folder.join(MEMORY));
         }
@@ -294,7 +312,7 @@ impl VmDriver {
         };
         if let Err(error) = stand.await {
             let _runs_on = monitor.go_on().await;
-            self.let_go(id).await;
+            self.run_on(id).await;
             return Err(error);
         }
         live.becomes(Now::OnDisk);
