@@ -25,7 +25,7 @@ const FEW: usize = 3;
 const MANY: usize = 20;
 /// How far the time may be off where the clock is the host's, and where it is set through a link.
 const CLOCK: Duration = Duration::from_millis(10);
-const SET_CLOCK: Duration = Duration::from_secs(1);
+const SET_CLOCK: Duration = Duration::from_millis(100);
 
 /// Answers what it is asked, a line for a line.
 const ORACLE: &str = "
