@@ -2,21 +2,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use skerry_driver::DriverError;
 use skerry_sys::cgroup::Group;
 use skerry_sys::pidfd;
+use skerry_sys::processes::until_ended;
 use skerry_types::SandboxId;
 
 use crate::driver::{NsDriver, blocking};
 use crate::processes;
 use crate::record::Agent;
-
-/// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-const KILL_POLL: Duration = Duration::from_micros(200);
 
 impl NsDriver {
     /// Ends every process and gives back all but the files and the record.
@@ -129,7 +124,7 @@ fn kill_agent(
         .filter_map(|pid| pidfd::open(pid).ok().flatten());
     for agent in recorded.into_iter().chain(named) {
         pidfd::kill(&agent)?;
-        until_done(|| {
+        until_ended(|| {
             // A frozen process dies when it thaws.
             group.map_or(Ok(()), Group::kill)?;
             pidfd::has_exited(&agent)
@@ -140,16 +135,4 @@ fn kill_agent(
 
 fn remove_group(group: Option<Group>) -> io::Result<()> {
     group.map_or(Ok(()), |group| group.end())
-}
-
-fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let began = Instant::now();
-    while !step()? {
-        if began.elapsed() > KILL_TIMEOUT {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The kernel tells nobody when a group is empty in its older form.
-        sleep(KILL_POLL);
-    }
-    Ok(())
 }

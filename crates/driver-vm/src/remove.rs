@@ -3,8 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use skerry_driver::{DriverError, Instance};
 use skerry_proto::guest::{Call, Freeze, Thaw};
@@ -20,9 +19,6 @@ use crate::process::name;
 use crate::qmp::Monitor;
 use crate::record::Process;
 
-/// A killed process goes as soon as the system call it is in ends, which a dead disk can delay.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
-const KILL_POLL: Duration = Duration::from_micros(200);
 /// How long a guest may take to write its files out before it is killed.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -118,13 +114,10 @@ impl VmDriver {
     ) -> Result<(), DriverError> {
         let (group, starting) = (self.group(id), self.starting.clone());
         blocking("end the machine", move || {
-            until_done(|| Ok(!starting.has(id)))?;
+            processes::until_ended(|| Ok(!starting.has(id)))?;
             let recorded = open(process)?;
             let named = named(&name(&id.label()))?;
-            for machine in recorded.into_iter().chain(named) {
-                pidfd::kill(&machine)?;
-                until_done(|| pidfd::has_exited(&machine))?;
-            }
+            recorded.into_iter().chain(named).try_for_each(pidfd::end)?;
             group.map_or(Ok(()), |group| group.end())
         })
         .await
@@ -189,16 +182,4 @@ fn named(name: &str) -> io::Result<Vec<OwnedFd>> {
     let pids = processes::with_arguments(|arguments| arguments.first() == Some(&name.as_bytes()))?;
     let opened = pids.into_iter().map(pidfd::open);
     opened.filter_map(io::Result::transpose).collect()
-}
-
-fn until_done(mut step: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let began = Instant::now();
-    while !step()? {
-        if began.elapsed() > KILL_TIMEOUT {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        // The kernel tells nobody when a group is empty in its older form.
-        sleep(KILL_POLL);
-    }
-    Ok(())
 }

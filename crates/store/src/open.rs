@@ -33,6 +33,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 const STATEMENT_TIMEOUT: &str = "30s";
 /// Pages that are written before `SQLite` takes them from its log into the file: 16 MiB of log, and few enough waits for the disk.
 const CHECKPOINT_PAGES: &str = "4000";
+/// Bytes of the log that are kept when it begins anew. A frame is no whole page, so one that is written over another, which is no longer in
+/// memory, waits until that is read from the disk.
+const LOG_KEPT: &str = "0";
 
 /// Where a store lies.
 #[derive(Clone)]
@@ -142,6 +145,7 @@ async fn open_sqlite(path: &Path) -> Result<Db> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_KEPT)
         .busy_timeout(PATIENCE)
         .foreign_keys(true)
         .disable_statement_logging();

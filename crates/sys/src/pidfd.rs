@@ -9,6 +9,7 @@ use rustix::process::{
 };
 
 use crate::poll;
+use crate::processes::END_TIMEOUT;
 
 /// A process that was running: its number alone could have been given to another since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,15 @@ pub fn kill(pidfd: impl AsFd) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Kills it, and waits until it is gone. After ten seconds it fails with `TimedOut`.
+pub fn end(pidfd: impl AsFd) -> io::Result<()> {
+    kill(&pidfd)?;
+    let is_gone = wait(pidfd, END_TIMEOUT)?;
+    is_gone
+        .then_some(())
+        .ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
 /// Is it gone, and if it was the first of its namespace, everything in there too?

@@ -151,7 +151,16 @@ impl Files {
                 Err(FileError::GivenUp)
             }
             Call::Hold(_) => self.with_hold(|hold| Ok(hold.stop()?)).await,
-            Call::Release(request) => self.with_hold(move |hold| release(hold, &request)).await,
+            Call::Release(Release { renew: None }) => {
+                // A few signals, which are not worth a thread.
+                self.hold.lock().await.go_on();
+                Ok(done(0))
+            }
+            Call::Release(Release { renew: Some(new) }) => {
+                // First what must be new, then whoever would notice.
+                self.with_hold(move |hold| renew(&new).map(|()| hold.go_on()))
+                    .await
+            }
             short => blocking(move || quick(short)).await,
         }
     }
@@ -265,15 +274,6 @@ impl Files {
             () = receive => Err(FileError::GivenUp),
         }
     }
-}
-
-/// First what must be new, then whoever would notice.
-fn release(hold: &mut Hold, request: &Release) -> Result<(), FileError> {
-    if let Some(new) = &request.renew {
-        renew(new)?;
-    }
-    hold.go_on();
-    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(
