@@ -14,7 +14,7 @@ fn held_processes_stand_still_until_the_release() {
     ));
     until_bytes(&mut node, &id, 200);
 
-    settle(&mut node, Call::Hold(Hold {}));
+    settle(&mut node, hold());
     // What they wrote before is read up to here: whoever still ran would fill the pipe again.
     let pid = node.execs[&id].pid.unwrap();
     assert_eq!(state(pid), 'T');
@@ -23,7 +23,7 @@ fn held_processes_stand_still_until_the_release() {
         assert!(matches!(state(pid), 'T' | 'Z'), "process {pid}");
     }
 
-    settle(&mut node, Call::Release(Release { renew: None }));
+    settle(&mut node, release());
     let had = node.execs[&id].stdout.len();
     until_bytes(&mut node, &id, had + 200);
 }
@@ -43,11 +43,35 @@ fn a_process_that_was_stopped_by_another_stays_stopped() {
         std::thread::yield_now();
     }
 
-    settle(&mut node, Call::Hold(Hold {}));
-    settle(&mut node, Call::Release(Release { renew: None }));
+    settle(&mut node, hold());
+    settle(&mut node, release());
     assert_eq!(state(pid), 'T');
     node.signal(&id, 18);
     assert_eq!(node.finish(&id).out(), "up\nwoken\n");
+}
+
+#[test]
+fn what_was_asked_for_last_is_what_holds() {
+    let agent = Agent::start();
+    let mut node = agent.node();
+    let id = node.start(sh("echo up; exec sleep 600"));
+    node.until_out(&id, "up");
+    let pid = node.execs[&id].pid.unwrap();
+
+    for _ in 0..50 {
+        settle_all(&mut node, [hold(), release(), hold()]);
+        assert_eq!(state(pid), 'T');
+        settle_all(&mut node, [release(), hold(), release()]);
+        assert_ne!(state(pid), 'T');
+    }
+}
+
+fn hold() -> Call {
+    Call::Hold(Hold {})
+}
+
+fn release() -> Call {
+    Call::Release(Release { renew: None })
 }
 
 fn state(pid: u32) -> char {
@@ -63,8 +87,15 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 fn settle(node: &mut Node, call: Call) {
-    let reply = node.call(call);
-    assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    settle_all(node, [call]);
+}
+
+/// Asks for all of it before the first answer is heard.
+fn settle_all<const N: usize>(node: &mut Node, calls: [Call; N]) {
+    for asked in calls.map(|call| node.ask(call)) {
+        let reply = node.reply(asked);
+        assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    }
 }
 
 fn until_bytes(node: &mut Node, id: &Bytes, bytes: usize) {
