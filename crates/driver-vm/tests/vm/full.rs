@@ -1,4 +1,4 @@
-//! A full disk while a sandbox is kept: that fails clearly, and nothing else does.
+//! A sandbox that is kept while the disk is full, or that cannot be put on record: that fails clearly, and nothing else does.
 
 use std::env;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use skerry_storage::Options;
 use skerry_types::SnapshotId;
 use tokio::io::AsyncReadExt;
 
-use crate::bed::{Bed, spec, test_on};
+use crate::bed::{Bed, spec, test, test_on};
 
 /// Room for a base disk, a template, a model and a sandbox.
 const SMALL: Options = Options {
@@ -45,6 +45,32 @@ fn a_full_disk_fails_a_snapshot_and_nothing_else() {
             .await
             .unwrap();
         driver.remove_snapshot(snapshot).await.unwrap();
+        driver.destroy(spec.id).await.unwrap();
+        bed.assert_clean();
+    });
+}
+
+#[test]
+fn a_pause_that_cannot_be_put_on_record_leaves_it_running() {
+    if env::var_os("SKERRY_TEST_ALL").is_none() {
+        println!("left out: SKERRY_TEST_ALL=1 runs it");
+        return;
+    }
+    test(async |bed: Bed| {
+        let (driver, spec) = (bed.driver(None).await, spec());
+        driver.create(&spec).await.unwrap();
+        let record = bed.data().join("vm/run").join(spec.id.label());
+        let in_the_way = record.join("state.json.new");
+        fs::create_dir(&in_the_way).unwrap();
+        driver.pause(spec.id).await.unwrap_err();
+        let mut link = driver.connect(spec.id).await.unwrap();
+        link.read_u8().await.expect("it stood, and goes on");
+        fs::remove_dir(&in_the_way).unwrap();
+
+        driver.pause(spec.id).await.unwrap();
+        driver.resume(spec.id).await.unwrap();
+        let mut link = driver.connect(spec.id).await.unwrap();
+        link.read_u8().await.expect("it is as whole as before");
         driver.destroy(spec.id).await.unwrap();
         bed.assert_clean();
     });
