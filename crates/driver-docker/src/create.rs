@@ -18,7 +18,7 @@ use skerry_types::SandboxId;
 use crate::driver::{DockerDriver, Live};
 use crate::images::Name;
 use crate::link::{Door, SOCKET};
-use crate::record::{PROGRAM, State};
+use crate::record::{self, PROGRAM, State};
 
 const MIB: i64 = 1024 * 1024;
 const NANOS_OF_A_CPU: i64 = 1_000_000_000;
@@ -56,7 +56,7 @@ impl DockerDriver {
         let state = State {
             facts: self.capabilities.facts(spec, &self.storage_name),
         };
-        let begun = self.records.begin(spec.id, &state);
+        let begun = record::begin(&self.records, spec.id, &state);
         begun.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => DriverError::Exists(spec.id),
             _ => DriverError::step("begin the record")(error),
@@ -160,7 +160,8 @@ impl DockerDriver {
     }
 
     pub(crate) fn listen(&self, id: SandboxId) -> Result<Door, DriverError> {
-        Door::open(&self.records.inside(id)).map_err(DriverError::step("listen for the agent"))
+        Door::open(&record::inside(&self.records, id))
+            .map_err(DriverError::step("listen for the agent"))
     }
 
     /// The host's number of the agent; `None` if it does not run.
@@ -261,7 +262,10 @@ fn mounts(driver: &DockerDriver, spec: &Spec) -> Vec<Mount> {
     let mut mounts: Vec<_> = binds
         .map(|bind| shown(&bind.source, &bind.target.to_string_lossy()))
         .collect();
-    mounts.push(shown(&driver.records.inside(spec.id), AGENT_FOLDER));
+    mounts.push(shown(
+        &record::inside(&driver.records, spec.id),
+        AGENT_FOLDER,
+    ));
     mounts
 }
 

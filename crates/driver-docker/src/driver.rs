@@ -25,7 +25,7 @@ use crate::create::Source;
 use crate::images::Images;
 use crate::link::Door;
 use crate::options::Options;
-use crate::record::Records;
+use crate::record::{self, Records};
 
 const NOT_FOUND: u16 = 404;
 /// Not in the state that this asks for.
@@ -81,7 +81,7 @@ impl DockerDriver {
             ..Machine::FULL
         });
         capabilities.notes.push(engine.name().to_owned());
-        let records = Records::open(&options.data_dir, options.agent);
+        let records = record::open(&options.data_dir, options.agent);
         Ok(Self {
             capabilities,
             storage_name: engine.storage().to_owned(),

@@ -58,7 +58,7 @@ impl GvisorDriver {
             volume: volume.path().to_owned(),
             binds: spec.rootfs.binds.clone(),
             shared: spec.volumes.clone(),
-            inside: self.records.folder(spec.id).inside(),
+            inside: self.folder(spec.id).inside(),
             network: netns.and_then(way),
         }
     }
@@ -70,7 +70,7 @@ impl GvisorDriver {
         image: Option<&Path>,
         needs: Needs,
     ) -> Result<(), DriverError> {
-        let folder = self.records.folder(id);
+        let folder = self.folder(id);
         let mut args = vec![
             format!("-bundle={}", folder.bundle().display()),
             format!("-pid-file={}", folder.pid_file().display()),
@@ -110,7 +110,7 @@ impl GvisorDriver {
         options: Vec<String>,
         needs: Option<Needs>,
     ) -> Result<(), DriverError> {
-        let folder = self.records.folder(id);
+        let folder = self.folder(id);
         let has_network = needs.as_ref().is_some_and(|needs| needs.network.is_some());
         let network = if has_network { "sandbox" } else { "none" };
         let mut args = self.tool.flags(&folder.root());

@@ -25,7 +25,7 @@ use crate::call::RESTORES;
 use crate::capabilities::capabilities;
 use crate::live::Live;
 use crate::options::Options;
-use crate::record::{Records, State};
+use crate::record::{Folder, Records, State, keep_agent};
 use crate::snapshots::Snapshots;
 use crate::start::{Source, storage_error};
 use crate::tool::Tool;
@@ -75,12 +75,11 @@ impl GvisorDriver {
         // Files of sandboxes lie below with owners and set-uid bits as they are inside.
         fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
             .map_err(DriverError::step("close the data folder to others"))?;
-        let records =
-            Records::open(&options.data_dir).map_err(DriverError::step("open records"))?;
+        let records = Records::open(options.data_dir.join("gvisor"));
+        let records = records.map_err(DriverError::step("open records"))?;
         let taken = ids_in_use(&records).map_err(DriverError::step("read records"))?;
-        let agent = records
-            .keep_agent(options.agent)
-            .map_err(DriverError::step("keep the agent"))?;
+        let agent = keep_agent(&records, options.agent);
+        let agent = agent.map_err(DriverError::step("keep the agent"))?;
         let snapshots = Snapshots::open(&options.storage)?;
         let storage = options
             .storage
@@ -121,6 +120,10 @@ impl GvisorDriver {
 
     pub(crate) fn live(&self, id: SandboxId) -> Option<Arc<Live>> {
         self.live.lock().get(&id).cloned()
+    }
+
+    pub(crate) fn folder(&self, id: SandboxId) -> Folder {
+        Folder::of(&self.records, id)
     }
 
     /// The control group of a sandbox.

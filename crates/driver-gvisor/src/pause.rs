@@ -29,7 +29,7 @@ impl GvisorDriver {
         let closed = closed.map_err(DriverError::step("let the agent hang up"))?;
         if let Err(error) = self.write_down(id, &live).await {
             let reopened = closed.reopen();
-            let half = self.records.folder(id).memory();
+            let half = self.folder(id).memory();
             let step = "remove what was written of its memory";
             let removed = blocking(step, move || remove_folder(&half)).await;
             return reopened
@@ -44,7 +44,7 @@ impl GvisorDriver {
     /// Afterwards all of it is on disk, and what still runs is what it was.
     async fn write_down(&self, id: SandboxId, live: &Live) -> Result<(), DriverError> {
         let mut state = self.state(id)?;
-        let memory = self.records.folder(id).memory();
+        let memory = self.folder(id).memory();
         let image = memory.clone();
         blocking("make a folder for its memory", move || {
             remove_folder(&image)?;
@@ -76,7 +76,7 @@ impl GvisorDriver {
         let mut state = self.state(id)?;
         let volume = self.storage.get(id).ok_or(DriverError::NotFound(id))?;
         let memory = Memory {
-            image: self.records.folder(id).memory(),
+            image: self.folder(id).memory(),
             agent: state.agent.clone(),
         };
         state.on_disk = false;

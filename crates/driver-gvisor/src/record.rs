@@ -10,41 +10,25 @@
 //!
 //! Beside them lie the agents' programs, `agent-<n>`, to which each sandbox has a link. Earlier ones stay: memory of theirs may be kept.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::{Facts, Spec};
-use skerry_sys::pidfd;
+use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
 
-const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
-
-/// The kernel of a sandbox, a process of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Sentry {
-    pub(crate) pid: u32,
-    pub(crate) started: u64,
-}
-
-impl Sentry {
-    pub(crate) fn identity(self) -> pidfd::Identity {
-        pidfd::Identity {
-            pid: self.pid,
-            started: self.started,
-        }
-    }
-}
+/// What is known of every sandbox.
+pub(crate) type Records = skerry_driver::Records<State>;
 
 /// What is known of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// `None` until it is started and after it was killed.
-    pub(crate) sentry: Option<Sentry>,
+    /// Its kernel, a process of the host. `None` until it is started and after it was killed.
+    pub(crate) sentry: Option<Identity>,
     /// The first of its ids on the host.
     pub(crate) first_id: u32,
     /// Paused: it is in `memory/`, whatever runs.
@@ -55,97 +39,29 @@ pub(crate) struct State {
     pub(crate) facts: Facts,
 }
 
-/// The folders of all sandboxes.
-#[derive(Debug, Clone)]
-pub(crate) struct Records {
-    root: PathBuf,
+/// The name under which an agent's program lies beside the records.
+pub(crate) fn keep_agent(records: &Records, program: &[u8]) -> io::Result<String> {
+    for number in 1.. {
+        let name = format!("agent-{number}");
+        match fs::read(agent(records, &name)) {
+            Ok(there) if there == program => return Ok(name),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let new = agent(records, "agent.new");
+                fs::write(&new, program)?;
+                fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+                fs::rename(&new, agent(records, &name))?;
+                return Ok(name);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::QuotaExceeded.into())
 }
 
-impl Records {
-    /// Makes the folder in which the records are.
-    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
-        let root = data_dir.join("gvisor");
-        match DirBuilder::new().mode(0o700).create(&root) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Self { root }),
-        }
-    }
-
-    /// The name under which this program lies there.
-    pub(crate) fn keep_agent(&self, program: &[u8]) -> io::Result<String> {
-        for number in 1.. {
-            let name = format!("agent-{number}");
-            match fs::read(self.agent(&name)) {
-                Ok(there) if there == program => return Ok(name),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let new = self.agent("agent.new");
-                    fs::write(&new, program)?;
-                    fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
-                    fs::rename(&new, self.agent(&name))?;
-                    return Ok(name);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(io::ErrorKind::QuotaExceeded.into())
-    }
-
-    /// An agent's program.
-    pub(crate) fn agent(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-
-    pub(crate) fn folder(&self, id: SandboxId) -> Folder {
-        Folder(self.root.join(id.label()))
-    }
-
-    /// Begins the record of a sandbox. `AlreadyExists`: there is one.
-    pub(crate) fn begin(&self, id: SandboxId) -> io::Result<()> {
-        let mut folder = DirBuilder::new();
-        folder.mode(0o700).create(&self.folder(id).0)
-    }
-
-    /// Is anything remembered of it?
-    pub(crate) fn exists(&self, id: SandboxId) -> bool {
-        self.folder(id).0.is_dir()
-    }
-
-    /// Replaces what is remembered, whole or not at all.
-    pub(crate) fn write(&self, state: &State) -> io::Result<()> {
-        let folder = self.folder(state.spec.id).0;
-        let new = folder.join(STATE_NEW);
-        fs::write(&new, serde_json::to_vec(state)?)?;
-        fs::rename(new, folder.join(STATE))
-    }
-
-    /// What is remembered; `None` if that is nothing, or not whole because the machine itself went down.
-    pub(crate) fn read(&self, id: SandboxId) -> io::Result<Option<State>> {
-        match fs::read(self.folder(id).0.join(STATE)) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Every sandbox of which there is anything: nothing of one is made before its record or outlives it.
-    pub(crate) fn list(&self) -> io::Result<Vec<SandboxId>> {
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.root)? {
-            let name = entry?.file_name();
-            ids.extend(
-                name.to_str()
-                    .and_then(|name| name.parse::<SandboxId>().ok()),
-            );
-        }
-        ids.sort_unstable();
-        Ok(ids)
-    }
-
-    /// Ends the record. Fine if there is none.
-    pub(crate) fn remove(&self, id: SandboxId) -> io::Result<()> {
-        remove_folder(&self.folder(id).0)
-    }
+/// An agent's program.
+pub(crate) fn agent(records: &Records, name: &str) -> PathBuf {
+    records.root().join(name)
 }
 
 /// Fine if there is none.
@@ -161,6 +77,10 @@ pub(crate) fn remove_folder(folder: &Path) -> io::Result<()> {
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
+    pub(crate) fn of(records: &Records, id: SandboxId) -> Self {
+        Self(records.folder(id))
+    }
+
     /// The state that `runsc` keeps.
     pub(crate) fn root(&self) -> PathBuf {
         self.0.join("r")

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use skerry_driver::{DriverError, Instance, blocking};
-use skerry_sys::pidfd;
+use skerry_sys::pidfd::{self, Identity};
 use skerry_types::SandboxId;
 
 use crate::driver::GvisorDriver;
@@ -38,7 +38,7 @@ impl GvisorDriver {
             self.note_end(id, true)?;
             Now::OnDisk
         } else {
-            let found = state.sentry.map(|sentry| sentry.identity().open());
+            let found = state.sentry.map(Identity::open);
             let found = found.transpose();
             let found = found.map_err(DriverError::step("find the sentry"))?;
             let Some(pidfd) = found.flatten() else {
@@ -66,7 +66,7 @@ impl GvisorDriver {
             released.map_err(DriverError::step("give the network back"))?;
         }
         self.note_end(id, false)?;
-        let memory = self.records.folder(id).memory();
+        let memory = self.folder(id).memory();
         blocking("remove its memory", move || remove_folder(&memory)).await
     }
 

@@ -216,7 +216,7 @@ impl GvisorDriver {
 
     /// That of a sandbox that is paused.
     async fn copy_memory(&self, id: SandboxId, snapshot: SnapshotId) -> Result<(), DriverError> {
-        let from = self.records.folder(id).memory();
+        let from = self.folder(id).memory();
         let to = self.snapshots.image(snapshot);
         let bytes = bytes_in(&from).map_err(DriverError::step("measure its memory"))?;
         let room = self.storage.room(bytes);

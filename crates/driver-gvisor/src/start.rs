@@ -24,7 +24,7 @@ use crate::laps::Laps;
 use crate::launch::MAX_TREES;
 use crate::link::Exchange;
 use crate::live::{Live, Now, Running};
-use crate::record::{Sentry, State, remove_folder};
+use crate::record::{State, agent, remove_folder};
 use crate::snapshots::volume_of;
 
 const MIB: u64 = 1024 * 1024;
@@ -154,7 +154,7 @@ impl GvisorDriver {
     }
 
     pub(crate) fn record(&self, state: &State) -> Result<(), DriverError> {
-        let written = self.records.write(state);
+        let written = self.records.write(state.spec.id, state);
         written.map_err(DriverError::step("write the record"))
     }
 
@@ -215,8 +215,8 @@ impl GvisorDriver {
         let spec = &state.spec;
         let text = bundle::describe(spec, state.first_id, netns.is_some()).to_string();
         let (folder, agent, group) = (
-            self.records.folder(spec.id),
-            self.records.agent(&state.agent),
+            self.folder(spec.id),
+            agent(&self.records, &state.agent),
             self.group(spec.id),
         );
         let limits = Limits {
@@ -243,23 +243,20 @@ impl GvisorDriver {
     }
 
     pub(crate) fn listen(&self, id: SandboxId, first_id: u32) -> Result<Exchange, DriverError> {
-        let inside = self.records.folder(id).inside();
+        let inside = self.folder(id).inside();
         Exchange::open(inside, first_id).map_err(DriverError::step("listen for the agent"))
     }
 
     fn find_sentry(&self, state: &mut State) -> Result<OwnedFd, DriverError> {
         let id = state.spec.id;
         let failed = || DriverError::step("find the sentry");
-        let text = fs::read_to_string(self.records.folder(id).pid_file()).map_err(failed())?;
+        let text = fs::read_to_string(self.folder(id).pid_file()).map_err(failed())?;
         let pid = text
             .trim()
             .parse()
             .map_err(DriverError::step("find the sentry"))?;
         let identity = Identity::of(pid).map_err(failed())?;
-        state.sentry = Some(Sentry {
-            pid,
-            started: identity.started,
-        });
+        state.sentry = Some(identity);
         let pidfd = identity.open().map_err(failed())?;
         pidfd.ok_or(DriverError::NotRunning(id))
     }

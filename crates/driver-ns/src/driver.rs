@@ -219,10 +219,7 @@ impl Driver for NsDriver {
         let (Some(agent), Some(facts)) = (state.agent, state.facts) else {
             return Ok(None);
         };
-        let found = agent
-            .identity()
-            .open()
-            .map_err(DriverError::step("find the agent"))?;
+        let found = agent.open().map_err(DriverError::step("find the agent"))?;
         let Some(pidfd) = found else {
             return Ok(None);
         };

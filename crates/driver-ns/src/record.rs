@@ -14,7 +14,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use skerry_driver::Facts;
-use skerry_sys::pidfd;
+use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
 
 const STATE: &str = "state.json";
@@ -22,33 +22,11 @@ const STATE: &str = "state.json";
 const STATE_BYTES: usize = 1024;
 const SOCKET: &str = "agent.sock";
 
-/// The first process of a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Agent {
-    pub(crate) pid: u32,
-    pub(crate) started: u64,
-}
-
-impl Agent {
-    /// The process that has this number now.
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
-        let pidfd::Identity { pid, started } = pidfd::Identity::of(pid)?;
-        Ok(Self { pid, started })
-    }
-
-    pub(crate) fn identity(self) -> pidfd::Identity {
-        pidfd::Identity {
-            pid: self.pid,
-            started: self.started,
-        }
-    }
-}
-
 /// What is known of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     /// What is its first process, or about to be; `None` before there is one and after it was killed.
-    pub(crate) agent: Option<Agent>,
+    pub(crate) agent: Option<Identity>,
     /// The first of its ids on the host.
     pub(crate) first_id: Option<u32>,
     /// The file of its agent, if its memory can be kept.

@@ -11,7 +11,6 @@ use skerry_types::SandboxId;
 
 use crate::driver::{NsDriver, blocking};
 use crate::processes;
-use crate::record::Agent;
 
 impl NsDriver {
     /// Ends every process and gives back all but the files and the record.
@@ -91,7 +90,7 @@ impl NsDriver {
             .map_err(DriverError::step("read the record"))?;
         let agent = state.and_then(|state| state.agent);
         blocking("kill its processes", move || {
-            kill_agent(id, agent.map(Agent::identity), group.as_ref())?;
+            kill_agent(id, agent, group.as_ref())?;
             group.map_or(Ok(()), |group| group.clear())
         })
         .await

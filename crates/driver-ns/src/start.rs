@@ -10,11 +10,12 @@ use skerry_net::Netns;
 use skerry_storage::{StorageError, Volume};
 use skerry_sys::cgroup::{Frozen, Group, Limits};
 use skerry_sys::idmap::Ids;
+use skerry_sys::pidfd::Identity;
 use skerry_sys::watch;
 use skerry_types::{SandboxId, SnapshotId};
 
 use crate::driver::{Live, NsDriver, blocking, facts};
-use crate::record::{Agent, State};
+use crate::record::State;
 use crate::site::Site;
 use crate::snapshots::volume_of;
 use crate::spawner::{
@@ -126,7 +127,7 @@ impl NsDriver {
                 records.unlisten(id)?;
             }
             group.map_or(Ok(()), |group| group.limit(limits))?;
-            let agent = agent.map(Agent::of).transpose()?;
+            let agent = agent.map(Identity::of).transpose()?;
             records.write(id, &State { agent, ..state })
         });
         let ((), took) = timed("limits, record", settled).await?;
@@ -159,7 +160,7 @@ impl NsDriver {
             return self.enliven(blank, request, &site).await;
         };
         let started = self.wake(from, site.bounds, request, &site.fds).await?;
-        let agent = Agent::of(started.pid).map_err(DriverError::step("look at the agent"))?;
+        let agent = Identity::of(started.pid).map_err(DriverError::step("look at the agent"))?;
         let state = State {
             agent: Some(agent),
             ..self.state_of(spec, source, &site)?

@@ -10,7 +10,7 @@ use skerry_sys::userns::{self, UsernsError};
 use skerry_types::SandboxId;
 
 use crate::processes;
-use crate::record::{Agent, Records};
+use crate::record::Records;
 
 /// Why sandboxes will have a single id.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +62,7 @@ fn earlier(data_dir: &Path) -> io::Result<Option<OwnedFd>> {
 /// The sandbox's agent: by its record, or by its name if a crash came before the record.
 fn agents(records: &Records, id: SandboxId) -> io::Result<Vec<u32>> {
     let recorded = records.read(id)?.and_then(|state| state.agent);
-    let identity = recorded.map(Agent::identity);
-    match identity.filter(|identity| Identity::of(identity.pid).is_ok_and(|now| now == *identity)) {
+    match recorded.filter(|identity| Identity::of(identity.pid).is_ok_and(|now| now == *identity)) {
         Some(identity) => Ok(vec![identity.pid]),
         None => processes::agents_of(&id.label()),
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use skerry_driver::{DriverError, Extent, Instance, NetworkMode, Privilege, Spec, Step};
 use skerry_net::{Netns, NetworkKind};
 use skerry_proto::guest::{Call, File as GuestFile, Identity, Network, Start, Thaw};
-use skerry_sys::watch;
+use skerry_sys::{pidfd, watch};
 use skerry_types::{Resources, SandboxId, SnapshotId};
 
 use crate::base::Base;
@@ -24,7 +24,7 @@ use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::live::{Live, Now};
 use crate::machine::{Begin, Shape};
 use crate::process::{self, Started};
-use crate::record::{Process, State};
+use crate::record::{Place, State};
 
 const MIB: u64 = 1 << 20;
 /// A guest mounts, configures and starts its agent within this time even where its instructions are translated on a loaded machine.
@@ -248,7 +248,7 @@ impl VmDriver {
                 begin,
                 folder,
                 base,
-                sockets: records.listen(id)?,
+                sockets: Place::of(&records, id)?.listen()?,
                 group,
                 netns,
                 launcher,
@@ -272,7 +272,7 @@ impl VmDriver {
                 self.ask(id, Call::Thaw(Thaw {}), START_PATIENCE).await?;
             }
             self.ask(id, call, START_PATIENCE).await?;
-            clock::set_right(&self.records.place(id).map_err(at("open the record"))?).await
+            clock::set_right(&Place::of(&self.records, id).map_err(at("open the record"))?).await
         };
         match talk.await {
             Ok(()) => Ok(()),
@@ -291,7 +291,7 @@ impl VmDriver {
     pub(crate) fn remember(
         &self,
         state: &mut State,
-        process: Process,
+        process: pidfd::Identity,
         pidfd: OwnedFd,
     ) -> Result<(), DriverError> {
         let id = state.spec.id;

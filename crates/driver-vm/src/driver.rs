@@ -31,7 +31,7 @@ use crate::layout::{DISK, Layout};
 use crate::live::{Live, Now};
 use crate::options::Options;
 use crate::process::Starting;
-use crate::record::{Records, State};
+use crate::record::{Place, Records, State};
 use crate::room::{Lives, watch};
 use crate::template::Turns;
 
@@ -68,7 +68,7 @@ impl VmDriver {
         }
         fs::set_permissions(&options.data_dir, Permissions::from_mode(0o700))
             .map_err(at("close the data folder to others"))?;
-        let records = Records::open(&options.data_dir).map_err(at("open records"))?;
+        let records = Records::open(options.data_dir.join("vm/run")).map_err(at("open records"))?;
         let taken = uids_in_use(&records).map_err(at("read records"))?;
         let own = options.storage.own_folder("vm");
         let own = own.map_err(DriverError::step("open the storage"))?;
@@ -145,7 +145,7 @@ impl VmDriver {
         call: Call,
         patience: Duration,
     ) -> Result<Reply, DriverError> {
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         control::ask(&place, call, patience).await
     }
 
@@ -177,7 +177,7 @@ impl Driver for VmDriver {
 
     async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         Ok(Box::new(live.connect(id, &place).await?))
     }
 

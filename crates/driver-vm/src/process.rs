@@ -24,7 +24,6 @@ use crate::engine::Engine;
 use crate::launcher::{DoorKind, Failure, Fds, File as Shown, MAX_BYTES, Reply, Request};
 use crate::layout::{DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::machine::{Begin, Shape, arguments};
-use crate::record::Process;
 
 /// What QEMU itself needs: translated code, its own data, and the machine's tables of pages.
 const OWN_BYTES: u64 = 320 << 20;
@@ -83,7 +82,7 @@ impl Drop for UnderWay {
 /// One that was started.
 #[derive(Debug)]
 pub(crate) struct Started {
-    pub(crate) process: Process,
+    pub(crate) process: Identity,
     pub(crate) pidfd: OwnedFd,
     /// What it says.
     pub(crate) log: Log,
@@ -124,11 +123,7 @@ pub(crate) fn start(start: Start) -> io::Result<Started> {
         door,
     };
     let (pid, pidfd) = launch(&start.launcher, &request, &fds)?;
-    let identity = Identity::of(pid)?;
-    let process = Process {
-        pid: identity.pid,
-        started: identity.started,
-    };
+    let process = Identity::of(pid)?;
     Ok(Started {
         process,
         pidfd,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use skerry_driver::{DriverError, Instance};
 use skerry_proto::guest::{Call, Freeze, Thaw};
-use skerry_sys::{pidfd, processes, watch};
+use skerry_sys::pidfd::{self, Identity};
+use skerry_sys::{processes, watch};
 use skerry_types::SandboxId;
 
 use crate::clock;
@@ -17,7 +18,7 @@ use crate::layout;
 use crate::live::{Live, Now};
 use crate::process::name;
 use crate::qmp::Monitor;
-use crate::record::Process;
+use crate::record::Place;
 
 /// How long a guest may take to write its files out before it is killed.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +58,7 @@ impl VmDriver {
     /// A daemon that died while it kept this one left it standing.
     async fn go_on(&self, id: SandboxId) {
         let going = async {
-            let place = self.records.place(id).map_err(at("open the record"))?;
+            let place = Place::of(&self.records, id).map_err(at("open the record"))?;
             Monitor::connect(&place).await?.go_on().await?;
             self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await?;
             clock::set_right(&place).await
@@ -110,7 +111,7 @@ impl VmDriver {
     pub(crate) async fn end_machine(
         &self,
         id: SandboxId,
-        process: Option<Process>,
+        process: Option<Identity>,
     ) -> Result<(), DriverError> {
         let (group, starting) = (self.group(id), self.starting.clone());
         blocking("end the machine", move || {
@@ -172,8 +173,8 @@ fn is_gone(live: &Live) -> Result<bool, DriverError> {
     }
 }
 
-fn open(process: Option<Process>) -> io::Result<Option<OwnedFd>> {
-    let opened = process.map(|process| process.identity().open());
+fn open(process: Option<Identity>) -> io::Result<Option<OwnedFd>> {
+    let opened = process.map(Identity::open);
     Ok(opened.transpose()?.flatten())
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::at;
 use crate::live::{Live, Now};
 use crate::qmp::Monitor;
-use crate::record::Records;
+use crate::record::{Place, Records};
 
 const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// With less than this, a machine may be one that stands.
@@ -59,7 +59,7 @@ fn running(lives: &Lives) -> Vec<SandboxId> {
 }
 
 async fn go_on(records: &Records, id: SandboxId) -> Result<(), DriverError> {
-    let place = records.place(id).map_err(at("open the record"))?;
+    let place = Place::of(records, id).map_err(at("open the record"))?;
     let mut monitor = Monitor::connect(&place).await?;
     if monitor.stands_for_room().await? {
         monitor.go_on().await?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use skerry_driver::{DriverError, Extent, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
+use skerry_sys::pidfd::Identity;
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ use crate::keep::Kept;
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::live::{Live, Now};
 use crate::qmp::Monitor;
-use crate::record::{Process, State};
+use crate::record::{Place, State};
 use crate::{disk, memory};
 
 /// Writing out takes as long as there is something to write.
@@ -52,7 +53,7 @@ impl VmDriver {
         if !matches!(live.now(), Now::Runs(_)) {
             return work.await;
         }
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         self.hold_disk(id, &mut Monitor::connect(&place).await?)
             .await?;
         let done = work.await;
@@ -95,7 +96,7 @@ impl VmDriver {
     /// The same for one that stood, and its clock with it.
     async fn run_on(&self, id: SandboxId) {
         let set = async {
-            let place = self.records.place(id).map_err(at("open the record"))?;
+            let place = Place::of(&self.records, id).map_err(at("open the record"))?;
             clock::set_right(&place).await
         };
         if self.let_go(id).await
@@ -107,7 +108,7 @@ impl VmDriver {
 
     /// Has its disk go on as soon as the machine comes to that: it may stand until there is room on the host.
     fn letting_go(&self, id: SandboxId) -> Result<JoinHandle<()>, DriverError> {
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         Ok(tokio::spawn(async move {
             let let_go = control::ask(&place, Call::Thaw(Thaw {}), NOBODY_WAITS).await;
             if let Err(error) = let_go {
@@ -190,7 +191,7 @@ impl VmDriver {
         // What the machine began with is on disk already, and most of what it has.
         let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         let mut monitor = Monitor::connect(&place).await?;
         laps.lap("memory it began with");
         let began = Instant::now();
@@ -211,7 +212,7 @@ impl VmDriver {
     }
 
     /// Refuses what would not fit before the machine stands for it, which may be long where a disk fills up.
-    async fn must_have_room(&self, process: Process) -> Result<(), DriverError> {
+    async fn must_have_room(&self, process: Identity) -> Result<(), DriverError> {
         let storage = Arc::clone(&self.storage);
         let room = blocking("look for room", move || {
             let facts = storage.facts().map_err(io::Error::other)?;
@@ -229,7 +230,7 @@ impl VmDriver {
     async fn stand_still(
         &self,
         monitor: &mut Monitor,
-        process: Process,
+        process: Identity,
         state: &State,
         folder: &Path,
         memory: File,
@@ -292,7 +293,7 @@ impl VmDriver {
         let own = self.layout.sandbox(id);
         let (from, to) = (own.join(MEMORY), paused.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
-        let place = self.records.place(id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
         let mut monitor = Monitor::connect(&place).await?;
         self.hold_disk(id, &mut monitor).await?;
         let (folder, uid, bytes) = (paused.to_owned(), state.uid, state.shape.memory_bytes());

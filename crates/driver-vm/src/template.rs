@@ -25,6 +25,7 @@ use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::machine::{Begin, Shape};
 use crate::memory;
 use crate::qmp::Monitor;
+use crate::record::Place;
 
 /// Templates that are kept; sandboxes that began with one that is not go on with what they have of it.
 const MAX_TEMPLATES: usize = 16;
@@ -145,7 +146,7 @@ impl VmDriver {
             DriverError::step("boot the machine")(said)
         })?;
         self.remember(&mut state, started.process, started.pidfd)?;
-        let place = self.records.place(spec.id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, spec.id).map_err(at("open the record"))?;
         let mut monitor = Monitor::connect(&place).await?;
         monitor.stop().await?;
         monitor.save_devices("/m/devices.out").await?;

@@ -9,6 +9,7 @@ mod capabilities;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod records;
 mod spec;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use blocking::blocking;
 pub use capabilities::{Capabilities, Isolation, Machine};
 pub use error::DriverError;
+pub use records::Records;
 pub use spec::{
     Accelerator, Bind, Extent, Facts, Instance, NetworkMode, Privilege, Rootfs, Snapshot, Spec,
     Stats, Step, VolumeMount,

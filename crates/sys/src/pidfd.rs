@@ -8,11 +8,13 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::poll;
 use crate::processes::END_TIMEOUT;
 
 /// A process that was running: its number alone could have been given to another since.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its number.
     pub pid: u32,
