@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use skerry_driver::DriverError;
 use skerry_proto::guest::{Call, Clock, Reply};
+use tokio::time::timeout;
 
 use crate::control;
 use crate::record::Place;
@@ -14,6 +15,7 @@ use crate::record::Place;
 /// An answer that came as soon is exact enough: the clock was read in the middle of it, half of this more or less.
 const SOON: Duration = Duration::from_millis(4);
 const LOOKS: usize = 5;
+/// For all of it: a guest that takes longer keeps nobody waiting but those who want something of it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What was seen of a clock.
@@ -24,6 +26,11 @@ struct Look {
 
 /// Sets it to what the host's says.
 pub(crate) async fn set_right(place: &Place) -> Result<(), DriverError> {
+    let set = timeout(PATIENCE, look_and_set(place)).await;
+    set.unwrap_or(Err(DriverError::TooSlow(PATIENCE.as_secs())))
+}
+
+async fn look_and_set(place: &Place) -> Result<(), DriverError> {
     let mut best = look(place, 0).await?;
     for _ in 1..LOOKS {
         if best.took <= SOON {
