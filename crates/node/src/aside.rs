@@ -1,6 +1,5 @@
 //! Sandboxes that could not be taken up when the node started: left as they are, called missing, and tried again until they can be.
 
-use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,10 +27,10 @@ impl Node {
         for id in ids {
             if let Err(error) = self.take_up_one(id).await {
                 tracing::error!(sandbox = %id, %error, "cannot take up a sandbox; it is left alone for now");
-                let meta = Meta::load(&self.layout.meta(id));
+                let meta = Meta::recall(&self.layout, id).ok().flatten();
                 let aside = Aside {
                     why: error.message,
-                    place: meta.ok().map(|meta| meta.spec.id),
+                    place: meta.map(|meta| meta.spec.id),
                 };
                 self.aside.lock().insert(id, aside);
             }
@@ -39,10 +38,9 @@ impl Node {
     }
 
     async fn take_up_one(&self, id: SandboxId) -> Result<()> {
-        match Meta::load(&self.layout.meta(id)) {
-            Ok(meta) => self.adopt(id, meta).await,
-            // Deleted, and only its journal is left; or begun by a daemon that died at once.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        match Meta::recall(&self.layout, id) {
+            Ok(Some(meta)) => self.adopt(id, meta).await,
+            Ok(None) => {
                 self.take_up_journal(id);
                 Ok(())
             }

@@ -1,6 +1,6 @@
 //! Where a node keeps what: `<data>/sandboxes/<label>/{meta.json, journal}` and `<data>/snapshots/<label>.json`.
 //!
-//! `meta.json` is there as long as the sandbox is not deleted; the journal stays until it is purged.
+//! `meta.json` is there as long as the sandbox is not deleted, as `meta.deleting` while it is; the journal stays until it is purged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,11 @@ impl Layout {
 
     pub(crate) fn meta(&self, id: SandboxId) -> PathBuf {
         self.folder(id).join("meta.json")
+    }
+
+    /// What it is called while the sandbox is being deleted.
+    pub(crate) fn meta_of_deleting(&self, id: SandboxId) -> PathBuf {
+        self.folder(id).join("meta.deleting")
     }
 
     pub(crate) fn journal(&self, id: SandboxId) -> PathBuf {

@@ -1,5 +1,6 @@
 //! What a node must remember of a sandbox to run commands in it after a restart. Holds env values, so only its owner may read it.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use skerry_proto::node::{Map, Start};
 use skerry_types::{Egress, PublishedPort, SandboxId, SnapshotId};
 
 use crate::event::Event;
+use crate::layout::Layout;
 use crate::names::Names;
 use crate::record;
 
@@ -46,8 +48,8 @@ pub(crate) struct Meta {
     /// The last time that it was rolled back.
     #[serde(default)]
     pub(crate) rolled_back: Option<RolledBack>,
-    /// It is being deleted, and was told so: a daemon that finds this finishes it.
-    #[serde(default)]
+    /// It is being deleted: a daemon that finds this finishes it. The name of the file says so.
+    #[serde(skip)]
     pub(crate) deleting: bool,
 }
 
@@ -83,6 +85,42 @@ impl Meta {
 
     pub(crate) fn load(path: &Path) -> io::Result<Self> {
         record::load(path)
+    }
+
+    /// What is remembered of a sandbox. `None`: it is deleted, or was begun by a daemon that died at once.
+    pub(crate) fn recall(layout: &Layout, id: SandboxId) -> io::Result<Option<Self>> {
+        if let Some(meta) = if_there(Self::load(&layout.meta(id)))? {
+            return Ok(Some(meta));
+        }
+        let left = if_there(Self::load(&layout.meta_of_deleting(id)))?;
+        Ok(left.map(|meta| Self {
+            deleting: true,
+            ..meta
+        }))
+    }
+
+    /// Notes that a sandbox is being deleted, or is not after all.
+    pub(crate) fn note_deleting(layout: &Layout, id: SandboxId, deleting: bool) -> io::Result<()> {
+        let (lives, goes) = (layout.meta(id), layout.meta_of_deleting(id));
+        let (from, to) = if deleting {
+            (lives, goes)
+        } else {
+            (goes, lives)
+        };
+        fs::rename(from, to)
+    }
+
+    /// Forgets all of it, env values too.
+    pub(crate) fn forget(layout: &Layout, id: SandboxId) -> io::Result<()> {
+        let mut names = [layout.meta(id), layout.meta_of_deleting(id)].into_iter();
+        names.try_for_each(|name| if_there(fs::remove_file(name)).map(drop))
+    }
+}
+
+fn if_there<T>(done: io::Result<T>) -> io::Result<Option<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        done => done.map(Some),
     }
 }
 

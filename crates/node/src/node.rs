@@ -387,7 +387,7 @@ impl Node {
         let noted = note(&shared, &events);
         self.budget.live.take_off(shared.journal.size());
         noted.map_err(|error| actor::journal_error(&error))?;
-        std::fs::remove_file(self.layout.meta(id)).map_err(Error::internal)?;
+        Meta::forget(&self.layout, id).map_err(Error::internal)?;
         self.budget.end(id, &self.layout.journal(id));
         self.reports.tell(shared.report());
         self.keep_cold(shared);

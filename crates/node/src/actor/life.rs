@@ -1,7 +1,5 @@
 //! The sandbox's own life: pause, stop, kill, delete, and its death by itself.
 
-use std::fs;
-use std::io;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -207,21 +205,17 @@ impl Actor {
             self.note_anyway(&Event::SandboxDeleted {});
         }
         // The env values go with it.
-        match fs::remove_file(self.layout.meta(self.shared.id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                tracing::error!(sandbox = %self.shared.id, error = %e, "meta.json stays");
-            }
-            _ => {}
+        if let Err(error) = Meta::forget(&self.layout, self.shared.id) {
+            tracing::error!(sandbox = %self.shared.id, %error, "its env values stay");
         }
         self.report();
         Ok(())
     }
 
-    /// A disk that is full is no reason to delete nothing.
-    fn note_deleting(&mut self, deleting: bool) {
-        self.meta.deleting = deleting;
-        if let Err(error) = self.save(&self.meta) {
-            tracing::warn!(sandbox = %self.shared.id, %error, deleting, "not in its meta.json");
+    /// A disk that is out of order is no reason to delete nothing.
+    fn note_deleting(&self, deleting: bool) {
+        if let Err(error) = Meta::note_deleting(&self.layout, self.shared.id, deleting) {
+            tracing::warn!(sandbox = %self.shared.id, %error, deleting, "not on record");
         }
     }
 }

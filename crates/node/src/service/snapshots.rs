@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skerry_driver::{Capabilities, Driver, Extent, Isolation};
+use skerry_driver::{Capabilities, Driver, DriverError, Extent, Isolation};
 use skerry_proto::node::{
     CreateSandbox, ForkSandbox, MemoryWish, SandboxReport, SnapshotReport, Snapshots, TakeSnapshot,
 };
@@ -87,8 +87,9 @@ impl Node {
     }
 
     pub(super) fn meta_of(&self, id: SandboxId) -> Result<Meta> {
-        Meta::load(&self.layout.meta(id))
-            .map_err(|e| Error::internal(format!("cannot read meta.json: {e}")))
+        Meta::recall(&self.layout, id)
+            .map_err(|e| Error::internal(format!("cannot read meta.json: {e}")))?
+            .ok_or_else(|| DriverError::NotFound(id).into())
     }
 
     /// Makes a sandbox from a snapshot.
