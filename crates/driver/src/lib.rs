@@ -1,4 +1,4 @@
-//! What a way to isolate must offer: the driver trait, its capabilities, and the conformance suite that every driver passes.
+//! What a way to isolate must offer: the driver trait, its capabilities, and the conformance suite that every driver passes; and the records that most keep.
 //!
 //! A driver gives a place to run with an agent inside; exec, sessions, files and the journal are written once, in `node`, over the agent's link.
 //! Invariant: a driver never knows another driver, and differs from another only in what [`Capabilities`] declares.

@@ -254,6 +254,26 @@ async fn what_cannot_be_taken_up_is_missing_until_it_can_be() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_a_daemon_did_not_finish_is_finished() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let exec = island.start(sh("echo before; sleep 1000")).await;
+    island.until_out(exec, 7).await;
+    let id = island.id;
+    drop(island);
+    let folder = bed.data_dir().join("node/sandboxes").join(id.label());
+    std::fs::rename(folder.join("meta.json"), folder.join("meta.deleting")).unwrap();
+
+    let node = bed.node().await;
+    assert_eq!(node.get(id).await.unwrap().state, SandboxState::Deleted);
+    assert_eq!(bed.world.sandboxes(), []);
+    let gone = Island { node, id }.finish(exec).await;
+    assert_eq!(gone.stdout, b"before\n");
+    assert_eq!(gone.end, ExecEnd::SandboxDeleted);
+    assert!(!folder.join("meta.deleting").exists());
+}
+
+#[tokio::test]
 async fn what_nobody_can_read_can_be_deleted() {
     let bed = Bed::new().await;
     let first = bed.island().await;
