@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use skerry_sys::folder;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -64,7 +65,7 @@ impl Base {
         fs::remove_dir(stage)?;
         made?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o444))?;
-        fs::rename(new, disk)
+        tokio::task::spawn_blocking(move || folder::publish(&new, &disk)).await?
     }
 
     /// How large the disk must be.

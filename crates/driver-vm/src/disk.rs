@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use rustix::fs::{OFlags, SeekFrom, ioctl_ficlone};
 use rustix::io::Errno;
+use skerry_sys::folder;
 
 /// A formatting that does not write more than it must: what is not written reads as zeros.
 const LAZY: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
@@ -43,7 +44,7 @@ pub(crate) fn format(path: &Path, mib: u64) -> io::Result<()> {
         ));
     }
     fs::set_permissions(&new, Permissions::from_mode(0o444))?;
-    fs::rename(new, path)
+    folder::publish(&new, path)
 }
 
 /// Opens a file of ours to read, never through a link.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    Accelerator, AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Machine, Snapshot,
-    Spec, Stats,
+    Accelerator, AgentLink, Capabilities, Driver, DriverError, Extent, Instance, Machine, Rest,
+    Snapshot, Spec, Stats,
 };
 use skerry_net::Network;
 use skerry_proto::guest::{Call, Reply, Stats as AskStats};
@@ -224,6 +224,15 @@ impl Driver for VmDriver {
         snapshot: SnapshotId,
         extent: Extent,
     ) -> Result<Snapshot, DriverError> {
+        self.keep(id, snapshot, extent).await?.await
+    }
+
+    async fn take_snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Rest, DriverError> {
         self.keep(id, snapshot, extent).await
     }
 

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 use skerry_driver::Accelerator;
+use skerry_sys::folder;
 
 use crate::kernel::Kernel;
 use crate::machine;
@@ -116,7 +117,7 @@ impl Engine {
 fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, content)?;
-    fs::rename(new, path)
+    folder::publish(&new, path)
 }
 
 /// Half of a SHA-256 over all parts, as a name.

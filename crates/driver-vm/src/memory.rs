@@ -1,11 +1,14 @@
 //! A machine's memory, kept while it stands still: the file it was begun with, and the pages that it changed since.
 //!
-//! QEMU maps the file privately. The kernel knows which pages are still the file's, so only the others are read.
+//! QEMU maps the file privately. The kernel knows which pages are still the file's, so only the others are read. The machine stands while they are
+//! read and not while they are written, which takes several times as long.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
 
 use rustix::fs::Advice;
 
@@ -20,6 +23,8 @@ const OF_FILE: u64 = 1 << 61;
 const RUN: u64 = 256;
 /// Pages that are so near are read with what lies between them.
 const NEAR: u64 = 8;
+/// Pieces of at most [`RUN`] pages that are read before the first is written: 64 MiB. Who changed more stands for some of the writing.
+const AHEAD: usize = 64;
 
 /// Where a process has the machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,23 +33,82 @@ struct Range {
     end: u64,
 }
 
-/// Writes the pages that process `pid` changed into `copy`, a copy of the file of `bytes` that it began with. Returns how many bytes that were.
-pub(crate) fn save_changes(pid: u32, bytes: u64, copy: &File) -> io::Result<u64> {
-    let range = of_process(pid, bytes)?;
-    let changed = pages(pid, range, is_changed)?;
-    let memory = File::open(format!("/proc/{pid}/mem"))?;
-    let mut buffer = vec![0; (RUN * PAGE) as usize];
-    let mut written = 0;
-    for (first, count) in runs(&changed, 1) {
-        let part = &mut buffer[..(count * PAGE) as usize];
-        memory.read_exact_at(part, range.begin + first * PAGE)?;
-        copy.write_all_at(part, first * PAGE)?;
-        written += count * PAGE;
-    }
-    Ok(written)
+/// Pages that were read, as runs of first and count, one after another.
+#[derive(Debug)]
+struct Piece {
+    runs: Vec<(u64, u64)>,
+    bytes: Vec<u8>,
 }
 
-/// No fewer bytes than [`save_changes`] would write of it: what the process has that is no file's, its own memory included.
+/// The writing of what was read.
+#[derive(Debug)]
+pub(crate) struct Writing(JoinHandle<io::Result<File>>);
+
+impl Writing {
+    /// Waits until all is in the copy, and returns that.
+    pub(crate) fn end(self) -> io::Result<File> {
+        let written = self.0.join();
+        written.map_err(|_| io::Error::other("the thread that wrote it panicked"))?
+    }
+}
+
+/// Reads the pages that process `pid` changed, which are written into `copy`, a copy of the file of `bytes` that it began with.
+pub(crate) fn save_changes(pid: u32, bytes: u64, copy: File) -> io::Result<Writing> {
+    let range = of_process(pid, bytes)?;
+    let changed = runs(&pages(pid, range, is_changed)?, 1);
+    let memory = File::open(format!("/proc/{pid}/mem"))?;
+    save(&memory, range.begin, changed, copy)
+}
+
+fn save(memory: &File, begin: u64, changed: Vec<(u64, u64)>, copy: File) -> io::Result<Writing> {
+    let (to, from) = sync_channel(AHEAD);
+    let writer = Builder::new().name("write-memory".to_owned());
+    let writing = Writing(writer.spawn(move || write_all(&from, copy))?);
+    let read = read_all(memory, begin, changed, &to);
+    drop(to);
+    match read {
+        // Whoever takes nothing more knows why.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            Err(writing.end().err().unwrap_or(error))
+        }
+        read => read.map(|()| writing),
+    }
+}
+
+fn read_all(
+    memory: &File,
+    begin: u64,
+    changed: Vec<(u64, u64)>,
+    to: &SyncSender<Piece>,
+) -> io::Result<()> {
+    for runs in pieces(changed) {
+        let pages: u64 = runs.iter().map(|(_, count)| count).sum();
+        let mut bytes = vec![0; (pages * PAGE) as usize];
+        let mut rest = &mut *bytes;
+        for (first, count) in &runs {
+            let (part, behind) = rest.split_at_mut((count * PAGE) as usize);
+            memory.read_exact_at(part, begin + first * PAGE)?;
+            rest = behind;
+        }
+        let sent = to.send(Piece { runs, bytes });
+        sent.map_err(|_| ErrorKind::BrokenPipe)?;
+    }
+    Ok(())
+}
+
+fn write_all(from: &Receiver<Piece>, copy: File) -> io::Result<File> {
+    for Piece { runs, bytes } in from {
+        let mut rest = &*bytes;
+        for (first, count) in runs {
+            let (part, behind) = rest.split_at((count * PAGE) as usize);
+            copy.write_all_at(part, first * PAGE)?;
+            rest = behind;
+        }
+    }
+    Ok(copy)
+}
+
+/// No fewer bytes than [`save_changes`] would save of it: what the process has that is no file's, its own memory included.
 pub(crate) fn changed_at_most(pid: u32) -> io::Result<u64> {
     anonymous(&fs::read_to_string(format!("/proc/{pid}/status"))?)
         .ok_or(ErrorKind::InvalidData.into())
@@ -134,9 +198,65 @@ fn runs(pages: &[u64], apart: u64) -> Vec<(u64, u64)> {
     runs
 }
 
+/// Runs together, as many as have no more than [`RUN`] pages.
+fn pieces(runs: Vec<(u64, u64)>) -> Vec<Vec<(u64, u64)>> {
+    let mut pieces: Vec<Vec<(u64, u64)>> = Vec::new();
+    let mut room = 0;
+    for run in runs {
+        match pieces.last_mut() {
+            Some(piece) if run.1 <= room => {
+                piece.push(run);
+                room -= run.1;
+            }
+            _ => {
+                room = RUN - run.1;
+                pieces.push(vec![run]);
+            }
+        }
+    }
+    pieces
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_is_written_where_it_was() {
+        let memory = tempfile::tempfile().unwrap();
+        for page in 0..1000 {
+            let text = [page as u8; PAGE as usize];
+            memory.write_all_at(&text, (7 + page) * PAGE).unwrap();
+        }
+        let changed: Vec<u64> = (0..1000)
+            .filter(|page| page % 7 < 4 || *page > 500)
+            .collect();
+        let copy = tempfile::tempfile().unwrap();
+        copy.set_len(1000 * PAGE).unwrap();
+        let writing = save(&memory, 7 * PAGE, runs(&changed, 1), copy).unwrap();
+        let copy = writing.end().unwrap();
+        for page in 0..1000 {
+            let mut bytes = [0xff; PAGE as usize];
+            copy.read_exact_at(&mut bytes, page * PAGE).unwrap();
+            let expected = if changed.contains(&page) {
+                page as u8
+            } else {
+                0
+            };
+            assert_eq!(bytes, [expected; PAGE as usize], "page {page}");
+        }
+    }
+
+    #[test]
+    fn where_it_cannot_be_written_reading_ends_and_says_why() {
+        let memory = tempfile::tempfile().unwrap();
+        let pages = (2 * AHEAD as u64) * RUN;
+        memory.set_len(pages * PAGE).unwrap();
+        let all: Vec<u64> = (0..pages).collect();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let error = save(&memory, 0, runs(&all, 1), full).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    }
 
     #[test]
     fn neighbours_are_read_together() {
@@ -146,6 +266,8 @@ mod tests {
         let many: Vec<u64> = (0..300).collect();
         assert_eq!(runs(&many, 1), [(0, 256), (256, 44)]);
         assert_eq!(runs(&[], 1), []);
+        assert_eq!(pieces(runs(&many, 1)), [[(0, 256)], [(256, 44)]]);
+        assert_eq!(pieces(runs(&some, 1)), [[(1, 3), (7, 1), (9, 2)]]);
     }
 
     #[test]

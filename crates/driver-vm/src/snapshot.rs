@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skerry_driver::{DriverError, Extent, Snapshot};
+use skerry_driver::{DriverError, Extent, Rest, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_sys::pidfd::Identity;
 use skerry_types::{SandboxId, SnapshotId};
@@ -24,6 +24,7 @@ use crate::error::{at, blocking};
 use crate::keep::Kept;
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::live::{Live, Now};
+use crate::memory::Writing;
 use crate::qmp::Monitor;
 use crate::record::{Place, State};
 use crate::{disk, memory};
@@ -38,6 +39,46 @@ const NOBODY_WAITS: Duration = Duration::from_hours(1);
 const MAX_DEVICES_BYTES: u64 = 16 << 20;
 /// What a machine may change before it stands, and its devices.
 const MARGIN_BYTES: u64 = 64 << 20;
+const SAVE_MEMORY: &str = "save the memory";
+
+/// What was taken of a sandbox, which runs on.
+pub(crate) struct Taken {
+    held: Duration,
+    laps: Laps,
+    /// Of its memory, as long as it goes on.
+    writing: Option<Writing>,
+}
+
+impl Taken {
+    /// Waits until all of it is written.
+    pub(crate) async fn write_out(&mut self) -> Result<(), DriverError> {
+        if let Some(writing) = self.writing.take() {
+            blocking(SAVE_MEMORY, move || writing.end()).await?;
+            self.laps.lap("write the memory");
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a snapshot that is not whole yet: removed when dropped.
+struct Half(Option<PathBuf>);
+
+impl Half {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.0
+            && let Err(error) = layout::remove(folder)
+        {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "a snapshot that could not be made left something; it is listed");
+        }
+    }
+}
 
 impl VmDriver {
     /// Does something while nobody writes to the sandbox's disk. One that does not run needs no holding.
@@ -117,44 +158,40 @@ impl VmDriver {
         }))
     }
 
-    /// Keeps a snapshot.
+    /// Keeps a snapshot, which is there when what this returns is done. Nothing of it is left if that fails.
     pub(crate) async fn keep(
         &self,
         id: SandboxId,
         snapshot: SnapshotId,
         extent: Extent,
-    ) -> Result<Snapshot, DriverError> {
+    ) -> Result<Rest, DriverError> {
         let state = self.state(id)?;
         let folder = self.layout.snapshot(snapshot);
         layout::make_new(&folder).map_err(at("make the snapshot's folder"))?;
-        let kept = match extent {
-            Extent::Files => self.keep_files(id, &folder).await,
-            Extent::Memory => self.keep_all(id, &state, &folder).await,
+        let half = Half(Some(folder.clone()));
+        let taken = match extent {
+            Extent::Files => self.keep_files(id, &folder).await?,
+            Extent::Memory => self.keep_all(id, &state, &folder).await?,
         };
-        let done = match kept {
-            Ok((held, laps)) => finish(&folder, extent, state, held, laps),
-            Err(error) => Err(error),
-        };
-        if done.is_err()
-            && let Err(error) = layout::remove(&folder)
-        {
-            tracing::warn!(%snapshot, %error, "a snapshot that could not be made left something; it is listed");
-        }
-        done
+        Ok(Box::pin(async move {
+            let snapshot = finish(&folder, extent, state, taken).await?;
+            half.keep();
+            Ok(snapshot)
+        }))
     }
 
-    async fn keep_files(
-        &self,
-        id: SandboxId,
-        folder: &Path,
-    ) -> Result<(Duration, Laps), DriverError> {
+    async fn keep_files(&self, id: SandboxId, folder: &Path) -> Result<Taken, DriverError> {
         let mut laps = Laps::start();
         let (from, to) = (self.layout.sandbox(id).join(DISK), folder.join(DISK));
         let began = Instant::now();
         let copy = blocking("copy the disk", move || disk::copy(&from, &to, 0o400));
         self.held_still(id, copy).await?;
         laps.lap("disk");
-        Ok((began.elapsed(), laps))
+        Ok(Taken {
+            held: began.elapsed(),
+            laps,
+            writing: None,
+        })
     }
 
     pub(crate) async fn keep_all(
@@ -162,28 +199,24 @@ impl VmDriver {
         id: SandboxId,
         state: &State,
         folder: &Path,
-    ) -> Result<(Duration, Laps), DriverError> {
+    ) -> Result<Taken, DriverError> {
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
         let _turn = live.turn.lock().await;
         let own = self.layout.sandbox(id);
         match live.now() {
             Now::Gone => Err(DriverError::NotRunning(id)),
             Now::OnDisk => copy_kept(own, folder.to_owned()).await,
-            Now::Runs(_) => {
-                let kept = self.keep_running(id, state, folder).await?;
-                self.run_on(id).await;
-                Ok(kept)
-            }
+            Now::Runs(_) => self.keep_running(id, state, folder).await,
         }
     }
 
-    /// Keeps a machine that runs, and lets it run on. Its disk is still held after that.
+    /// Keeps a machine that runs, and lets it run on.
     async fn keep_running(
         &self,
         id: SandboxId,
         state: &State,
         folder: &Path,
-    ) -> Result<(Duration, Laps), DriverError> {
+    ) -> Result<Taken, DriverError> {
         let mut laps = Laps::start();
         let process = state.process.ok_or(DriverError::NotRunning(id))?;
         self.must_have_room(process).await?;
@@ -197,18 +230,20 @@ impl VmDriver {
         let began = Instant::now();
         self.hold_disk(id, &mut monitor).await?;
         laps.lap("hold the disk");
-        let kept = self
+        let read = self
             .stand_still(&mut monitor, process, state, folder, memory, &mut laps)
             .await;
         // Whatever happened: it goes on.
         let going = monitor.go_on().await;
         let held = began.elapsed();
-        if kept.is_err() {
-            self.run_on(id).await;
-        } else {
-            read_ahead(process.pid, state.shape.memory_bytes(), folder.join(MEMORY));
-        }
-        kept.and(going).map(|()| (held, laps))
+        self.run_on(id).await;
+        laps.lap("go on");
+        let writing = going.and(read)?;
+        Ok(Taken {
+            held,
+            laps,
+            writing: Some(writing),
+        })
     }
 
     /// Refuses what would not fit before the machine stands for it, which may be long where a disk fills up.
@@ -226,7 +261,7 @@ impl VmDriver {
         Ok(())
     }
 
-    /// The part for which the processors stand.
+    /// The part for which the processors stand. What was read of the memory may still be written after it.
     async fn stand_still(
         &self,
         monitor: &mut Monitor,
@@ -235,25 +270,23 @@ impl VmDriver {
         folder: &Path,
         memory: File,
         laps: &mut Laps,
-    ) -> Result<(), DriverError> {
+    ) -> Result<Writing, DriverError> {
         monitor.stop().await?;
         monitor.save_devices("/m/devices.out").await?;
         laps.lap("devices");
         let bytes = state.shape.memory_bytes();
-        blocking("save the memory", move || {
-            memory::save_changes(process.pid, bytes, &memory)
-        })
-        .await?;
-        laps.lap("memory");
+        let read = move || memory::save_changes(process.pid, bytes, memory);
+        let writing = blocking(SAVE_MEMORY, read).await?;
+        laps.lap("read the memory");
         let own = self.layout.sandbox(state.spec.id);
         let (folder, uid) = (folder.to_owned(), state.uid);
         blocking("copy disk and devices", move || {
             disk::copy(&own.join(DISK), &folder.join(DISK), 0o400)?;
-            keep_devices(&own, &folder, uid)
+            keep_devices(&own, &folder, uid).map(drop)
         })
         .await?;
         laps.lap("disk");
-        Ok(())
+        Ok(writing)
     }
 
     /// Pauses: keeps the machine in its own folder, and ends it.
@@ -300,11 +333,12 @@ impl VmDriver {
         let stand = async {
             monitor.stop().await?;
             monitor.save_devices("/m/devices.out").await?;
-            blocking("save the memory", move || {
-                memory::save_changes(process.pid, bytes, &memory)?;
-                memory.sync_all()?;
+            blocking(SAVE_MEMORY, move || {
+                memory::save_changes(process.pid, bytes, memory)?
+                    .end()?
+                    .sync_all()?;
                 File::open(own.join(DISK))?.sync_all()?;
-                keep_devices(&own, &folder, uid)
+                keep_devices(&own, &folder, uid)?.sync_all()
             })
             .await?;
             state.on_disk = true;
@@ -387,7 +421,7 @@ fn paused_folder(own: &Path) -> PathBuf {
 }
 
 /// Copies what is whole on disk already.
-async fn copy_kept(own: PathBuf, folder: PathBuf) -> Result<(Duration, Laps), DriverError> {
+async fn copy_kept(own: PathBuf, folder: PathBuf) -> Result<Taken, DriverError> {
     let mut laps = Laps::start();
     blocking("copy the machine", move || {
         for name in [DISK, MEMORY, DEVICES] {
@@ -397,7 +431,11 @@ async fn copy_kept(own: PathBuf, folder: PathBuf) -> Result<(Duration, Laps), Dr
     })
     .await?;
     laps.lap("copy");
-    Ok((Duration::ZERO, laps))
+    Ok(Taken {
+        held: Duration::ZERO,
+        laps,
+        writing: None,
+    })
 }
 
 /// Begins to read what copies will use of the memory, beside everything else.
@@ -411,23 +449,27 @@ fn read_ahead(pid: u32, bytes: u64, memory: PathBuf) {
 }
 
 /// Takes what QEMU wrote, and leaves an empty file for the next time.
-fn keep_devices(own: &Path, folder: &Path, uid: u32) -> io::Result<()> {
+fn keep_devices(own: &Path, folder: &Path, uid: u32) -> io::Result<File> {
     let output = own.join(DEVICES_OUT);
     if fs::symlink_metadata(&output)?.len() > MAX_DEVICES_BYTES {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     let devices = disk::copy(&output, &folder.join(DEVICES), 0o444)?;
-    devices.sync_all()?;
-    make_output(own, uid)
+    make_output(own, uid)?;
+    Ok(devices)
 }
 
-fn finish(
+/// Writes down that it is whole, once it is.
+async fn finish(
     folder: &Path,
     extent: Extent,
     state: State,
-    held: Duration,
-    laps: Laps,
+    mut taken: Taken,
 ) -> Result<Snapshot, DriverError> {
+    taken.write_out().await?;
+    if let Some(process) = state.process {
+        read_ahead(process.pid, state.shape.memory_bytes(), folder.join(MEMORY));
+    }
     let kept = Kept {
         extent,
         shape: state.shape,
@@ -440,6 +482,9 @@ fn finish(
         let meta = entry.and_then(|entry| entry.metadata()).map_err(step())?;
         bytes += meta.blocks() * 512;
     }
-    let steps = laps.steps();
-    Ok(Snapshot { held, bytes, steps })
+    Ok(Snapshot {
+        held: taken.held,
+        bytes,
+        steps: taken.laps.steps(),
+    })
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use skerry_driver::{Driver, DriverError, NetworkMode, Privilege, Rootfs, Spec};
 use skerry_proto::guest::{Call, Ping};
+use skerry_sys::folder;
 use skerry_types::{Resources, SandboxId};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
@@ -189,8 +190,10 @@ impl VmDriver {
         let (new, into) = (into.with_extension("new"), into.to_owned());
         layout::remove(&new).map_err(at("remove half a model"))?;
         layout::make_new(&new).map_err(at("make the model's folder"))?;
-        self.keep_all(id, &self.state(id)?, &new).await?;
-        fs::rename(new, into).map_err(at("put the model in place"))
+        let mut taken = self.keep_all(id, &self.state(id)?, &new).await?;
+        taken.write_out().await?;
+        let publish = move || folder::publish(&new, &into);
+        blocking("put the model in place", publish).await
     }
 
     async fn forget_old_templates(&self) -> Result<(), DriverError> {
@@ -218,15 +221,15 @@ impl VmDriver {
     }
 }
 
-/// Writes a machine that stands still to where it will be found, by one rename.
+/// Writes a machine that stands still to where it will be found.
 fn publish(own: &Path, into: &Path, pid: u32, bytes: u64) -> std::io::Result<()> {
     let new = into.with_extension("new");
     layout::remove(&new)?;
     layout::make_new(&new)?;
     let memory = disk::copy(&own.join(MEMORY), &new.join(MEMORY), 0o444)?;
-    memory::save_changes(pid, bytes, &memory)?;
+    memory::save_changes(pid, bytes, memory)?.end()?;
     disk::copy(&own.join(DEVICES_OUT), &new.join(DEVICES), 0o444)?;
-    fs::rename(new, into)
+    folder::publish(&new, into)
 }
 
 /// Who a machine is that has booted and was told nothing.

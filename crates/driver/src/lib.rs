@@ -13,6 +13,8 @@ mod records;
 mod spec;
 
 use std::fmt;
+use std::future::ready;
+use std::pin::Pin;
 
 use async_trait::async_trait;
 use skerry_types::{SandboxId, SnapshotId};
@@ -33,6 +35,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 
 /// A boxed [`Link`].
 pub type AgentLink = Box<dyn Link>;
+
+/// The rest of a snapshot, for which its sandbox need not stand still.
+pub type Rest = Pin<Box<dyn Future<Output = Result<Snapshot, DriverError>> + Send>>;
 
 /// A way to isolate sandboxes on this machine.
 ///
@@ -91,6 +96,17 @@ pub trait Driver: fmt::Debug + Send + Sync {
         extent: Extent,
     ) -> Result<Snapshot, DriverError> {
         Err(self.capabilities().unsupported(extent.snapshot_name()))
+    }
+
+    /// [`Driver::snapshot`] in two steps: the sandbox may go on when this returns, and what it returns is to be waited for.
+    async fn take_snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Rest, DriverError> {
+        let made = self.snapshot(id, snapshot, extent).await?;
+        Ok(Box::pin(ready(Ok(made))))
     }
 
     /// Makes a sandbox from a snapshot; any number of times, also at once. Processes that were held are held until the agent releases them.

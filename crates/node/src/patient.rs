@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skerry_driver::{
-    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, NetworkMode, Snapshot, Spec,
-    Stats,
+    AgentLink, Capabilities, Driver, DriverError, Extent, Instance, NetworkMode, Rest, Snapshot,
+    Spec, Stats,
 };
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::time::timeout;
@@ -84,6 +84,16 @@ impl Driver for Patient {
         extent: Extent,
     ) -> Result<Snapshot, DriverError> {
         within(COPY, self.0.snapshot(id, snapshot, extent)).await
+    }
+
+    async fn take_snapshot(
+        &self,
+        id: SandboxId,
+        snapshot: SnapshotId,
+        extent: Extent,
+    ) -> Result<Rest, DriverError> {
+        let rest = within(COPY, self.0.take_snapshot(id, snapshot, extent)).await?;
+        Ok(Box::pin(within(COPY, rest)))
     }
 
     async fn restore(&self, from: SnapshotId, spec: &Spec) -> Result<Instance, DriverError> {

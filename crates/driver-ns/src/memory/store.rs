@@ -122,7 +122,7 @@ impl Memories {
         let new = path.with_extension("new");
         fs::write(&new, program)?;
         fs::set_permissions(&new, Permissions::from_mode(0o555))?;
-        fs::rename(new, path)?;
+        folder::publish(&new, &path)?;
         Ok(name)
     }
 

@@ -57,13 +57,14 @@ impl Actor {
             };
             (self.shared.journal.last_seq(), open)
         };
-        let taken = self.driver.snapshot(self.place(), id, extent).await;
+        let taken = self.driver.take_snapshot(self.place(), id, extent).await;
         if has_memory {
             self.release(None).await?;
         }
-        let mut snapshot = taken?;
+        let held = began.elapsed();
+        let mut snapshot = taken?.await?;
         if has_memory {
-            snapshot.held = began.elapsed();
+            snapshot.held = held;
         }
         let event = Event::SandboxSnapshot {
             snapshot_id: id,
