@@ -232,7 +232,7 @@ impl VmDriver {
         netns: Option<Netns>,
     ) -> Result<Started, DriverError> {
         let id = state.spec.id;
-        let (records, group) = (self.records.clone(), self.group(id));
+        let (place, group) = (Place::of(&self.records, id)?, self.group(id));
         let (label, uid, shape) = (id.label(), state.uid, state.shape.clone());
         let (folder, base) = (self.layout.sandbox(id), self.layout.base(&state.shape.base));
         let (launcher, engine) = (self.launcher.clone(), self.engine.clone());
@@ -248,7 +248,7 @@ impl VmDriver {
                 begin,
                 folder,
                 base,
-                sockets: Place::of(&records, id)?.listen()?,
+                sockets: place.listen()?,
                 group,
                 netns,
                 launcher,
@@ -272,7 +272,7 @@ impl VmDriver {
                 self.ask(id, Call::Thaw(Thaw {}), START_PATIENCE).await?;
             }
             self.ask(id, call, START_PATIENCE).await?;
-            clock::set_right(&Place::of(&self.records, id).map_err(at("open the record"))?).await
+            clock::set_right(&Place::of(&self.records, id)?).await
         };
         match talk.await {
             Ok(()) => Ok(()),

@@ -145,7 +145,7 @@ impl VmDriver {
         call: Call,
         patience: Duration,
     ) -> Result<Reply, DriverError> {
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         control::ask(&place, call, patience).await
     }
 
@@ -177,7 +177,7 @@ impl Driver for VmDriver {
 
     async fn connect(&self, id: SandboxId) -> Result<AgentLink, DriverError> {
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         Ok(Box::new(live.connect(id, &place).await?))
     }
 

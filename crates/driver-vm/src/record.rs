@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
-use skerry_driver::{Facts, Spec};
+use skerry_driver::{DriverError, Facts, Spec};
 use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
 
+use crate::error::at;
 use crate::layout;
 use crate::machine::Shape;
 
@@ -57,8 +58,9 @@ pub(crate) struct State {
 pub(crate) struct Place(fs::File);
 
 impl Place {
-    pub(crate) fn of(records: &Records, id: SandboxId) -> io::Result<Self> {
-        Ok(Self(fs::File::open(records.folder(id))?))
+    pub(crate) fn of(records: &Records, id: SandboxId) -> Result<Self, DriverError> {
+        let folder = fs::File::open(records.folder(id));
+        folder.map(Self).map_err(at("open the record"))
     }
 
     /// Listening sockets that QEMU inherits.

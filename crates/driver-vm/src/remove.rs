@@ -58,7 +58,7 @@ impl VmDriver {
     /// A daemon that died while it kept this one left it standing.
     async fn go_on(&self, id: SandboxId) {
         let going = async {
-            let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+            let place = Place::of(&self.records, id)?;
             Monitor::connect(&place).await?.go_on().await?;
             self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await?;
             clock::set_right(&place).await

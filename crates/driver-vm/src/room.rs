@@ -12,7 +12,6 @@ use skerry_types::SandboxId;
 use tokio::time::sleep;
 
 use crate::clock;
-use crate::error::at;
 use crate::live::{Live, Now};
 use crate::qmp::Monitor;
 use crate::record::{Place, Records};
@@ -59,7 +58,7 @@ fn running(lives: &Lives) -> Vec<SandboxId> {
 }
 
 async fn go_on(records: &Records, id: SandboxId) -> Result<(), DriverError> {
-    let place = Place::of(records, id).map_err(at("open the record"))?;
+    let place = Place::of(records, id)?;
     let mut monitor = Monitor::connect(&place).await?;
     if monitor.stands_for_room().await? {
         monitor.go_on().await?;

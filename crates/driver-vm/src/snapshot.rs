@@ -94,7 +94,7 @@ impl VmDriver {
         if !matches!(live.now(), Now::Runs(_)) {
             return work.await;
         }
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         self.hold_disk(id, &mut Monitor::connect(&place).await?)
             .await?;
         let done = work.await;
@@ -137,7 +137,7 @@ impl VmDriver {
     /// The same for one that stood, and its clock with it.
     async fn run_on(&self, id: SandboxId) {
         let set = async {
-            let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+            let place = Place::of(&self.records, id)?;
             clock::set_right(&place).await
         };
         if self.let_go(id).await
@@ -149,7 +149,7 @@ impl VmDriver {
 
     /// Has its disk go on as soon as the machine comes to that: it may stand until there is room on the host.
     fn letting_go(&self, id: SandboxId) -> Result<JoinHandle<()>, DriverError> {
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         Ok(tokio::spawn(async move {
             let let_go = control::ask(&place, Call::Thaw(Thaw {}), NOBODY_WAITS).await;
             if let Err(error) = let_go {
@@ -224,7 +224,7 @@ impl VmDriver {
         // What the machine began with is on disk already, and most of what it has.
         let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         let mut monitor = Monitor::connect(&place).await?;
         laps.lap("memory it began with");
         let began = Instant::now();
@@ -326,7 +326,7 @@ impl VmDriver {
         let own = self.layout.sandbox(id);
         let (from, to) = (own.join(MEMORY), paused.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
-        let place = Place::of(&self.records, id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, id)?;
         let mut monitor = Monitor::connect(&place).await?;
         self.hold_disk(id, &mut monitor).await?;
         let (folder, uid, bytes) = (paused.to_owned(), state.uid, state.shape.memory_bytes());

@@ -147,7 +147,7 @@ impl VmDriver {
             DriverError::step("boot the machine")(said)
         })?;
         self.remember(&mut state, started.process, started.pidfd)?;
-        let place = Place::of(&self.records, spec.id).map_err(at("open the record"))?;
+        let place = Place::of(&self.records, spec.id)?;
         let mut monitor = Monitor::connect(&place).await?;
         monitor.stop().await?;
         monitor.save_devices("/m/devices.out").await?;

@@ -1,5 +1,7 @@
 //! Where CRIU runs: a root with its program, the images, the processes of the host and nothing else, in a mount namespace of its own.
 
+use std::convert::Infallible;
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -139,17 +141,11 @@ impl Criu {
         max_bytes: Option<u64>,
     ) -> io::Result<Self> {
         let (ours, theirs) = fdpass::pair()?;
-        match single.fork(Namespaces::NONE, None)? {
-            Forked::Parent { pidfd, .. } => Ok(Self {
-                socket: ours,
-                pidfd,
-            }),
-            Forked::Child => {
-                // Nobody hears why: the socket closes.
-                let _failed = become_criu(&theirs, given, max_bytes);
-                std::process::exit(1)
-            }
-        }
+        let pidfd = start(single, || serve(&theirs, given, max_bytes))?;
+        Ok(Self {
+            socket: ours,
+            pidfd,
+        })
     }
 
     pub(super) const FIRST_FD: i32 = 4;
@@ -168,18 +164,48 @@ impl Criu {
     }
 }
 
-fn become_criu(socket: &OwnedFd, given: &[&OwnedFd], max_bytes: Option<u64>) -> io::Result<()> {
+fn serve(socket: &OwnedFd, given: &[&OwnedFd], max_bytes: Option<u64>) -> io::Result<Infallible> {
+    let log = File::create(LOG)?.into();
+    max_bytes.map_or(Ok(()), exec::bound_files)?;
+    let fds = [&[&log, socket], given].concat();
+    become_criu(&[c"criu", c"swrk", c"3"], &fds)
+}
+
+/// Starts one that asks the kernel what it can do and leaves the answers behind; `is_root`: of the host.
+pub(super) fn start_check(single: &SingleThreaded, is_root: bool) -> io::Result<OwnedFd> {
+    let all = [c"criu", c"check", c"--unprivileged"];
+    let args = if is_root { &all[..2] } else { &all };
+    start(single, || become_criu(args, &[]))
+}
+
+fn start(
+    single: &SingleThreaded,
+    work: impl FnOnce() -> io::Result<Infallible>,
+) -> io::Result<OwnedFd> {
+    match single.fork(Namespaces::NONE, None)? {
+        Forked::Parent { pidfd, .. } => Ok(pidfd),
+        Forked::Child => {
+            // Nobody hears why: what it was to say or to leave behind is missing.
+            let _failed = work();
+            #[expect(clippy::exit, reason = "a forked child has nothing to return to")]
+            std::process::exit(1)
+        }
+    }
+}
+
+/// Has this process be CRIU, with these descriptors from 2 on.
+fn become_criu(args: &[&CStr], fds: &[&OwnedFd]) -> io::Result<Infallible> {
     exec::keep_children();
     let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
-    let log = File::create(LOG)?;
     let program = File::open(PROGRAM)?;
-    max_bytes.map_or(Ok(()), exec::bound_files)?;
     let program = rustix::io::fcntl_dupfd_cloexec(&program, 16)?;
-    let mut fds = vec![null.as_fd(), null.as_fd(), log.as_fd(), socket.as_fd()];
-    fds.extend(given.iter().map(AsFd::as_fd));
+    let fds: Vec<_> = [&null, &null]
+        .into_iter()
+        .chain(fds.iter().copied())
+        .collect();
+    let fds: Vec<_> = fds.into_iter().map(AsFd::as_fd).collect();
     exec::hand_over(&fds)?;
-    let env = [c"XDG_RUNTIME_DIR=/run"];
-    exec::exec(program.as_fd(), &[c"criu", c"swrk", c"3"], &env).map(|never| match never {})
+    exec::exec(program.as_fd(), args, &[c"XDG_RUNTIME_DIR=/run"])
 }
 
 /// Why it could not: the first error in its log, in one line.

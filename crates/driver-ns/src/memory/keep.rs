@@ -13,6 +13,7 @@ use skerry_sys::{exec, mount, pidfd};
 
 use super::images;
 use super::jail::{self, Criu, IMAGES, Jail};
+use super::kernel;
 use super::order::{Clocks, Keep, Kept};
 use super::rpc::{self, Options, Outcome};
 use super::{GHOST_BYTES, PATIENCE, SHM, shm};
@@ -49,10 +50,12 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     let jail = Jail::collect(&order.tool, &order.folder, None)?;
     let clocks = go_near(agent).map_err(Failure::at("enter its namespaces"))?;
     jail.enter().map_err(Failure::at("enter the jail"))?;
-    laps.lap("jail");
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(Failure::at("adopt what CRIU starts"))?;
     exec::keep_children();
+    let found = kernel::tell(&spawner.single, order.kernel.as_ref(), true);
+    let found = found.map_err(Failure::at("have CRIU know the kernel"))?;
+    laps.lap("jail");
     let criu = Criu::start(&spawner.single, &[], Some(order.max_bytes));
     let criu = criu.map_err(Failure::at("start CRIU"))?;
     let outcome = rpc::dump(&criu, options(order, external));
@@ -77,6 +80,7 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
             home,
             clocks,
         },
+        found,
         steps: laps.into_laps(),
     })
 }

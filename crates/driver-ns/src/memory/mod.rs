@@ -7,6 +7,7 @@
 mod images;
 mod jail;
 mod keep;
+mod kernel;
 mod order;
 mod rpc;
 mod shm;
@@ -19,6 +20,7 @@ mod wake;
 use std::time::Duration;
 
 pub(crate) use keep::keep;
+pub(crate) use kernel::Findings;
 pub(crate) use order::{Keep, Kept, Wake};
 pub(crate) use store::{Memories, Memory};
 pub use tool::{Tool, ToolError};

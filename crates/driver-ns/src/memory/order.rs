@@ -7,6 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use skerry_sys::clone::Shift;
 
+use super::kernel::Findings;
 use crate::spawner::{Bounds, Request};
 
 /// Keep the memory of a sandbox in a folder.
@@ -24,6 +25,7 @@ pub(crate) struct Keep {
     pub(crate) address: Option<Ipv4Addr>,
     /// No image gets longer.
     pub(crate) max_bytes: u64,
+    pub(crate) kernel: Option<Findings>,
 }
 
 /// Wake up what was kept as another sandbox.
@@ -32,6 +34,7 @@ pub(crate) struct Wake {
     pub(crate) tool: PathBuf,
     pub(crate) folder: PathBuf,
     pub(crate) kept: Kept,
+    pub(crate) kernel: Option<Findings>,
     pub(crate) bounds: Bounds,
     pub(crate) request: Request,
 }

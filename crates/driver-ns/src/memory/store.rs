@@ -16,6 +16,7 @@ use skerry_sys::folder;
 use skerry_sys::mount::{self, Attributes};
 use skerry_types::SnapshotId;
 
+use super::kernel::Known;
 use super::order::Kept;
 use super::tool::Tool;
 use crate::snapshots::Marks;
@@ -29,13 +30,18 @@ pub(crate) struct Memory {
     pub(crate) tool: Tool,
     /// The file of the agent that new sandboxes are started with.
     pub(crate) agent: String,
+    pub(crate) kernel: Known,
 }
 
 impl Memory {
     pub(crate) fn new(tool: Tool, memories: &Memories, agent: &[u8]) -> Result<Self, DriverError> {
         let agent = memories.keep_agent(agent);
         let agent = agent.map_err(DriverError::step("keep the agent's program"))?;
-        Ok(Self { tool, agent })
+        Ok(Self {
+            tool,
+            agent,
+            kernel: Known::default(),
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::kernel::Place;
 use super::store::Origin;
 use super::{HELPER_PATIENCE, Keep, MARGIN_BYTES, Memory, Wake};
 use crate::driver::{NsDriver, blocking};
@@ -101,6 +102,8 @@ impl NsDriver {
         let used = used.unwrap_or_default();
         let room = self.storage.room(used.memory_bytes + MARGIN_BYTES);
         let _room = room.map_err(storage_error("keep room for its memory"))?;
+        let has_address = facts.address.is_some();
+        let place = Place::Beside { has_address };
         let order = Keep {
             tool: memory.tool.root.clone(),
             folder: self.memories.of(snapshot),
@@ -108,19 +111,21 @@ impl NsDriver {
             home: self.records.home(id),
             address: facts.address,
             max_bytes: used.memory_peak_bytes + MARGIN_BYTES,
+            kernel: memory.kernel.at(place),
         };
         let handle = live.pidfd.get_ref().as_fd();
-        let (kept, laps) = match self.order(&Order::Keep(order), &[handle]).await? {
-            (Reply::Kept { kept, steps }, _) => (kept, steps),
+        let (kept, found, laps) = match self.order(&Order::Keep(order), &[handle]).await? {
+            (Reply::Kept { kept, found, steps }, _) => (kept, found, steps),
             (Reply::Refused(why), _) => return Err(refused("keep", &why)),
             (reply, _) => return Err(failed(reply)),
         };
+        memory.kernel.add(place, found);
         steps.extend(laps.into_iter().map(step));
         let origin = Origin {
             kept,
             agent: program,
             privilege: facts.privilege,
-            has_address: facts.address.is_some(),
+            has_address,
         };
         let before = Instant::now();
         self.copy_volume(id, false, volume_of(snapshot), NO_LIMIT)
@@ -200,15 +205,21 @@ impl NsDriver {
         let agent = self.memories.agent(&origin.agent);
         let agent = agent.map_err(DriverError::step("open the agent that it had"))?;
         let fds: Vec<_> = [agent.as_fd()].into_iter().chain(fds.all()).collect();
+        let has_address = origin.has_address;
+        let place = Place::Inside { has_address };
         let order = Order::Wake(Box::new(Wake {
             tool: memory.tool.root.clone(),
             folder: self.memories.of(from),
             kept: origin.kept,
+            kernel: memory.kernel.at(place),
             bounds,
             request,
         }));
         match self.order(&order, &fds).await? {
-            (Reply::Awake { pid, steps }, Some(pidfd)) => Ok(Started { pid, pidfd, steps }),
+            (Reply::Awake { pid, found, steps }, Some(pidfd)) => {
+                memory.kernel.add(place, found);
+                Ok(Started { pid, pidfd, steps })
+            }
             (Reply::Refused(why), _) => Err(refused("wake up", &why)),
             (reply, _) => Err(failed(reply)),
         }

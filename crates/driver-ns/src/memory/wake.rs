@@ -15,6 +15,7 @@ use skerry_sys::clone::{self, Forked, Namespaces};
 use skerry_sys::{exec, fdpass, pidfd};
 
 use super::jail::{self, Criu, IMAGES, Jail};
+use super::kernel::{self, Findings};
 use super::order::{Clocks, Wake};
 use super::rpc::{self, Inherit, Join, Options, Outcome};
 use super::{SHM, shm};
@@ -31,6 +32,7 @@ enum Report {
     /// The copy runs. Comes with a handle on its first process.
     Awake {
         pid: u32,
+        found: Option<Findings>,
         steps: Vec<Lap>,
     },
     /// The step that was asked for is done.
@@ -77,8 +79,8 @@ fn bring_up(order: &Wake, pid: u32, waker: &OwnedFd) -> Result<(Reply, Option<Ow
     let all: Vec<_> = all.iter().map(AsFd::as_fd).collect();
     fdpass::send(waker, b"go", &all).map_err(Failure::at("let the waker go on"))?;
     match hear(waker)? {
-        (Report::Awake { pid, steps }, Some(agent)) => {
-            Ok((Reply::Awake { pid, steps }, Some(agent)))
+        (Report::Awake { pid, found, steps }, Some(agent)) => {
+            Ok((Reply::Awake { pid, found, steps }, Some(agent)))
         }
         (Report::Refused(why), _) => Ok((Reply::Refused(why), None)),
         (Report::Failed(failure), _) => Err(failure),
@@ -149,6 +151,9 @@ fn wake_up(
     laps.lap("file system");
     confine::limit(request).map_err(Failure::at("set resource limits"))?;
     given.jail.enter().map_err(Failure::at("enter the jail"))?;
+    let found = kernel::tell(&spawner.single, order.kernel.as_ref(), false);
+    let found = found.map_err(Failure::at("have CRIU know the kernel"))?;
+    laps.lap("jail");
     let program = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()));
     let program = OwnedFd::from(program.map_err(Failure::at("open the agent"))?);
     let home = given.trees.home.as_ref().ok_or_else(unexpected)?;
@@ -170,7 +175,7 @@ fn wake_up(
     let agent = agent.ok_or(io::ErrorKind::NotFound);
     let agent = agent.map_err(Failure::at("find the agent"))?;
     let steps = laps.into_laps();
-    Ok((Report::Awake { pid, steps }, Some(agent)))
+    Ok((Report::Awake { pid, found, steps }, Some(agent)))
 }
 
 /// The mounts that the waker is given.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use skerry_driver::{Bind, Privilege, VolumeMount};
 
-use crate::memory::{Keep, Kept, Wake};
+use crate::memory::{Findings, Keep, Kept, Wake};
 
 /// Bytes of a message, at most.
 pub(crate) const MAX_BYTES: usize = 128 * 1024;
@@ -81,10 +81,12 @@ pub(crate) enum Reply {
     /// Comes with a pidfd.
     Awake {
         pid: u32,
+        found: Option<Findings>,
         steps: Vec<Lap>,
     },
     Kept {
         kept: Kept,
+        found: Option<Findings>,
         steps: Vec<Lap>,
     },
     /// What it is asked to keep or to wake up cannot be kept or woken up.
