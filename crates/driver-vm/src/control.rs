@@ -9,28 +9,36 @@ use skerry_proto::frame;
 use skerry_proto::guest::{Call, Reply, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::error::at;
 use crate::record::{Place, Socket};
 
-/// Puts one request and waits for its answer. QEMU takes one asker at a time; the next waits in line.
+/// Puts one request and waits for its answer. QEMU takes one asker at a time; the next waits in line. So this is a task of its own, which comes to its
+/// end also while the caller does something else first.
 pub(crate) async fn ask(
     place: &Place,
     call: Call,
     patience: Duration,
 ) -> Result<Reply, DriverError> {
-    let exchange = exchange(place, call);
-    match timeout(patience, exchange).await {
-        Ok(Ok(Reply::Failed(why))) => {
-            let error = io::Error::other(format!("the guest says: {why}"));
-            Err(DriverError::step("ask the guest")(error))
-        }
-        Ok(answer) => answer.map_err(DriverError::step("ask the guest")),
-        Err(_) => Err(DriverError::TooSlow(patience.as_secs())),
-    }
+    let exchange = exchange(place.share().map_err(at("share the record"))?, call);
+    // Who goes away leaves the line.
+    let mut asking = JoinSet::new();
+    asking.spawn(timeout(patience, exchange));
+    let answer = match asking.join_next().await {
+        Some(Ok(Ok(answer))) => answer,
+        Some(Err(lost)) => Err(io::Error::other(lost)),
+        Some(Ok(Err(_))) | None => return Err(DriverError::TooSlow(patience.as_secs())),
+    };
+    let answer = match answer {
+        Ok(Reply::Failed(why)) => Err(io::Error::other(format!("the guest says: {why}"))),
+        answer => answer,
+    };
+    answer.map_err(DriverError::step("ask the guest"))
 }
 
-async fn exchange(place: &Place, call: Call) -> io::Result<Reply> {
+async fn exchange(place: Place, call: Call) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(place.path(Socket::Control)).await?;
     let id = rand::random();
     let mut out = BytesMut::new();
@@ -54,5 +62,50 @@ async fn exchange(place: &Place, call: Call) -> io::Result<Reply> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use skerry_proto::guest::{Done, Ping};
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    /// A line that is served as QEMU and a guest do it: whoever comes next is heard when the one before has gone.
+    async fn serve(line: UnixListener) {
+        loop {
+            let (mut asker, _) = line.accept().await.unwrap();
+            let mut input = BytesMut::new();
+            while asker.read_buf(&mut input).await.unwrap_or(0) > 0 {
+                while let Ok(Some(Request { id, .. })) = frame::decode(&mut input) {
+                    let mut out = BytesMut::new();
+                    let reply = Some(Reply::Done(Done {}));
+                    frame::encode(&Response { id, reply }, &mut out);
+                    asker.write_all(&out).await.unwrap();
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asked_and_does_something_else_first_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place(File::open(folder.path()).unwrap());
+        let line = UnixListener::bind(place.path(Socket::Control)).unwrap();
+        tokio::spawn(serve(line));
+        let ping = || ask(&place, Call::Ping(Ping {}), LONG);
+        let mut first = pin!(ping());
+        let begun = poll_fn(|context| Poll::Ready(first.as_mut().poll(context)));
+        assert!(begun.await.is_pending());
+        ping().await.unwrap();
+        first.await.unwrap();
     }
 }

@@ -55,12 +55,17 @@ pub(crate) struct State {
 
 /// A folder by handle: the address of a socket has room for a short path only, and a data folder's may be long.
 #[derive(Debug)]
-pub(crate) struct Place(fs::File);
+pub(crate) struct Place(pub(crate) fs::File);
 
 impl Place {
     pub(crate) fn of(records: &Records, id: SandboxId) -> Result<Self, DriverError> {
         let folder = fs::File::open(records.folder(id));
         folder.map(Self).map_err(at("open the record"))
+    }
+
+    /// Another handle on it.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// Listening sockets that QEMU inherits.
