@@ -203,8 +203,12 @@ async fn a_snapshot_that_does_not_fit_is_none_and_the_sandbox_runs_on() {
         let file = File::options().write(true).open(&filler).unwrap();
         file.set_len(size.saturating_sub(512 * 1024)).unwrap();
         drop(file);
-        let full = sandbox.take_snapshot(&request).await.unwrap_err();
-        assert_eq!(full.code(), Some(ErrorCode::DiskFull), "{full}");
+        match sandbox.take_snapshot(&request).await {
+            Err(full) => assert_eq!(full.code(), Some(ErrorCode::DiskFull), "{full}"),
+            // A machine's memory lies in the pool, which may have taken room enough before.
+            Ok(fits) if fits.driver == "vm" => world.remove_snapshots().await,
+            Ok(odd) => panic!("{odd:?}"),
+        }
         std::fs::remove_file(&filler).unwrap();
         // The node looks at its disk now and then.
         let there_is_room = async || sandbox.run(&shell("true")).await.ok();
