@@ -113,6 +113,11 @@ async fn small_image(world: &World) -> String {
     image.reference
 }
 
+/// A translated machine starts ten programs a second when the host is busy, and each copy that counts makes it so.
+pub(crate) async fn is_slow(sandbox: &Sandbox) -> bool {
+    sandbox.get().await.unwrap().driver.as_deref() == Some("vm")
+}
+
 /// What it writes, of a script that ends well.
 pub(crate) async fn ok(sandbox: &Sandbox, script: &str) -> String {
     let ran = sandbox.run(&shell(script)).await.unwrap();
@@ -271,9 +276,11 @@ pub(crate) async fn its_own(sandbox: &Sandbox) -> Vec<String> {
 async fn output_across_a_fork_is_whole_in_parent_and_children() {
     let world = World::launch(with_tools(launch())).await;
     for parent in with_memory(&world).await {
-        // A translated machine starts ten programs a second when the host is busy.
-        let is_slow = parent.get().await.unwrap().driver.as_deref() == Some("vm");
-        let forks = if is_slow { 1 } else { rounds(1, 5) };
+        let forks = if is_slow(&parent).await {
+            1
+        } else {
+            rounds(1, 5)
+        };
         // Enough to go on beyond the last fork: a line takes some milliseconds.
         let lines = 600 * forks;
         let ticker = format!(
