@@ -19,7 +19,10 @@ use crate::error::at;
 use crate::link::Link;
 use crate::record::{Place, Socket};
 
-/// A guest that is only slow has begun a link by then.
+/// For the first try to begin a link; each further one has twice the time, which a guest that is only slow needs.
+const FIRST_TRY: Duration = Duration::from_millis(500);
+const TRIES: u32 = 6;
+/// For all of them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What it is now.
@@ -91,14 +94,25 @@ impl Live {
             return Err(DriverError::NotRunning(id));
         };
         let _one_at_a_time = self.linking.lock().await;
-        self.cut();
         tokio::select! {
             link = self.begin(place) => link,
             _gone = pidfd.readable() => Err(DriverError::NotRunning(id)),
         }
     }
 
+    /// Where the host's end went away while the machine stood, the guest was seen to sleep through the first bytes of the next: then it is asked anew.
     async fn begin(&self, place: &Place) -> Result<Link, DriverError> {
+        for earlier in 0..TRIES {
+            self.cut();
+            let patience = FIRST_TRY * 2_u32.pow(earlier);
+            if let Ok(tried) = timeout(patience, self.try_to_begin(place)).await {
+                return tried;
+            }
+        }
+        Err(DriverError::TooSlow(PATIENCE.as_secs()))
+    }
+
+    async fn try_to_begin(&self, place: &Place) -> Result<Link, DriverError> {
         let mark: [u8; MARK_BYTES] = rand::random();
         let call = Call::Link(Begin {
             mark: mark.to_vec().into(),
@@ -110,10 +124,7 @@ impl Live {
             *self.link.lock() = Some(port.try_clone()?);
             Link::begin(UnixStream::from_std(port)?, mark).await
         };
-        match timeout(PATIENCE, begin).await {
-            Ok(begun) => begun.map_err(at("connect to the agent")),
-            Err(_) => Err(DriverError::TooSlow(PATIENCE.as_secs())),
-        }
+        begin.await.map_err(at("connect to the agent"))
     }
 
     /// Ends the link, if there is one: QEMU takes no other before.
