@@ -24,7 +24,9 @@ const RUN: u64 = 256;
 /// Pages that are so near are read with what lies between them.
 const NEAR: u64 = 8;
 /// Pieces of at most [`RUN`] pages that are read before the first is written: 64 MiB. Who changed more stands for some of the writing.
-const AHEAD: usize = 64;
+pub(crate) const FAR_AHEAD: usize = 64;
+/// The same for a machine that does not go on before all is written.
+pub(crate) const LITTLE_AHEAD: usize = 2;
 
 /// Where a process has the machine's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +54,23 @@ impl Writing {
     }
 }
 
-/// Reads the pages that process `pid` changed, which are written into `copy`, a copy of the file of `bytes` that it began with.
-pub(crate) fn save_changes(pid: u32, bytes: u64, copy: File) -> io::Result<Writing> {
+/// Reads the pages that process `pid` changed, which are written into `copy`, a copy of the file of `bytes` that it began with. So many pieces wait for
+/// that in memory.
+pub(crate) fn save_changes(pid: u32, bytes: u64, copy: File, ahead: usize) -> io::Result<Writing> {
     let range = of_process(pid, bytes)?;
     let changed = runs(&pages(pid, range, is_changed)?, 1);
     let memory = File::open(format!("/proc/{pid}/mem"))?;
-    save(&memory, range.begin, changed, copy)
+    save(&memory, range.begin, changed, copy, ahead)
 }
 
-fn save(memory: &File, begin: u64, changed: Vec<(u64, u64)>, copy: File) -> io::Result<Writing> {
-    let (to, from) = sync_channel(AHEAD);
+fn save(
+    memory: &File,
+    begin: u64,
+    changed: Vec<(u64, u64)>,
+    copy: File,
+    ahead: usize,
+) -> io::Result<Writing> {
+    let (to, from) = sync_channel(ahead);
     let writer = Builder::new().name("write-memory".to_owned());
     let writing = Writing(writer.spawn(move || write_all(&from, copy))?);
     let read = read_all(memory, begin, changed, &to);
@@ -233,7 +242,7 @@ mod tests {
             .collect();
         let copy = tempfile::tempfile().unwrap();
         copy.set_len(1000 * PAGE).unwrap();
-        let writing = save(&memory, 7 * PAGE, runs(&changed, 1), copy).unwrap();
+        let writing = save(&memory, 7 * PAGE, runs(&changed, 1), copy, LITTLE_AHEAD).unwrap();
         let copy = writing.end().unwrap();
         for page in 0..1000 {
             let mut bytes = [0xff; PAGE as usize];
@@ -250,11 +259,11 @@ mod tests {
     #[test]
     fn where_it_cannot_be_written_reading_ends_and_says_why() {
         let memory = tempfile::tempfile().unwrap();
-        let pages = (2 * AHEAD as u64) * RUN;
+        let pages = (2 * FAR_AHEAD as u64) * RUN;
         memory.set_len(pages * PAGE).unwrap();
         let all: Vec<u64> = (0..pages).collect();
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let error = save(&memory, 0, runs(&all, 1), full).unwrap_err();
+        let error = save(&memory, 0, runs(&all, 1), full, FAR_AHEAD).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     }
 

@@ -24,7 +24,7 @@ use crate::error::{at, blocking};
 use crate::keep::Kept;
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::live::{Live, Now};
-use crate::memory::Writing;
+use crate::memory::{FAR_AHEAD, LITTLE_AHEAD, Writing};
 use crate::qmp::Monitor;
 use crate::record::{Place, State};
 use crate::{disk, memory};
@@ -275,7 +275,7 @@ impl VmDriver {
         monitor.save_devices("/m/devices.out").await?;
         laps.lap("devices");
         let bytes = state.shape.memory_bytes();
-        let read = move || memory::save_changes(process.pid, bytes, memory);
+        let read = move || memory::save_changes(process.pid, bytes, memory, FAR_AHEAD);
         let writing = blocking(SAVE_MEMORY, read).await?;
         laps.lap("read the memory");
         let own = self.layout.sandbox(state.spec.id);
@@ -334,7 +334,7 @@ impl VmDriver {
             monitor.stop().await?;
             monitor.save_devices("/m/devices.out").await?;
             blocking(SAVE_MEMORY, move || {
-                memory::save_changes(process.pid, bytes, memory)?
+                memory::save_changes(process.pid, bytes, memory, LITTLE_AHEAD)?
                     .end()?
                     .sync_all()?;
                 File::open(own.join(DISK))?.sync_all()?;

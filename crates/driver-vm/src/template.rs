@@ -24,7 +24,7 @@ use crate::error::{at, blocking};
 use crate::keep::Kept;
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::machine::{Begin, Shape};
-use crate::memory;
+use crate::memory::{self, LITTLE_AHEAD};
 use crate::qmp::Monitor;
 use crate::record::Place;
 
@@ -227,7 +227,7 @@ fn publish(own: &Path, into: &Path, pid: u32, bytes: u64) -> std::io::Result<()>
     layout::remove(&new)?;
     layout::make_new(&new)?;
     let memory = disk::copy(&own.join(MEMORY), &new.join(MEMORY), 0o444)?;
-    memory::save_changes(pid, bytes, memory)?.end()?;
+    memory::save_changes(pid, bytes, memory, LITTLE_AHEAD)?.end()?;
     disk::copy(&own.join(DEVICES_OUT), &new.join(DEVICES), 0o444)?;
     folder::publish(&new, into)
 }

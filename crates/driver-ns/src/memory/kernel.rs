@@ -1,7 +1,7 @@
 //! What CRIU finds out about the kernel before it does anything else, which takes it longer than keeping a small sandbox does.
 //!
 //! It depends on where it is asked, so it is found out once in each kind of [`Place`], and told to every later CRIU there. It is found out by a CRIU of
-//! its own that has not seen anything of a sandbox: whatever takes over one that has can tell the next nothing.
+//! its own, and reported, before any has seen anything of a sandbox: whatever takes over one that has can tell the next nothing.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -29,10 +29,11 @@ const NAMESPACES_MADE: &str = "setup-namespaces";
 /// What the waker and the builder say.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
+    /// About the kernel. Comes first: once CRIU has read what a sandbox wrote, nothing that this process says is believed of other sandboxes.
+    Found(Option<Findings>),
     /// The copy runs. Comes with a handle on its first process.
     Awake {
         pid: u32,
-        found: Option<Findings>,
         steps: Vec<Lap>,
     },
     /// The step that was asked for is done.
@@ -78,13 +79,18 @@ fn bring_up(order: &Wake, pid: u32, waker: &OwnedFd) -> Result<(Reply, Option<Ow
     let all: Vec<OwnedFd> = trees.into_fds().into_iter().chain(own).collect();
     let all: Vec<_> = all.iter().map(AsFd::as_fd).collect();
     fdpass::send(waker, b"go", &all).map_err(Failure::at("let the waker go on"))?;
+    let found = match hear(waker)?.0 {
+        Report::Found(found) => found,
+        Report::Failed(failure) => return Err(failure),
+        _ => return Err(unexpected()),
+    };
     match hear(waker)? {
-        (Report::Awake { pid, found, steps }, Some(agent)) => {
+        (Report::Awake { pid, steps }, Some(agent)) => {
             Ok((Reply::Awake { pid, found, steps }, Some(agent)))
         }
         (Report::Refused(why), _) => Ok((Reply::Refused(why), None)),
         (Report::Failed(failure), _) => Err(failure),
-        (Report::Awake { .. } | Report::Done, _) => Err(unexpected()),
+        _ => Err(unexpected()),
     }
 }
 
@@ -153,6 +159,8 @@ fn wake_up(
     given.jail.enter().map_err(Failure::at("enter the jail"))?;
     let found = kernel::tell(&spawner.single, order.kernel.as_ref(), false);
     let found = found.map_err(Failure::at("have CRIU know the kernel"))?;
+    let told = tell(parent, &Report::Found(found), None);
+    told.map_err(Failure::at("report"))?;
     laps.lap("jail");
     let program = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()));
     let program = OwnedFd::from(program.map_err(Failure::at("open the agent"))?);
@@ -175,7 +183,7 @@ fn wake_up(
     let agent = agent.ok_or(io::ErrorKind::NotFound);
     let agent = agent.map_err(Failure::at("find the agent"))?;
     let steps = laps.into_laps();
-    Ok((Report::Awake { pid, found, steps }, Some(agent)))
+    Ok((Report::Awake { pid, steps }, Some(agent)))
 }
 
 /// The mounts that the waker is given.
