@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::Accelerator;
+use skerry_sys::boot;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -17,8 +18,6 @@ use crate::layout::Layout;
 
 /// Where the processor's own virtualization is offered.
 const KVM: &str = "/dev/kvm";
-/// New with each start of this machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Where the processor itself runs it, a guest is up within a second. One that hangs must not hold up the first create.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What the guest's first process says on the console of a machine that has no disk.
@@ -49,7 +48,7 @@ impl Trial {
 
 /// KVM only if a guest really runs on it, which is tried once: that the device is there says little on a machine that is virtual itself.
 pub(crate) async fn choose(engine: &Engine, layout: &Layout) -> Accelerator {
-    let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let boot = boot::id();
     let (path, programs) = (layout.trial(), engine.programs.clone());
     let known = Trial::read(&path);
     let known = known.filter(|trial| trial.boot == boot && trial.programs == programs);

@@ -315,7 +315,9 @@ impl VmDriver {
 fn kept(folder: &Path) -> Result<Kept, DriverError> {
     Kept::read(folder).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
-            DriverError::Unsupported("there is no such snapshot on this node".to_owned())
+            let text =
+                "this node has no such snapshot, or it lost its power before that was on its disk";
+            DriverError::Unsupported(text.to_owned())
         }
         _ => at("read the snapshot")(error),
     })

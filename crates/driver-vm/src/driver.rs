@@ -19,7 +19,7 @@ use skerry_storage::{Storage, Tier};
 use skerry_sys::cgroup::{Cgroups, Group};
 use skerry_sys::ranges::Ranges;
 use skerry_types::{SandboxId, SnapshotId};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::accelerator::choose;
 use crate::capabilities::capabilities;
@@ -33,10 +33,13 @@ use crate::options::Options;
 use crate::process::Starting;
 use crate::record::{Place, Records, State};
 use crate::room::{Lives, watch};
+use crate::snapshot::settle_later;
 use crate::template::Turns;
 
 /// A guest that does not say what it uses within this time is busy or does not want to.
 const STATS_PATIENCE: Duration = Duration::from_secs(10);
+/// Snapshots of which [`FAR_AHEAD`](crate::memory::FAR_AHEAD) may wait in memory for being written; of others it is little.
+const FAR_AHEAD_AT_ONCE: usize = 4;
 
 /// The vm driver.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub struct VmDriver {
     pub(crate) live: Lives,
     pub(crate) starting: Starting,
     pub(crate) turns: Turns,
+    pub(crate) far_ahead: Arc<Semaphore>,
 }
 
 impl VmDriver {
@@ -94,6 +98,10 @@ impl VmDriver {
         let live = Lives::default();
         let folder = layout.templates();
         tokio::spawn(watch(Arc::downgrade(&live), records.clone(), folder));
+        // The server that made them may have ended first.
+        let kept = layout.snapshots().map_err(at("list snapshots"))?;
+        let folders = kept.into_iter().map(|id| layout.snapshot(id)).collect();
+        tokio::spawn(settle_later(folders));
         Ok(Self {
             capabilities,
             storage: options.storage,
@@ -108,6 +116,7 @@ impl VmDriver {
             live,
             starting: Starting::default(),
             turns: Turns::default(),
+            far_ahead: Arc::new(Semaphore::new(FAR_AHEAD_AT_ONCE)),
         })
     }
 

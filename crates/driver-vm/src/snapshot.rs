@@ -13,15 +13,16 @@ use skerry_driver::{DriverError, Extent, Rest, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_sys::pidfd::Identity;
 use skerry_types::{SandboxId, SnapshotId};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::clock;
 use crate::control;
 use crate::create::{Laps, make_output};
 use crate::driver::VmDriver;
 use crate::error::{at, blocking};
-use crate::keep::Kept;
+use crate::keep::{self, Kept};
 use crate::layout::{self, DEVICES, DEVICES_OUT, DISK, MEMORY};
 use crate::live::{Live, Now};
 use crate::memory::{FAR_AHEAD, LITTLE_AHEAD, Writing};
@@ -35,6 +36,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LET_GO_PATIENCE: Duration = Duration::from_secs(5);
 /// For a machine that stands until somebody makes room.
 const NOBODY_WAITS: Duration = Duration::from_hours(1);
+/// Who is gone by then, as what was only kept for a fork, need not be on the disk.
+const SETTLE_AFTER: Duration = Duration::from_secs(5);
 /// More than the devices of any machine of ours take. A QEMU that was taken over could write what it likes.
 const MAX_DEVICES_BYTES: u64 = 16 << 20;
 /// What a machine may change before it stands, and its devices.
@@ -45,14 +48,14 @@ const SAVE_MEMORY: &str = "save the memory";
 pub(crate) struct Taken {
     held: Duration,
     laps: Laps,
-    /// Of its memory, as long as it goes on.
-    writing: Option<Writing>,
+    /// Of its memory, as long as it goes on; and the room for much of it.
+    writing: Option<(Writing, Option<OwnedSemaphorePermit>)>,
 }
 
 impl Taken {
     /// Waits until all of it is written.
     pub(crate) async fn write_out(&mut self) -> Result<(), DriverError> {
-        if let Some(writing) = self.writing.take() {
+        if let Some((writing, _room)) = self.writing.take() {
             blocking(SAVE_MEMORY, move || writing.end()).await?;
             self.laps.lap("write the memory");
         }
@@ -270,12 +273,14 @@ impl VmDriver {
         folder: &Path,
         memory: File,
         laps: &mut Laps,
-    ) -> Result<Writing, DriverError> {
+    ) -> Result<(Writing, Option<OwnedSemaphorePermit>), DriverError> {
         monitor.stop().await?;
         monitor.save_devices("/m/devices.out").await?;
         laps.lap("devices");
         let bytes = state.shape.memory_bytes();
-        let read = move || memory::save_changes(process.pid, bytes, memory, FAR_AHEAD);
+        let room = Arc::clone(&self.far_ahead).try_acquire_owned().ok();
+        let ahead = room.as_ref().map_or(LITTLE_AHEAD, |_| FAR_AHEAD);
+        let read = move || memory::save_changes(process.pid, bytes, memory, ahead);
         let writing = blocking(SAVE_MEMORY, read).await?;
         laps.lap("read the memory");
         let own = self.layout.sandbox(state.spec.id);
@@ -286,7 +291,7 @@ impl VmDriver {
         })
         .await?;
         laps.lap("disk");
-        Ok(writing)
+        Ok((writing, room))
     }
 
     /// Pauses: keeps the machine in its own folder, and ends it.
@@ -448,6 +453,21 @@ fn read_ahead(pid: u32, bytes: u64, memory: PathBuf) {
     });
 }
 
+/// Has those snapshots on the disk that are still there then.
+pub(crate) async fn settle_later(folders: Vec<PathBuf>) {
+    sleep(SETTLE_AFTER).await;
+    for folder in folders {
+        let at = folder.clone();
+        let settled = blocking("write out a snapshot", move || keep::settle(&at)).await;
+        if let Err(error) = settled
+            && folder.exists()
+        {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "a snapshot that a power cut would lose");
+        }
+    }
+}
+
 /// Takes what QEMU wrote, and leaves an empty file for the next time.
 fn keep_devices(own: &Path, folder: &Path, uid: u32) -> io::Result<File> {
     let output = own.join(DEVICES_OUT);
@@ -477,6 +497,7 @@ async fn finish(
     };
     let step = || at("write down the snapshot");
     kept.write(folder).map_err(step())?;
+    tokio::spawn(settle_later(vec![folder.to_owned()]));
     let mut bytes = 0;
     for entry in fs::read_dir(folder).map_err(step())? {
         let meta = entry.and_then(|entry| entry.metadata()).map_err(step())?;

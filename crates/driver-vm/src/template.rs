@@ -233,7 +233,7 @@ fn publish(own: &Path, into: &Path, pid: u32, bytes: u64) -> std::io::Result<()>
 }
 
 /// Who a machine is that has booted and was told nothing.
-fn nobody(shape: &Shape) -> Spec {
+pub(crate) fn nobody(shape: &Shape) -> Spec {
     Spec {
         id: SandboxId::new(),
         resources: Resources {

@@ -1,5 +1,6 @@
 //! Safe Linux primitives: the only crate beside the agent that may use `unsafe`.
 
+pub mod boot;
 pub mod btrfs;
 pub mod cgroup;
 pub mod clone;

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use skerry_sys::{exec, pidfd};
+use skerry_sys::{boot, exec, pidfd};
 use tokio::process::Command;
 
 use super::jail;
@@ -15,8 +15,6 @@ use super::tool::{Tool, ToolError, call};
 
 /// Does nothing. Should it be forgotten, it ends by itself.
 const IDLE: [&str; 2] = ["sleep", "60"];
-/// New with each start of this machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// In the folder of trials: which CRIU was good, and since when.
 const PROOF: &str = "proof";
 const IMAGES: &str = "images";
@@ -26,8 +24,12 @@ const NUMBER: &str = "pid";
 impl Tool {
     /// Asks it and tries it out, if that was not done with success since this machine started.
     pub(super) async fn prove(&self, folder: &Path) -> Result<(), ToolError> {
-        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let proof = format!("{boot}{} {}", self.version(), self.program.display());
+        let proof = format!(
+            "{}{} {}",
+            boot::id(),
+            self.version(),
+            self.program.display()
+        );
         let path = folder.join(PROOF);
         if fs::read_to_string(&path).is_ok_and(|known| known == proof) {
             return Ok(());
