@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::agent::Agent;
 use crate::link::Breaking;
-use crate::script::Stage;
+use crate::script::{Script, Stage};
 use crate::tree::Tree;
 use crate::world::{Frozen, Sandbox, World};
 
@@ -131,6 +131,9 @@ impl SimDriver {
         spec: &Spec,
         files: impl FnOnce() -> Result<Tree, DriverError> + Send,
     ) -> Result<Instance, DriverError> {
+        if self.hangs(|script| &mut script.hang_creates) {
+            return std::future::pending().await;
+        }
         self.stage(Stage::Files).await?;
         let tree = Arc::new(files()?);
         own_files(&tree, spec).map_err(DriverError::step("write its own files"))?;
@@ -170,13 +173,18 @@ impl SimDriver {
         Ok(())
     }
 
-    async fn removal(&self) -> Result<(), DriverError> {
-        let hangs = self.world.script(|script| {
-            let hangs = script.hang_removals > 0;
-            script.hang_removals = script.hang_removals.saturating_sub(1);
+    /// Takes one of those that hang.
+    fn hangs(&self, count: fn(&mut Script) -> &mut u32) -> bool {
+        self.world.script(|script| {
+            let left = count(script);
+            let hangs = *left > 0;
+            *left = left.saturating_sub(1);
             hangs
-        });
-        if hangs {
+        })
+    }
+
+    async fn removal(&self) -> Result<(), DriverError> {
+        if self.hangs(|script| &mut script.hang_removals) {
             return std::future::pending().await;
         }
         let (delay, fails) = self.world.script(|script| {

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Script {
     /// Creates and forks fail when they come here, and leave nothing.
     pub fail_at: Option<Stage>,
+    /// So many creates and forks never come to an end.
+    pub hang_creates: u32,
     /// Each stage of a create or fork, each kill and each destroy takes this long.
     pub delay: Duration,
     /// So many kills and destroys fail, and do nothing.

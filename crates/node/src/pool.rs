@@ -16,7 +16,7 @@ use skerry_driver::{Driver, DriverError, Instance, Isolation, Spec, Step as Boot
 use skerry_image::{Image, Images, Pin};
 use skerry_types::{SandboxId, SnapshotId};
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use shelf::{Shelves, Step};
@@ -30,7 +30,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(20);
 const AFTER_ASKING: Duration = Duration::from_millis(20);
 /// Who asks more often than that has what should stand ready made beside it, once it was put off so often.
 const MOST_PUT_OFF: u32 = 2;
-/// After one could not be made.
+/// One that takes longer is made beside others.
+const SLOW: Duration = Duration::from_secs(3);
+/// Until another of a kind is made of which one could not be.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// What a kernel in user space takes while nothing runs on it, in MiB.
@@ -215,7 +217,15 @@ impl Pool {
         }
     }
 
-    async fn make(&self, kind: Kind) -> Result<(), skerry_types::Error> {
+    async fn make(&self, kind: Kind) {
+        if let Err(error) = self.try_make(&kind).await {
+            tracing::warn!(%error, "a sandbox could not be made ahead");
+            let again = Instant::now() + AFTER_FAILURE;
+            self.shelves.lock().put_off(&kind, again);
+        }
+    }
+
+    async fn try_make(&self, kind: &Kind) -> Result<(), skerry_types::Error> {
         let id = SandboxId::new();
         let spec = Spec {
             id,
@@ -245,7 +255,7 @@ impl Pool {
             _layers: layers,
             settled: false,
         };
-        self.shelves.lock().put(&kind, id, ready);
+        self.shelves.lock().put(kind, id, ready);
         Ok(())
     }
 
@@ -284,10 +294,10 @@ async fn stand(
 
 /// Does one thing after another until what stands ready is what should.
 async fn keep(pool: Weak<Pool>) {
-    let mut put_off = 0;
+    let (mut put_off, mut making) = (0, JoinSet::new());
     while let Some(pool) = pool.upgrade() {
         if pool.closed.load(Ordering::Relaxed) {
-            return;
+            break;
         }
         let step = pool.shelves.lock().step(Instant::now());
         match step {
@@ -298,21 +308,23 @@ async fn keep(pool: Weak<Pool>) {
                     put_off += 1;
                     continue;
                 }
-                if let Err(error) = pool.make(kind).await {
-                    tracing::warn!(%error, "a sandbox could not be made ahead");
-                    sleep(AFTER_FAILURE).await;
-                }
+                pool.shelves.lock().begin(&kind);
+                making.spawn(async move { pool.make(kind).await });
+                drop(timeout(SLOW, making.join_next()).await);
             }
             Step::Remove(ready) => remove(ready).await,
             Step::Nothing => {
                 put_off = 0;
                 tokio::select! {
                     () = pool.changed.notified() => {}
+                    Some(_) = making.join_next() => {}
                     () = sleep(LOOK_AGAIN) => {}
                 }
             }
         }
     }
+    // The next start sweeps away what hangs.
+    drop(timeout(SLOW, making.join_all()).await);
 }
 
 async fn remove(mut ready: Ready) {

@@ -35,6 +35,10 @@ struct Shelf<K, R> {
     /// When it was asked for last, oldest first; as many as may stand ready.
     asked: VecDeque<Instant>,
     ready: VecDeque<(SandboxId, R)>,
+    /// One is being made.
+    is_making: bool,
+    /// The last could not be made; no other is before this.
+    put_off: Option<Instant>,
 }
 
 /// All kinds with what stands ready of each.
@@ -79,6 +83,8 @@ impl<K: Kind, R> Shelves<K, R> {
                 kind: kind.clone(),
                 asked: VecDeque::new(),
                 ready: VecDeque::new(),
+                is_making: false,
+                put_off: None,
             });
             self.kinds.len() - 1
         });
@@ -94,9 +100,23 @@ impl<K: Kind, R> Shelves<K, R> {
         }
     }
 
+    /// One is being made, and of its kind no other until it was [`put`](Self::put) here or [`put_off`](Self::put_off).
+    pub(super) fn begin(&mut self, kind: &K) {
+        self.shelf(kind).is_making = true;
+    }
+
     /// One more stands ready.
     pub(super) fn put(&mut self, kind: &K, id: SandboxId, ready: R) {
-        self.shelf(kind).ready.push_back((id, ready));
+        let shelf = self.shelf(kind);
+        shelf.is_making = false;
+        shelf.ready.push_back((id, ready));
+    }
+
+    /// One could not be made.
+    pub(super) fn put_off(&mut self, kind: &K, until: Instant) {
+        let shelf = self.shelf(kind);
+        shelf.is_making = false;
+        shelf.put_off = Some(until);
     }
 
     /// One that stood ready is dead. `None`: it was handed out.
@@ -147,7 +167,8 @@ impl<K: Kind, R> Shelves<K, R> {
             {
                 return Step::Remove(ready);
             }
-            if shelf.ready.len() < wanted && shelf.kind.memory_mb() <= room {
+            let may_begin = !shelf.is_making && shelf.put_off.is_none_or(|until| until <= now);
+            if may_begin && shelf.ready.len() < wanted && shelf.kind.memory_mb() <= room {
                 return Step::Make(shelf.kind.clone());
             }
         }
@@ -155,9 +176,11 @@ impl<K: Kind, R> Shelves<K, R> {
     }
 
     fn memory_mb(&self) -> u64 {
-        let each = self.kinds.iter();
-        each.map(|shelf| shelf.kind.memory_mb() * shelf.ready.len() as u64)
-            .sum()
+        let of = |shelf: &Shelf<K, R>| {
+            let count = shelf.ready.len() + usize::from(shelf.is_making);
+            shelf.kind.memory_mb() * count as u64
+        };
+        self.kinds.iter().map(of).sum()
     }
 }
 
@@ -255,6 +278,25 @@ mod tests {
             2,
             "the stalest kind went"
         );
+    }
+
+    #[test]
+    fn a_kind_that_fails_or_hangs_leaves_the_others_alone() {
+        let (mut shelves, now) = (Shelves::<_, u32>::new(LIMITS), Instant::now());
+        let (bad, good) = (Sized(30), Sized(40));
+        for _ in 0..2 {
+            shelves.ask(&bad, now);
+            shelves.ask(&good, now);
+        }
+        assert_eq!(shelves.step(now), Step::Make(bad));
+        shelves.begin(&bad);
+        assert_eq!(shelves.step(now), Step::Make(good));
+        shelves.put(&good, SandboxId::new(), 1);
+        assert_eq!(shelves.step(now), Step::Nothing, "it takes memory already");
+        let later = now + Duration::from_secs(1);
+        shelves.put_off(&bad, later);
+        assert_eq!(shelves.step(now), Step::Make(good));
+        assert_eq!(shelves.step(later), Step::Make(bad));
     }
 
     #[test]

@@ -138,6 +138,30 @@ async fn a_dead_one_is_not_handed_out() {
 }
 
 #[tokio::test]
+async fn one_that_hangs_keeps_only_its_own_kind_waiting() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let first = create(&node).await;
+    standing(&bed, &node, &[first], 1).await;
+    bed.world.script(|script| script.hang_creates = 1);
+    create(&node).await;
+    patiently("the next one hangs", || {
+        bed.world.script(|script| script.hang_creates == 0)
+    })
+    .await;
+    let other = CreateSandbox {
+        resources: Resources {
+            pids: 77,
+            ..Resources::FREE_FORM
+        },
+        ..request(SandboxId::new())
+    };
+    node.create(other).await.unwrap();
+    standing(&bed, &node, &[], 1).await;
+    node.close().await;
+}
+
+#[tokio::test]
 async fn the_next_daemon_keeps_what_was_handed_out_and_sweeps_what_was_not() {
     let bed = Bed::new().await;
     let before = node(&bed).await;
