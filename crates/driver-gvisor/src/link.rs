@@ -36,7 +36,7 @@ pub(crate) struct Exchange {
     current: Mutex<Option<StdStream>>,
 }
 
-/// While this lives there is no link and none can begin.
+/// While this lives there is no link and none can begin. Dropped, it lets the agent dial again.
 #[derive(Debug)]
 pub(crate) struct Closed<'a> {
     exchange: &'a Exchange,
@@ -139,8 +139,22 @@ impl Drop for Exchange {
 impl Closed<'_> {
     /// Lets the agent dial again.
     pub(crate) fn reopen(mut self) -> io::Result<()> {
+        self.listen()
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
         *self.listener = Some(listen(&self.exchange.inside, self.exchange.owner)?);
         Ok(())
+    }
+}
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        if self.listener.is_none()
+            && let Err(error) = self.listen()
+        {
+            tracing::warn!(%error, "an agent has nowhere to dial");
+        }
     }
 }
 

@@ -73,6 +73,8 @@ impl GvisorDriver {
             Now::OnDisk => {}
             Now::Gone => return Err(DriverError::NotRunning(id)),
         }
+        // Where a pause was given up at its end.
+        self.end_processes(id, None).await?;
         let mut state = self.state(id)?;
         let volume = self.storage.get(id).ok_or(DriverError::NotFound(id))?;
         let memory = Memory {

@@ -57,7 +57,9 @@ impl Base {
         let disk = layout.base(&self.key);
         let (new, stage) = (disk.with_extension("new"), disk.with_extension("stage"));
         layout::make(&stage)?;
-        fs::File::create(&new)?;
+        // One that a killed server began may still be written to.
+        layout::remove_file(&new)?;
+        fs::File::create_new(&new)?;
         layout.remove_templates(&self.key)?;
         let kib = self.kib().await?;
         let trees = self.sources.iter().map(PathBuf::as_path).zip(self.layers());

@@ -11,6 +11,8 @@ use rustix::fs::{OFlags, SeekFrom, ioctl_ficlone};
 use rustix::io::Errno;
 use skerry_sys::folder;
 
+use crate::layout;
+
 /// A formatting that does not write more than it must: what is not written reads as zeros.
 const LAZY: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
 
@@ -33,7 +35,9 @@ pub(crate) fn mke2fs(disk: &Path, kib: &OsStr) -> Command {
 /// A formatted disk of this size at `path`, whole or not at all.
 pub(crate) fn format(path: &Path, mib: u64) -> io::Result<()> {
     let new = path.with_extension("new");
-    File::create(&new)?;
+    // One that a killed server began may still be written to.
+    layout::remove_file(&new)?;
+    File::create_new(&new)?;
     let kib = (mib * 1024).to_string();
     let output = mke2fs(&new, OsStr::new(&kib))
         .stderr(Stdio::piped())

@@ -35,6 +35,7 @@ mod record;
 mod remove;
 mod room;
 mod snapshot;
+mod still;
 mod survey;
 mod template;
 

@@ -11,7 +11,7 @@ use skerry_proto::guest::{Call, Link as Begin, MARK_BYTES};
 use skerry_types::SandboxId;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::timeout;
 
 use crate::control;
@@ -39,7 +39,7 @@ pub(crate) enum Now {
 pub(crate) struct Live {
     now: watch::Sender<Now>,
     /// Held by whoever stops, keeps or resumes it: two at once would undo each other.
-    pub(crate) turn: tokio::sync::Mutex<()>,
+    turn: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever begins a link.
     linking: tokio::sync::Mutex<()>,
     /// The one link, to be cut when the next begins.
@@ -50,10 +50,15 @@ impl Live {
     pub(crate) fn new(now: Now) -> Self {
         Self {
             now: watch::Sender::new(now),
-            turn: tokio::sync::Mutex::default(),
+            turn: Arc::default(),
             linking: tokio::sync::Mutex::default(),
             link: Mutex::default(),
         }
+    }
+
+    /// To stop, keep or resume it.
+    pub(crate) async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skerry_driver::{DriverError, Instance};
-use skerry_proto::guest::{Call, Freeze, Thaw};
+use skerry_proto::guest::{Call, Freeze};
 use skerry_sys::pidfd::{self, Identity};
 use skerry_sys::{processes, watch};
 use skerry_types::SandboxId;
 
-use crate::clock;
 use crate::driver::VmDriver;
 use crate::error::{at, blocking};
 use crate::layout;
 use crate::live::{Live, Now};
 use crate::process::name;
-use crate::qmp::Monitor;
 use crate::record::Place;
+use crate::still;
 
 /// How long a guest may take to write its files out before it is killed.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
@@ -51,21 +50,9 @@ impl VmDriver {
         let pidfd = watch::readable(pidfd).map_err(at("watch the machine"))?;
         let now = Now::Runs(Arc::new(pidfd));
         self.live.lock().insert(id, Arc::new(Live::new(now)));
-        self.go_on(id).await;
+        // A daemon that died while it kept this one left it standing.
+        still::go_on(id, &Place::of(&self.records, id)?).await;
         Ok(Some(instance))
-    }
-
-    /// A daemon that died while it kept this one left it standing.
-    async fn go_on(&self, id: SandboxId) {
-        let going = async {
-            let place = Place::of(&self.records, id)?;
-            Monitor::connect(&place).await?.go_on().await?;
-            self.ask(id, Call::Thaw(Thaw {}), SETTLE_PATIENCE).await?;
-            clock::set_right(&place).await
-        };
-        if let Err(error) = going.await {
-            tracing::warn!(%id, %error, "a sandbox that was taken up may stand still");
-        }
     }
 
     /// What was written inside goes to the disk, as far as the guest can still do that.
@@ -117,7 +104,11 @@ impl VmDriver {
         blocking("end the machine", move || {
             processes::until_ended(|| Ok(!starting.has(id)))?;
             let recorded = open(process)?;
-            let named = named(&name(&id.label()))?;
+            // Any process can take the name, so it counts only where nothing better is known.
+            let named = match &group {
+                Some(_) => Vec::new(),
+                None => named(&name(&id.label()))?,
+            };
             recorded.into_iter().chain(named).try_for_each(pidfd::end)?;
             group.map_or(Ok(()), |group| group.end())
         })

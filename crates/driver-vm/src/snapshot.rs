@@ -13,7 +13,7 @@ use skerry_driver::{DriverError, Extent, Rest, Snapshot};
 use skerry_proto::guest::{Call, Freeze, Thaw};
 use skerry_sys::pidfd::Identity;
 use skerry_types::{SandboxId, SnapshotId};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -28,6 +28,7 @@ use crate::live::{Live, Now};
 use crate::memory::{FAR_AHEAD, LITTLE_AHEAD, Writing};
 use crate::qmp::Monitor;
 use crate::record::{Place, State};
+use crate::still::Still;
 use crate::{disk, memory};
 
 /// Writing out takes as long as there is something to write.
@@ -93,15 +94,17 @@ impl VmDriver {
         let Some(live) = self.live(id) else {
             return work.await;
         };
-        let _turn = live.turn.lock().await;
+        let turn = live.turn().await;
         if !matches!(live.now(), Now::Runs(_)) {
             return work.await;
         }
+        let mut still = Still::begin(&self.records, id, turn)?;
         let place = Place::of(&self.records, id)?;
         self.hold_disk(id, &mut Monitor::connect(&place).await?)
             .await?;
         let done = work.await;
         let _at_once = self.let_go(id).await;
+        still.over();
         done
     }
 
@@ -204,12 +207,12 @@ impl VmDriver {
         folder: &Path,
     ) -> Result<Taken, DriverError> {
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let _turn = live.turn.lock().await;
+        let turn = live.turn().await;
         let own = self.layout.sandbox(id);
         match live.now() {
             Now::Gone => Err(DriverError::NotRunning(id)),
             Now::OnDisk => copy_kept(own, folder.to_owned()).await,
-            Now::Runs(_) => self.keep_running(id, state, folder).await,
+            Now::Runs(_) => self.keep_running(id, state, folder, turn).await,
         }
     }
 
@@ -219,6 +222,7 @@ impl VmDriver {
         id: SandboxId,
         state: &State,
         folder: &Path,
+        turn: OwnedMutexGuard<()>,
     ) -> Result<Taken, DriverError> {
         let mut laps = Laps::start();
         let process = state.process.ok_or(DriverError::NotRunning(id))?;
@@ -227,6 +231,7 @@ impl VmDriver {
         // What the machine began with is on disk already, and most of what it has.
         let (from, to) = (own.join(MEMORY), folder.join(MEMORY));
         let memory = blocking("copy the memory", move || disk::copy(&from, &to, 0o444)).await?;
+        let mut still = Still::begin(&self.records, id, turn)?;
         let place = Place::of(&self.records, id)?;
         let mut monitor = Monitor::connect(&place).await?;
         laps.lap("memory it began with");
@@ -240,6 +245,7 @@ impl VmDriver {
         let going = monitor.go_on().await;
         let held = began.elapsed();
         self.run_on(id).await;
+        still.over();
         laps.lap("go on");
         let writing = going.and(read)?;
         Ok(Taken {
@@ -298,12 +304,13 @@ impl VmDriver {
     pub(crate) async fn to_disk(&self, id: SandboxId) -> Result<(), DriverError> {
         let state = self.state(id)?;
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let _turn = live.turn.lock().await;
+        let turn = live.turn().await;
         match live.now() {
             Now::OnDisk => return Ok(()),
             Now::Gone => return Err(DriverError::NotRunning(id)),
             Now::Runs(_) => {}
         }
+        let mut still = Still::begin(&self.records, id, turn)?;
         let paused = paused_folder(&self.layout.sandbox(id));
         let folder = paused.clone();
         blocking("make a folder", move || {
@@ -311,7 +318,8 @@ impl VmDriver {
             layout::make_new(&folder)
         })
         .await?;
-        let done = self.pause_into(id, &live, state, &paused).await;
+        let done = self.pause_into(id, &live, state, &paused, &mut still).await;
+        still.over();
         if done.is_err() && !matches!(live.now(), Now::OnDisk) {
             let step = "remove what was written of its memory";
             blocking(step, move || layout::remove(&paused)).await?;
@@ -325,6 +333,7 @@ impl VmDriver {
         live: &Live,
         mut state: State,
         paused: &Path,
+        still: &mut Still,
     ) -> Result<(), DriverError> {
         let process = state.process.ok_or(DriverError::NotRunning(id))?;
         self.must_have_room(process).await?;
@@ -355,6 +364,7 @@ impl VmDriver {
             self.run_on(id).await;
             return Err(error);
         }
+        still.over();
         live.becomes(Now::OnDisk);
         live.cut();
         self.end_machine(id, Some(process)).await?;
@@ -365,7 +375,7 @@ impl VmDriver {
     pub(crate) async fn wake_up(&self, id: SandboxId) -> Result<(), DriverError> {
         let mut state = self.state(id)?;
         let live = self.live(id).ok_or(DriverError::NotRunning(id))?;
-        let _turn = live.turn.lock().await;
+        let _turn = live.turn().await;
         match live.now() {
             Now::Runs(_) => return Ok(()),
             Now::Gone => return Err(DriverError::NotRunning(id)),
@@ -380,6 +390,9 @@ impl VmDriver {
     }
 
     async fn wake(&self, id: SandboxId, state: &mut State) -> Result<(), DriverError> {
+        // Where a pause was given up at its end.
+        self.end_machine(id, state.process).await?;
+        self.settle_paused(id, state).await?;
         self.check_engine(&state.shape).await?;
         let (folder, uid) = (self.layout.sandbox(id), state.uid);
         blocking("make room for devices", move || make_output(&folder, uid)).await?;

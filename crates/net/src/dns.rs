@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::control::Gateway;
@@ -67,10 +68,7 @@ impl Gateway {
         let Some(member) = self.member(peer.ip()) else {
             return;
         };
-        let Ok(own) = Arc::clone(&member.slots).try_acquire_owned() else {
-            return;
-        };
-        let Ok(shared) = Arc::clone(&self.lookups).try_acquire_owned() else {
+        let Some(turn) = self.turn(&member) else {
             return;
         };
         let (gateway, socket, question) = (Arc::clone(self), Arc::clone(socket), question.to_vec());
@@ -79,8 +77,15 @@ impl Gateway {
             if let Err(error) = send(&socket, answer, peer).await {
                 tracing::debug!(%error, "cannot answer a lookup");
             }
-            drop((own, shared));
+            drop(turn);
         });
+    }
+
+    /// One of the sandbox's own places among the lookups that are answered at once, and one of everybody's.
+    fn turn(&self, member: &Member) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = Arc::clone(&member.lookups).try_acquire_owned().ok()?;
+        let shared = Arc::clone(&self.lookups).try_acquire_owned().ok()?;
+        Some([own, shared])
     }
 
     fn name_servers(&self) -> Arc<[SocketAddr]> {
@@ -132,8 +137,7 @@ impl Gateway {
     }
 
     async fn stream(self: Arc<Self>, member: Arc<Member>, mut stream: TcpStream) {
-        let (Ok(_own), Ok(_shared)) = (member.slots.try_acquire(), self.lookups.try_acquire())
-        else {
+        let Ok(_own) = member.slots.try_acquire() else {
             return;
         };
         tokio::select! {
@@ -149,7 +153,10 @@ impl Gateway {
     async fn answer_tcp(&self, member: &Member, stream: &mut TcpStream) -> io::Result<()> {
         while let Some(bytes) = next_question(stream).await? {
             let answer = match Question::parse(bytes) {
-                Ok(question) => self.answer_question(member, &question, Over::Tcp).await,
+                Ok(question) => match self.turn(member) {
+                    Some(_turn) => self.answer_question(member, &question, Over::Tcp).await,
+                    None => question.failure(),
+                },
                 Err(malformed) => match malformed.answer() {
                     Some(answer) => answer,
                     None => return Ok(()),

@@ -28,7 +28,7 @@ use crate::registry::Registry;
 use crate::{dns, relay, upstream};
 
 /// Name lookups answered at once, for all sandboxes.
-const LOOKUPS: usize = 512;
+const LOOKUPS: usize = 1024;
 /// Lookups of one sandbox that the kernel remembers beside its connections.
 const TRACKED_LOOKUPS: usize = 2048;
 /// A connection takes two; the rest is for namespaces, lookups and daemons.

@@ -19,6 +19,8 @@ use crate::wire::{Failure, Held, NetworkKind};
 
 /// Addresses tried in a row while the kernel still takes earlier owners down.
 const TRIES: usize = 64;
+/// Lookups of one sandbox that are answered at once.
+const LOOKUPS: usize = 64;
 /// Whoever was just given one needs the processor first, as long as there are some left.
 const AFTER_TAKING: Duration = Duration::from_millis(10);
 
@@ -27,8 +29,10 @@ const AFTER_TAKING: Duration = Duration::from_millis(10);
 pub(crate) struct Member {
     pub(crate) held: Held,
     pub(crate) netns: OwnedFd,
-    /// Its share of connections and lookups.
-    pub(crate) slots: Arc<Semaphore>,
+    /// Its share of connections.
+    pub(crate) slots: Semaphore,
+    /// Its share of lookups.
+    pub(crate) lookups: Arc<Semaphore>,
     /// Where its owner lets it connect. Whoever relays for it watches for others.
     pub(crate) egress: watch::Sender<Arc<Egress>>,
     /// What the resolver told it.
@@ -142,7 +146,8 @@ impl Registry {
                 address: made.address,
             },
             netns: made.netns,
-            slots: Arc::new(Semaphore::new(self.slots)),
+            slots: Semaphore::new(self.slots),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
             egress: watch::Sender::default(),
             names: Mutex::default(),
             gone: CancellationToken::new(),

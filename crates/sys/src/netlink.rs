@@ -23,6 +23,8 @@ const NEW: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 const INTERFACE_UP: u32 = libc::IFF_UP as u32;
 /// `VETH_INFO_PEER` of linux/veth.h, which libc does not name.
 const VETH_INFO_PEER: u16 = 1;
+/// `IFLA_BR_AGEING_TIME` of `linux/if_link.h`.
+const BR_AGEING_TIME: u16 = 4;
 /// `RTNH_F_ONLINK` of linux/rtnetlink.h: the next hop needs no route of its own.
 const ON_LINK: u32 = 4;
 
@@ -118,13 +120,16 @@ impl Netlink {
         self.call(message).map(drop)
     }
 
-    /// Makes a bridge, down and without ports.
+    /// Makes a bridge, down and without ports. It remembers no sender: each would be an entry in the kernel, and who sends makes up as many as it likes.
     pub fn add_bridge(&mut self, name: &str) -> io::Result<()> {
         let mut message = Message::new(libc::RTM_NEWLINK, REQUEST | ACK | NEW);
         message.interface(0, 0);
         message.name(name);
         message.nest(libc::IFLA_LINKINFO, |message| {
             message.attribute(libc::IFLA_INFO_KIND, b"bridge\0");
+            message.nest(libc::IFLA_INFO_DATA, |message| {
+                message.attribute(BR_AGEING_TIME, &0_u32.to_ne_bytes());
+            });
         });
         self.call(message).map(drop)
     }

@@ -17,6 +17,8 @@ const LENGTH: usize = 4;
 /// Of the inventory there is one magic number, of every other image there are two.
 const INVENTORY_HEADER: usize = 4;
 const HEADER: usize = 8;
+/// Of the image of open files, which is read whole: some hundred thousand of them.
+const MAX_FILES_BYTES: u64 = 64 << 20;
 /// Where an internet socket is bound: a number for each four bytes of the address, as they lie in memory.
 const BOUND_TO: u32 = 11;
 
@@ -80,6 +82,9 @@ struct OnMount {
 /// of CRIU, which were not kept; what was bound to the address `own` is bound to all that the copy has.
 pub(super) fn open_sockets_where_restored(folder: &Path, own: Option<Ipv4Addr>) -> io::Result<()> {
     let path = folder.join("files.img");
+    if fs::metadata(&path)?.len() > MAX_FILES_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     let image = fs::read(&path)?;
     let mut changed = image.get(..HEADER).ok_or_else(cut_off)?.to_vec();
     let mut rest = &image[HEADER..];

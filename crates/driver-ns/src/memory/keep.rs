@@ -43,7 +43,7 @@ pub(crate) fn keep(spawner: &Spawner, order: &Keep, agent: &OwnedFd) -> Result<R
     let mut external = external_mounts(order.agent).map_err(Failure::at("look at its mounts"))?;
     external.extend([program.clone(), home.clone()]);
     let shm = File::create_new(order.folder.join(SHM));
-    shm.and_then(|shm| shm::pack(&spawner.single, agent, shm))
+    shm.and_then(|shm| shm::pack(&spawner.single, agent, shm, order.max_bytes))
         .map_err(Failure::at("keep /dev/shm"))?;
     laps.lap("shm");
     mount::own_namespace().map_err(Failure::at("make a mount namespace"))?;

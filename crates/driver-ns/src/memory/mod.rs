@@ -30,8 +30,8 @@ pub(crate) use wake::wake;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// For a helper to do all that is in an order.
 const HELPER_PATIENCE: Duration = Duration::from_secs(90);
-/// An open file that was deleted is kept up to this length.
-const GHOST_BYTES: u32 = 256 * 1024 * 1024;
+/// An open file that was deleted is kept up to this length: none could be woken up.
+const GHOST_BYTES: u32 = 0;
 /// What an image may be longer than the memory of its sandbox.
 const MARGIN_BYTES: u64 = 64 * 1024 * 1024;
 /// What was in `/dev/shm`, beside the images.

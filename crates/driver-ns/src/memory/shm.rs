@@ -5,15 +5,21 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
 use skerry_sys::clone::{Forked, Namespaces, SingleThreaded};
-use skerry_sys::pidfd;
+use skerry_sys::{exec, pidfd};
 
 use super::PATIENCE;
 
 const SHM: &str = "/dev/shm";
 
-/// Packs those of the sandbox that this is the agent of.
-pub(super) fn pack(single: &SingleThreaded, agent: &OwnedFd, into: File) -> io::Result<()> {
+/// Packs those of the sandbox that this is the agent of, if that takes no more than so many bytes: a file is packed once for each of its names.
+pub(super) fn pack(
+    single: &SingleThreaded,
+    agent: &OwnedFd,
+    into: File,
+    max_bytes: u64,
+) -> io::Result<()> {
     let work = || {
+        exec::bound_files(max_bytes)?;
         Namespaces::USER.join(agent.as_fd())?;
         Namespaces::MOUNT.join(agent.as_fd())?;
         let mut tar = tar::Builder::new(BufWriter::new(into));

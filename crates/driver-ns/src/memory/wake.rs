@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ const NAMESPACES_MADE: &str = "setup-namespaces";
 enum Report {
     /// About the kernel. Comes first: once CRIU has read what a sandbox wrote, nothing that this process says is believed of other sandboxes.
     Found(Option<Findings>),
-    /// The copy runs. Comes with a handle on its first process.
+    /// The copy runs, and this is its first process.
     Awake {
         pid: u32,
         steps: Vec<Lap>,
@@ -56,6 +57,9 @@ pub(crate) fn wake(
         Forked::Child => {
             drop(ours);
             finish(&theirs, |parent| {
+                // The helper's own socket, by which the server believes what it hears.
+                rustix::stdio::dup2_stdin(&spawner.null)
+                    .map_err(Failure::at("leave the helper"))?;
                 wake_up(spawner, order, agent, fds, parent)
             })
         }
@@ -79,19 +83,36 @@ fn bring_up(order: &Wake, pid: u32, waker: &OwnedFd) -> Result<(Reply, Option<Ow
     let all: Vec<OwnedFd> = trees.into_fds().into_iter().chain(own).collect();
     let all: Vec<_> = all.iter().map(AsFd::as_fd).collect();
     fdpass::send(waker, b"go", &all).map_err(Failure::at("let the waker go on"))?;
-    let found = match hear(waker)?.0 {
+    let found = match hear(waker)? {
         Report::Found(found) => found,
         Report::Failed(failure) => return Err(failure),
         _ => return Err(unexpected()),
     };
     match hear(waker)? {
-        (Report::Awake { pid, steps }, Some(agent)) => {
+        Report::Awake { pid, steps } => {
+            let agent = first_of(&users, pid).map_err(Failure::at("find the agent"))?;
             Ok((Reply::Awake { pid, found, steps }, Some(agent)))
         }
-        (Report::Refused(why), _) => Ok((Reply::Refused(why), None)),
-        (Report::Failed(failure), _) => Err(failure),
+        Report::Refused(why) => Ok((Reply::Refused(why), None)),
+        Report::Failed(failure) => Err(failure),
         _ => Err(unexpected()),
     }
+}
+
+/// A handle on a process of the sandbox with these users. CRIU may have been taken over, and name another's.
+fn first_of(users: &OwnedFd, pid: u32) -> io::Result<OwnedFd> {
+    let process = pidfd::open(pid)?.ok_or(io::ErrorKind::NotFound)?;
+    let (own, its) = (
+        rustix::fs::fstat(users)?,
+        rustix::fs::stat(format!("/proc/{pid}/ns/user"))?,
+    );
+    // While it lives its number is nobody else's.
+    if (own.st_dev, own.st_ino) != (its.st_dev, its.st_ino)
+        || pidfd::wait(&process, Duration::ZERO)?
+    {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(process)
 }
 
 fn unexpected() -> Failure {
@@ -99,33 +120,26 @@ fn unexpected() -> Failure {
 }
 
 /// The rest of a child's life: what it has to say, and its end.
-fn finish(
-    parent: &OwnedFd,
-    work: impl FnOnce(&OwnedFd) -> Result<(Report, Option<OwnedFd>), Failure>,
-) -> ! {
-    let (report, fd) = work(parent).unwrap_or_else(|failure| (Report::Failed(failure), None));
+fn finish(parent: &OwnedFd, work: impl FnOnce(&OwnedFd) -> Result<Report, Failure>) -> ! {
+    let report = work(parent).unwrap_or_else(Report::Failed);
     // Whoever does not hear it sees the socket close.
-    let _unheard = tell(parent, &report, fd.as_ref());
+    let _unheard = tell(parent, &report);
     #[expect(clippy::exit, reason = "a forked child has nothing to return to")]
     std::process::exit(0)
 }
 
-fn tell(to: &OwnedFd, report: &Report, fd: Option<&OwnedFd>) -> io::Result<()> {
-    let fds: Vec<_> = fd.into_iter().map(AsFd::as_fd).collect();
-    fdpass::send(to, &serde_json::to_vec(report)?, &fds)
+fn tell(to: &OwnedFd, report: &Report) -> io::Result<()> {
+    fdpass::send(to, &serde_json::to_vec(report)?, &[])
 }
 
-fn hear(from: &OwnedFd) -> Result<(Report, Option<OwnedFd>), Failure> {
+fn hear(from: &OwnedFd) -> Result<Report, Failure> {
     let heard = || -> io::Result<_> {
         let mut buffer = vec![0; MAX_BYTES];
-        let (len, fds) = fdpass::receive(from, &mut buffer)?;
+        let (len, _) = fdpass::receive(from, &mut buffer)?;
         if len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok((
-            serde_json::from_slice(&buffer[..len])?,
-            fds.into_iter().next(),
-        ))
+        Ok(serde_json::from_slice(&buffer[..len])?)
     };
     heard().map_err(Failure::at("hear from a process of its own"))
 }
@@ -137,7 +151,7 @@ fn wake_up(
     program: &OwnedFd,
     fds: &Fds,
     parent: &OwnedFd,
-) -> Result<(Report, Option<OwnedFd>), Failure> {
+) -> Result<Report, Failure> {
     let mut laps = Laps::start();
     let request = &order.request;
     child::enter_group(fds).map_err(Failure::at("enter the control group"))?;
@@ -159,7 +173,7 @@ fn wake_up(
     given.jail.enter().map_err(Failure::at("enter the jail"))?;
     let found = kernel::tell(&spawner.single, order.kernel.as_ref(), false);
     let found = found.map_err(Failure::at("have CRIU know the kernel"))?;
-    let told = tell(parent, &Report::Found(found), None);
+    let told = tell(parent, &Report::Found(found));
     told.map_err(Failure::at("report"))?;
     laps.lap("jail");
     let program = File::open(format!("/proc/self/fd/{}", program.as_raw_fd()));
@@ -176,14 +190,11 @@ fn wake_up(
     let ended = criu.end(outcome.is_ok());
     laps.lap("criu");
     let Outcome::Done(pid) = outcome.map_err(Failure::at("hear from CRIU"))? else {
-        return Ok((Report::Refused(jail::reason()), None));
+        return Ok(Report::Refused(jail::reason()));
     };
     ended.map_err(Failure::at("end CRIU"))?;
-    let agent = pidfd::open(pid).map_err(Failure::at("find the agent"))?;
-    let agent = agent.ok_or(io::ErrorKind::NotFound);
-    let agent = agent.map_err(Failure::at("find the agent"))?;
     let steps = laps.into_laps();
-    Ok((Report::Awake { pid, steps }, Some(agent)))
+    Ok(Report::Awake { pid, steps })
 }
 
 /// The mounts that the waker is given.
@@ -255,7 +266,7 @@ impl Builder {
     }
 
     fn done(&self) -> Result<(), Failure> {
-        match hear(&self.socket)?.0 {
+        match hear(&self.socket)? {
             Report::Done => Ok(()),
             Report::Failed(failure) => Err(failure),
             _ => Err(unexpected()),
@@ -275,7 +286,7 @@ fn build(
     order: &Wake,
     given: &Given,
     waker: &OwnedFd,
-) -> Result<(Report, Option<OwnedFd>), Failure> {
+) -> Result<Report, Failure> {
     let shm = given
         .jail
         .open_image(SHM)
@@ -284,7 +295,7 @@ fn build(
     filesystem::lay_out(has_ids, Some(&given.proc), &mut laps)?;
     filesystem::build(&order.request, &given.trees, &mut laps)?;
     shm::unpack(shm).map_err(Failure::at("fill /dev/shm"))?;
-    let told = tell(waker, &Report::Done, None);
+    let told = tell(waker, &Report::Done);
     told.map_err(Failure::at("report"))?;
     let heard = fdpass::receive(waker, &mut [0; 8]);
     let (_, fds) = heard.map_err(Failure::at("hear from the waker"))?;
@@ -296,8 +307,8 @@ fn build(
         .map_err(Failure::at("enter its process numbers"))?;
     let shown = shm::in_child(&spawner.single, filesystem::renew_proc);
     shown.map_err(Failure::at("show /proc"))?;
-    tell(waker, &Report::Done, None).map_err(Failure::at("report"))?;
+    tell(waker, &Report::Done).map_err(Failure::at("report"))?;
     // Its mounts are needed until CRIU has joined them.
     let _end = fdpass::receive(waker, &mut [0; 8]);
-    Ok((Report::Done, None))
+    Ok(Report::Done)
 }

@@ -33,9 +33,8 @@ pub(super) const ALLOWED: &[Line] = lines! {
     SYS_pipe2 SYS_eventfd2 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_ppoll SYS_pselect6
         | "waiting; all state belongs to the process";
     SYS_signalfd4 SYS_timerfd_create SYS_timerfd_gettime SYS_timerfd_settime | "signals and timers as files";
-    SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch | "watching files; counted per user namespace";
+    SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch | "watching files; of each sandbox so many";
     SYS_memfd_create | "nameless files; charged to the sandbox's memory";
-    SYS_io_setup SYS_io_destroy SYS_io_submit SYS_io_cancel SYS_io_getevents | "databases; the old asynchronous I/O, which is simple";
     SYS_mmap SYS_munmap SYS_mremap SYS_mprotect SYS_brk SYS_madvise SYS_process_madvise SYS_msync SYS_mincore SYS_mlock SYS_mlock2 SYS_mlockall
         SYS_munlock SYS_munlockall SYS_remap_file_pages SYS_mseal | "the process's own memory; bound by the memory limit";
     SYS_membarrier SYS_rseq SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect | "runtimes; the process's own memory";

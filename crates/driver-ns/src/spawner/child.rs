@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Gid, Uid};
@@ -23,6 +24,12 @@ use super::{Fds, Spawner, complain, confine};
 
 /// Says that the child has its ids.
 pub(super) const GO: &[u8] = b"go";
+
+/// Of what is watched in one sandbox.
+const MOST_WATCHED: [(&str, &str); 2] = [
+    ("max_inotify_instances", "64"),
+    ("max_inotify_watches", "65536"),
+];
 
 /// Becomes the agent of whichever sandbox it is wanted for; ends if it is not wanted, or says why it cannot.
 pub(super) fn run(spawner: &Spawner, bounds: Bounds, fds: &Fds, socket: &OwnedFd) -> ! {
@@ -168,6 +175,10 @@ pub(crate) fn leave_host(bounds: Bounds) -> Result<(), Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     // Only now is the process in its control group, which becomes the root of what it sees.
     clone::own_cgroup_namespace().map_err(Failure::at("make a control group namespace"))?;
+    // What the kernel counts for the whole host. Where it cannot be bounded, the host's own limits hold.
+    for (what, most) in MOST_WATCHED {
+        let _bounded = std::fs::write(Path::new("/proc/sys/user").join(what), most);
+    }
     if !bounds.has_netns {
         loopback::up().map_err(Failure::at("switch on the loopback interface"))?;
     }

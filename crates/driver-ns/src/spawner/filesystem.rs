@@ -23,6 +23,8 @@ const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 const STAGE: [&str; 6] = ["dev", "proc", "sys", "empty", "volume", "root"];
 /// Of these what is already laid out goes into the root.
 const LAID_OUT: [&str; 3] = ["dev", "proc", "sys"];
+/// Of one sandbox; the kernel has some thousands for the whole host.
+const MAX_TERMINALS: &str = "128";
 const DEV_LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "dev/fd"),
     ("/proc/self/fd/0", "dev/stdin"),
@@ -117,7 +119,11 @@ fn stage() -> io::Result<()> {
 fn lay_dev(has_ids: bool) -> io::Result<()> {
     let quiet = Attributes::NO_SUID.and(Attributes::NO_EXEC);
     let small = [("mode", Some("755")), ("size", Some("64k"))];
-    let mut pts = vec![("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+    let mut pts = vec![
+        ("ptmxmode", Some("0666")),
+        ("mode", Some("0620")),
+        ("max", Some(MAX_TERMINALS)),
+    ];
     if has_ids {
         pts.push(("gid", Some("5")));
     }
