@@ -5,14 +5,20 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, mkdirat};
+use rustix::fs::{Mode, XattrFlags, fgetxattr, fsetxattr, mkdirat};
+use rustix::io::Errno;
 use skerry_sys::btrfs;
 
 use crate::layout::{Layout, open_folder};
 use crate::pool::Pool;
 use crate::reaper::{self, Reaper};
 use crate::tier::Tier;
-use crate::walk::{Bytes, copy_tree};
+use crate::walk::{Bytes, copy_tree, disk_bytes};
+
+/// On a volume: the bytes that it began with, which are counted for those that wrote them.
+const BEGAN_WITH: &str = "user.skerry.began_with";
+/// For the system's own files in a copy of one that is full.
+const LEAST_BYTES: u64 = 4 << 20;
 
 /// The rung in use.
 #[derive(Debug)]
@@ -87,13 +93,30 @@ impl Backend {
         }
     }
 
-    /// Bounds what `volume` may write; does nothing where limits do not bind, as the facts say.
+    /// Bounds what `volume` may write to `bytes`, and that with what it began with to twice as many; does nothing where limits do not bind, as the
+    /// facts say.
     pub(crate) fn limit(&self, volume: &File, bytes: u64) -> io::Result<()> {
         if !self.disk_quota() {
             return Ok(());
         }
+        let mut began_with = began_with(volume)?;
+        if began_with > bytes {
+            // Much of it may be gone.
+            began_with = disk_bytes(volume)?;
+            note_beginning(volume, began_with)?;
+        }
+        let too_many = began_with.saturating_sub(bytes);
+        let own = bytes.saturating_sub(too_many).max(LEAST_BYTES);
         let id = btrfs::subvolume_id(volume.as_fd())?;
-        btrfs::limit_subvolume(volume.as_fd(), id, bytes)
+        btrfs::limit_subvolume(volume.as_fd(), id, own)
+    }
+
+    /// Notes that `copy` begins with all that `source` has.
+    pub(crate) fn count_on(&self, source: &File, copy: &File) -> io::Result<()> {
+        match self.counted(source)? {
+            Some(own) => note_beginning(copy, began_with(source)? + own),
+            None => Ok(()),
+        }
     }
 
     /// The bytes that `volume` has written, if the file system counts them.
@@ -118,4 +141,18 @@ impl Backend {
             other => other,
         }
     }
+}
+
+fn began_with(volume: &File) -> io::Result<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    match fgetxattr(volume, BEGAN_WITH, &mut bytes) {
+        Ok(_) => Ok(u64::from_le_bytes(bytes)),
+        Err(Errno::NODATA) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn note_beginning(volume: &File, bytes: u64) -> io::Result<()> {
+    let bytes = bytes.to_le_bytes();
+    Ok(fsetxattr(volume, BEGAN_WITH, &bytes, XattrFlags::empty())?)
 }

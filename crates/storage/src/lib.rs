@@ -156,7 +156,7 @@ impl Storage {
     /// Makes a volume with what `parent` holds at this instant and an empty work folder.
     ///
     /// Consistent if nothing writes to `parent` meanwhile: freeze it. `limit_bytes` and `owner` are the child's; files keep their owners. Where
-    /// [`Facts::disk_quota`] holds, the limit bounds what the child writes itself, not what it shares with its parent.
+    /// [`Facts::disk_quota`] holds, the limit bounds what the child writes itself, and twice the limit that and what it shares with its parent.
     pub fn fork(
         &self,
         parent: SandboxId,
@@ -176,6 +176,7 @@ impl Storage {
         self.stage(&chosen, child, limit_bytes, owner, |name| {
             let copy = || {
                 let volume = chosen.backend.copy(&source, &chosen.layout.staging, name)?;
+                chosen.backend.count_on(&source, &volume)?;
                 match fs::remove_dir_all(chosen.layout.staged(child).join("work")) {
                     Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
                     _ => Ok(volume),
