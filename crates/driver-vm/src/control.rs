@@ -8,7 +8,6 @@ use skerry_driver::DriverError;
 use skerry_proto::frame;
 use skerry_proto::guest::{Call, Reply, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -39,7 +38,7 @@ pub(crate) async fn ask(
 }
 
 async fn exchange(place: Place, call: Call) -> io::Result<Reply> {
-    let mut stream = UnixStream::connect(place.path(Socket::Control)).await?;
+    let mut stream = place.connect(Socket::Control).await?;
     let id = rand::random();
     let mut out = BytesMut::new();
     let call = Some(call);
@@ -73,7 +72,7 @@ mod tests {
     use std::task::Poll;
 
     use skerry_proto::guest::{Done, Ping};
-    use tokio::net::UnixListener;
+    use tokio::net::{UnixListener, UnixSocket};
 
     use super::*;
 
@@ -92,6 +91,26 @@ mod tests {
                     asker.write_all(&out).await.unwrap();
                 }
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn where_the_line_is_full_the_rest_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place(File::open(folder.path()).unwrap());
+        let line = UnixSocket::new_stream().unwrap();
+        line.bind(place.path(Socket::Control)).unwrap();
+        // As QEMU has it.
+        let line = line.listen(1).unwrap();
+        let ping = || ask(&place, Call::Ping(Ping {}), LONG);
+        let mut all: Vec<_> = (0..8).map(|_| Box::pin(ping())).collect();
+        for one in &mut all {
+            let begun = poll_fn(|context| Poll::Ready(one.as_mut().poll(context)));
+            assert!(begun.await.is_pending());
+        }
+        tokio::spawn(serve(line));
+        for one in all {
+            one.await.unwrap();
         }
     }
 

@@ -124,7 +124,7 @@ impl Live {
         });
         control::ask(place, call, PATIENCE).await?;
         let begin = async {
-            let port = UnixStream::connect(place.path(Socket::Agent)).await?;
+            let port = place.connect(Socket::Agent).await?;
             let port = port.into_std()?;
             *self.link.lock() = Some(port.try_clone()?);
             Link::begin(UnixStream::from_std(port)?, mark).await

@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skerry_driver::DriverError;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
@@ -29,7 +28,7 @@ impl Monitor {
     /// Connects and agrees on the manners.
     pub(crate) async fn connect(place: &Place) -> Result<Self, DriverError> {
         let begin = async {
-            let stream = UnixStream::connect(place.path(Socket::Monitor)).await?;
+            let stream = place.connect(Socket::Monitor).await?;
             let (reader, writer) = stream.into_split();
             let mut monitor = Self {
                 lines: BufReader::new(reader),

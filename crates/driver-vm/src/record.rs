@@ -5,16 +5,22 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use skerry_driver::{DriverError, Facts, Spec};
 use skerry_sys::pidfd::Identity;
 use skerry_types::SandboxId;
+use tokio::net::UnixStream;
+use tokio::time::sleep;
 
 use crate::error::at;
 use crate::layout;
 use crate::machine::Shape;
+
+/// Until the next try of somebody for whom there was no place in line.
+const COME_AGAIN: Duration = Duration::from_millis(20);
 
 /// What is known of every sandbox.
 pub(crate) type Records = skerry_driver::Records<State>;
@@ -77,6 +83,16 @@ impl Place {
     /// A socket's path, valid while this lives.
     pub(crate) fn path(&self, socket: Socket) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd())).join(socket.name())
+    }
+
+    /// A connection to one of its sockets. QEMU lets few stand in line; others come again.
+    pub(crate) async fn connect(&self, socket: Socket) -> io::Result<UnixStream> {
+        loop {
+            match UnixStream::connect(self.path(socket)).await {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(COME_AGAIN).await,
+                connected => return connected,
+            }
+        }
     }
 
     fn listen_at(&self, socket: Socket) -> io::Result<OwnedFd> {
