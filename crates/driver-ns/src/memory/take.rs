@@ -314,16 +314,16 @@ fn step(Lap { name, took }: Lap) -> Step {
     Step { name, took }
 }
 
+const DELETED: &str = "a program has a file open that was deleted, as POSIX semaphores are";
+
 /// What CRIU says, and what that is about.
-const KNOWN: [(&str, &str); 4] = [
+const KNOWN: [(&str, &str); 5] = [
     (
         "sockets: Can't get 1:16 opt",
         "a program has a TCP or UDP socket, which takes CRIU 4.2.1 on Linux 6.16 and newer",
     ),
-    (
-        "Can't link ",
-        "a program has a file open that was deleted, as POSIX semaphores are",
-    ),
+    ("Can't dump ghost file ", DELETED),
+    ("Can't link ", DELETED),
     ("SysVIPC", "a program has System V shared memory"),
     (
         "fsnotify: ",
