@@ -3,7 +3,7 @@
 use futures::{StreamExt, stream};
 use skerry_proto::node::SandboxReport;
 use skerry_store::{Change, Deletion, NodeState, Sandbox as Row, StoreError};
-use skerry_types::{ErrorCode, FailureReason, Result, SandboxId, SandboxState};
+use skerry_types::{Error, ErrorCode, FailureReason, Result, SandboxId, SandboxState};
 
 use crate::change::step_when_gone;
 use crate::make::{end_on, signed};
@@ -116,19 +116,23 @@ impl Control {
         expected: &[SandboxId],
         reports: &[SandboxReport],
     ) -> Result<()> {
+        let mut all = Ok(());
         for report in reports {
-            match self.0.live.with(report.id, |entry| entry.making.is_some()) {
-                Some(true) => {}
-                Some(false) => self.align(member, report).await?,
-                None => self.sweep(member, report).await?,
-            }
+            let agreed = match self.0.live.with(report.id, |entry| entry.making.is_some()) {
+                Some(true) => Ok(()),
+                Some(false) => self.align(member, report).await,
+                None => self.sweep(member, report).await,
+            };
+            // One that resists keeps no other from being looked at.
+            all = all.and(agreed.inspect_err(|error| warn(report.id, error)));
         }
         for &id in expected {
             if !reports.iter().any(|report| report.id == id) {
-                self.gone(member, id).await?;
+                let agreed = self.gone(member, id).await;
+                all = all.and(agreed.inspect_err(|error| warn(id, error)));
             }
         }
-        Ok(())
+        all
     }
 
     /// One that both know.
@@ -221,7 +225,8 @@ impl Control {
             Err(error) => return Err(error.into()),
         };
         // One that is being started again runs before it does so on record.
-        let is_fine = |row: &Row| !row.state.is_ended() || now.is_ended();
+        let is_fine =
+            |row: &Row| !row.state.is_ended() || now.is_ended() || now == SandboxState::Missing;
         if row.as_ref().is_some_and(is_fine) || self.0.live.row(id).is_some() {
             return Ok(());
         }
@@ -270,4 +275,8 @@ impl Control {
         };
         self.act_from(row, action, &change).await.map(drop)
     }
+}
+
+fn warn(id: SandboxId, error: &Error) {
+    tracing::warn!(%id, %error, "it does not become what is on record of it");
 }

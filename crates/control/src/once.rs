@@ -69,11 +69,14 @@ impl Attempt {
 /// How long a second request waits for the first.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_KEY: usize = 255;
+/// Longer answers are not kept: what they are of is found again by its id.
+const MAX_KEPT: usize = 16 * 1024;
 
 impl Control {
     /// Runs a mutation once per key and 24 hours: the same key and request again get the same 2xx answer; while the first one still runs they
     /// wait for it, up to a bound; another request under the same key is a conflict. `request` is whatever makes it this request (method, path, body).
-    /// The work runs to its end even if the caller goes away. If the server dies before that, the same request begins it again, with the same id.
+    /// The work runs to its end even if the caller goes away. If the server dies before that, or the answer is too long to be kept, the same request
+    /// begins it again, with the same id.
     pub async fn once<W, F>(
         &self,
         caller: &Caller,
@@ -143,6 +146,9 @@ impl Control {
     {
         let reply = tokio::spawn(work).await;
         let kept = match &reply {
+            Ok(reply) if reply.body.len() > MAX_KEPT => {
+                self.0.store.release_idempotent(claim).await
+            }
             Ok(reply) => {
                 let body = reply.body.as_bytes();
                 self.0

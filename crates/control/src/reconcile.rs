@@ -174,7 +174,12 @@ impl Control {
             }
             OnTimeout::Pause => match self.member_of(&row)?.handle.pause(id, unused_since).await {
                 Ok(report) => self.apply(&report).await.map(drop),
-                Err(error) if error.code == ErrorCode::Unsupported => {
+                // Its time is over, whatever keeps it from sleeping.
+                Err(error)
+                    if error.code == ErrorCode::Unsupported
+                        || reason == FailureReason::TtlExceeded =>
+                {
+                    tracing::warn!(%id, %error, "it is stopped, since it cannot be paused");
                     self.begin_stop(row, reason).await.map(drop)
                 }
                 Err(error) => Err(error),

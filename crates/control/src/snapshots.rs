@@ -251,8 +251,9 @@ impl Control {
         let there: HashSet<SnapshotId> = there.iter().map(|report| report.id).collect();
         let after = on_record().await?;
         let known: HashSet<SnapshotId> = after.iter().map(|snapshot| snapshot.id).collect();
+        let mut all = Ok(());
         for id in there.difference(&known) {
-            member.handle.remove_snapshot(*id).await?;
+            all = all.and(member.handle.remove_snapshot(*id).await);
         }
         let was_ready = |id| {
             before
@@ -269,10 +270,10 @@ impl Control {
             };
             if is_lost {
                 let tenant = Tenant::of(snapshot.org_id);
-                self.remove_from(member, &tenant, snapshot.id).await?;
+                all = all.and(self.remove_from(member, &tenant, snapshot.id).await);
             }
         }
-        Ok(())
+        all
     }
 }
 

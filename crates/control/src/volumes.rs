@@ -237,14 +237,16 @@ impl Control {
         for id in there.into_iter().filter(|id| !known.contains(id)) {
             tracing::warn!(%id, "a volume is on no record of this server, and stays");
         }
+        let mut all = Ok(());
         for volume in on_record
             .iter()
             .filter(|volume| volume.removed_at.is_some())
         {
             let tenant = Tenant::of(volume.org_id);
-            self.remove_volume_from(member, &tenant, volume.id).await?;
+            let removed = self.remove_volume_from(member, &tenant, volume.id).await;
+            all = all.and(removed);
         }
-        Ok(())
+        all
     }
 }
 

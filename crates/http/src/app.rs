@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skerry_control::{Caller, Control, Need, Scope};
+use skerry_control::{Attempt, Caller, Control, Need, Scope};
 use skerry_proto::node::Node;
 use skerry_types::{Result, SandboxId};
 use tokio_util::sync::CancellationToken;
@@ -99,5 +99,21 @@ impl App {
     ) -> Result<Arc<dyn Node>> {
         caller.require(scope)?;
         self.control.authorize(caller, sandbox, need).await
+    }
+
+    /// The same for what uses a sandbox. What an earlier attempt did is found although the sandbox has ended since.
+    pub async fn node_for(
+        &self,
+        caller: &Caller,
+        scope: Scope,
+        sandbox: SandboxId,
+        attempt: Attempt,
+    ) -> Result<Arc<dyn Node>> {
+        let need = if attempt.again {
+            Need::Journal
+        } else {
+            Need::Use
+        };
+        self.node(caller, scope, sandbox, need).await
     }
 }

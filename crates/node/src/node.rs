@@ -17,7 +17,7 @@ use skerry_storage::Storage;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState, Usage};
 use tokio::sync::{Notify, mpsc};
 
-use crate::actor::{self, Command, Handle, Parts, Shared};
+use crate::actor::{self, Handle, Parts, Shared};
 use crate::aside::{Aside, keep_trying};
 use crate::budget::{Budget, default_budget};
 use crate::event::Event;
@@ -481,8 +481,8 @@ impl Node {
             .map_err(|e| actor::journal_error(&e))
     }
 
-    /// Writes down that a sandbox was kept from reaching something. One that is gone by now is of no interest.
-    pub async fn note_egress_refused(&self, place: SandboxId, destination: String, reason: String) {
+    /// Writes down that a sandbox was kept from reaching something, where its record has room. One that is gone by now is of no interest.
+    pub fn note_egress_refused(&self, place: SandboxId, destination: String, reason: String) {
         let found = self
             .handles
             .read()
@@ -490,14 +490,10 @@ impl Node {
             .find(|h| h.shared.place() == place)
             .cloned();
         let Some(handle) = found else { return };
-        let refused = Event::EgressRefused {
+        handle.mention(Event::EgressRefused {
             destination,
             reason,
-        };
-        let noted = handle.ask(|reply| Command::Note(refused, reply)).await;
-        if let Err(error) = noted {
-            tracing::debug!(%place, %error, "a refusal is not in the journal");
-        }
+        });
     }
 
     /// The driver of this name, or the default.

@@ -70,7 +70,11 @@ impl Archive {
         for id in layout.list_snapshots()? {
             match record::load::<Kept>(&layout.snapshot(id)) {
                 Ok(kept) => drop(entries.insert(id, entry(kept, images))),
-                Err(error) => tracing::error!(snapshot = %id, %error, "cannot read its record"),
+                // Half a record is none. One that cannot be read now is there all the same, and must not be taken for nothing.
+                Err(error) if record::is_broken(&error) => {
+                    tracing::error!(snapshot = %id, %error, "its record is broken");
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Self {
@@ -82,7 +86,7 @@ impl Archive {
     /// From now on it exists.
     pub(crate) fn keep(&self, kept: Kept, images: &Images) -> Result<()> {
         let id = kept.report.id;
-        record::save(&kept, &self.layout.snapshot(id))
+        record::save_on_disk(&kept, &self.layout.snapshot(id))
             .map_err(|e| Error::internal(format!("cannot write the snapshot's record: {e}")))?;
         self.entries.lock().insert(id, entry(kept, images));
         Ok(())

@@ -138,6 +138,22 @@ impl Store {
         Ok(())
     }
 
+    /// Ends a first request whose answer is not kept although it was a success: the same request under the same key begins again with the same id.
+    pub async fn release_idempotent(&self, claim: Claim) -> Result<()> {
+        self.db
+            .run(
+                sql(
+                    "UPDATE idempotency_keys SET owner = NULL WHERE org_id = $1 AND idem_key = $2 \
+                     AND created_at = $3 AND status = 'processing'",
+                )
+                .bind(claim.tenant.org())
+                .bind(claim.key)
+                .bind(claim.begun),
+            )
+            .await?;
+        Ok(())
+    }
+
     /// Ends a first request that has no answer worth keeping.
     pub async fn abandon_idempotent(&self, claim: Claim) -> Result<()> {
         self.db

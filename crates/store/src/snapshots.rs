@@ -212,6 +212,8 @@ impl Store {
             });
         }
         tx.commit().await?;
+        // One that is on no record would be taken away from the node.
+        self.db.harden().await?;
         Ok(Some((Snapshot::read(&row)?, replaced)))
     }
 

@@ -12,6 +12,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Runs the program in `fd` instead of this one. Returns only if that failed.
 pub fn exec(fd: BorrowedFd<'_>, args: &[&CStr], env: &[&CStr]) -> io::Result<Infallible> {
     let list = |strings: &[&CStr]| -> Vec<*const libc::c_char> {
@@ -72,6 +74,16 @@ pub fn lead_session(command: &mut Command) {
     let lead = || rustix::process::setsid().map(drop).map_err(io::Error::from);
     // SAFETY: one system call, and nothing is allocated between fork and exec.
     unsafe { command.pre_exec(lead) };
+}
+
+/// Lets this process have as many files open as the machine grants it.
+pub fn open_many_files() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    Ok(setrlimit(Resource::Nofile, most)?)
 }
 
 /// No file that this process, or a program that it becomes, writes gets longer than that: the write fails, and kills nobody.

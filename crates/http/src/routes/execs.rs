@@ -7,6 +7,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use skerry_api::{Command, Exec, ExecPage, ExecResult, RunExec};
 use skerry_control::{Attempt, Caller, Need, Scope};
@@ -53,16 +54,33 @@ async fn run_exec(
     once: Once,
     Json(request): Json<RunExec>,
 ) -> Answer<Response> {
-    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
+    caller.require(Scope::ExecCreate)?;
     let wait = request.wait.unwrap_or(true);
     let timeout = exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     let start = start(request.clone(), timeout)?;
-    let work = |attempt| run(node, id, attempt, start, wait).boxed();
+    let work = run(&app, &caller, id, start, wait);
     once.run(&app, &caller, &request, work).await
 }
 
 /// Starts a command and, if asked, waits for its end. One that an earlier attempt started is not started again: the node knows its id.
-pub(super) async fn run(
+pub(super) fn run(
+    app: &App,
+    caller: &Caller,
+    sandbox: SandboxId,
+    start: StartExec,
+    wait: bool,
+) -> impl FnOnce(Attempt) -> BoxFuture<'static, Answer<(StatusCode, Ran)>> {
+    let (app, caller) = (app.clone(), caller.clone());
+    move |attempt| {
+        async move {
+            let node = app.node_for(&caller, Scope::ExecCreate, sandbox, attempt);
+            run_once(node.await?, sandbox, attempt, start, wait).await
+        }
+        .boxed()
+    }
+}
+
+async fn run_once(
     node: Arc<dyn Node>,
     sandbox: SandboxId,
     attempt: Attempt,

@@ -43,13 +43,14 @@ async fn open_pty(
     once: Once,
     body: Option<Json<OpenPty>>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::SessionCreate, id, Need::Use)
-        .await?;
+    caller.require(Scope::SessionCreate)?;
     let request = body.unwrap_or_default().0;
     let mut start = start(request.clone())?;
+    let (whole, whose) = (app.clone(), caller.clone());
     let work = move |attempt: Attempt| {
         async move {
+            let node = whole.node_for(&whose, Scope::SessionCreate, id, attempt);
+            let node = node.await?;
             // The node does not start the same twice.
             start.id = ExecId::from_uuid(attempt.id);
             let record = node.start_exec(id, start).await?;

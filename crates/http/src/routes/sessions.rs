@@ -43,17 +43,17 @@ async fn open_session(
     once: Once,
     body: Option<Json<OpenSession>>,
 ) -> Answer<Response> {
-    let node = app
-        .node(&caller, Scope::SessionCreate, id, Need::Use)
-        .await?;
+    caller.require(Scope::SessionCreate)?;
     let request = body.unwrap_or_default().0;
     check::env(&request.env)?;
     check::cwd(request.cwd.as_deref())?;
     request.shell.as_deref().map(check::path).transpose()?;
     let work = {
-        let request = request.clone();
+        let (app, caller, request) = (app.clone(), caller.clone(), request.clone());
         move |attempt: Attempt| {
             async move {
+                let node = app.node_for(&caller, Scope::SessionCreate, id, attempt);
+                let node = node.await?;
                 let session = SessionId::from_uuid(attempt.id);
                 let earlier = attempt.earlier(find(&*node, id, session));
                 let opened = match earlier.await? {
@@ -133,7 +133,7 @@ async fn run_in_session(
     once: Once,
     Json(request): Json<RunInSession>,
 ) -> Answer<Response> {
-    let node = app.node(&caller, Scope::ExecCreate, id, Need::Use).await?;
+    caller.require(Scope::ExecCreate)?;
     let wait = request.wait.unwrap_or(true);
     let timeout = execs::exec_timeout(&app, &caller, request.timeout_seconds, wait).await?;
     check::seconds("timeout_seconds", timeout.as_secs(), MAX_SECONDS)?;
@@ -151,7 +151,7 @@ async fn run_in_session(
         tag: None,
     };
     check::start(&start)?;
-    let work = |attempt| execs::run(node, id, attempt, start, wait).boxed();
+    let work = execs::run(&app, &caller, id, start, wait);
     once.run(&app, &caller, &request, work).await
 }
 

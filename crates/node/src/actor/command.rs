@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Cancel(u64),
     /// Something that happened through the API.
     Note(Event, Reply<()>),
+    /// Something that happened inside as often as programs there like: on record while there is room for it.
+    Mention(Event),
     Snapshot(SnapshotId, Extent, Reply<Taken>),
     RollBack(InUse, Reply<SandboxReport>),
     /// Unless it was used after this.
@@ -108,12 +110,13 @@ impl Command {
 }
 
 impl Actor {
-    /// Keeps it until the agent is there.
+    /// Keeps it until the agent is there, and reads.
     fn keep_waiting(&mut self, command: Command) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(command);
         } else {
-            let text = "too much waits for the sandbox's agent, which cannot be reached";
+            let text =
+                "too much waits for the sandbox's agent, which cannot be reached or does not read";
             command.refuse(Error::new(ErrorCode::ServiceUnavailable, text).retry_after(1));
         }
     }
@@ -121,7 +124,7 @@ impl Actor {
     /// What waited for the agent, once it is there, or never will be.
     pub(super) fn next_waiting(&mut self) -> Option<Command> {
         let may_go = self.link.is_greeted() || self.state() != SandboxState::Running;
-        may_go.then(|| self.waiting.pop_front())?
+        (may_go && self.link.has_room()).then(|| self.waiting.pop_front())?
     }
 
     pub(super) async fn command(&mut self, command: Command) -> ControlFlow<()> {
@@ -132,8 +135,8 @@ impl Actor {
             command.refuse(error);
             return ControlFlow::Continue(());
         }
-        if command.needs_link() && !self.link.is_greeted() && self.state() == SandboxState::Running
-        {
+        let has_nobody = !self.link.is_greeted() && self.state() == SandboxState::Running;
+        if command.needs_link() && has_nobody || command.is_use() && !self.link.has_room() {
             self.keep_waiting(command);
             return ControlFlow::Continue(());
         }
@@ -163,6 +166,7 @@ impl Actor {
                 let noted = self.note(&event).map_err(|e| journal_error(&e));
                 drop(reply.send(noted));
             }
+            Command::Mention(event) => self.mention(&event),
             Command::Snapshot(id, extent, reply) => {
                 drop(reply.send(self.take_snapshot(id, extent).await));
             }

@@ -163,6 +163,11 @@ impl Handle {
         answer.unwrap_or_else(|_| Err(silent(ANSWER)))
     }
 
+    /// Hands over what may be lost where much waits.
+    pub(crate) fn mention(&self, event: Event) {
+        drop(self.mailbox.try_send(Command::Mention(event)));
+    }
+
     /// Hands over a command that has no answer.
     pub(crate) async fn tell(&self, command: Command) {
         // An actor that is gone has nothing left to be told.
@@ -299,7 +304,7 @@ impl Actor {
             let may_read = self.may_read();
             let (is_live, kill_at) = (self.is_live, self.kill_at);
             tokio::select! {
-                command = self.mailbox.recv(), if self.link.has_room() => {
+                command = self.mailbox.recv() => {
                     let Some(command) = command else { return };
                     if self.command(command).await.is_break() {
                         return;
@@ -370,6 +375,17 @@ impl Actor {
         if let Err(error) = self.note(event) {
             tracing::error!(sandbox = %self.shared.id, %error, ?event, "event is not in the journal");
             self.shared.history.write().event(event, Timestamp::now());
+        }
+    }
+
+    /// Notes it where the record has room.
+    fn mention(&mut self, event: &Event) {
+        let room = self.budget.check_share(self.shared.journal.size());
+        if self.is_record_full() || room.is_err() {
+            return;
+        }
+        if let Err(error) = self.note(event) {
+            tracing::debug!(sandbox = %self.shared.id, %error, "event is not in the journal");
         }
     }
 

@@ -109,8 +109,7 @@ impl Machine {
         let mut refusals = network.refusals();
         tokio::spawn(async move {
             while let Some(refusal) = refusals.recv().await {
-                node.note_egress_refused(refusal.sandbox, refusal.to(), refusal.reason)
-                    .await;
+                node.note_egress_refused(refusal.sandbox, refusal.to(), refusal.reason);
             }
         });
     }

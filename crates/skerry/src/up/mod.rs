@@ -16,6 +16,7 @@ use skerry_control::{Control, Nodes, Settings};
 use skerry_http::App;
 use skerry_node::{Node, Options, Publish};
 use skerry_store::{Location, Store};
+use skerry_sys::exec;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,7 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
         return background::detach(global, &data_dir);
     }
     log::start()?;
+    exec::open_many_files().context("cannot raise the limit of open files")?;
     let why_one_id = skerry_driver_ns::enter_users(data_dir.path())
         .err()
         .map(|error| error.to_string());
