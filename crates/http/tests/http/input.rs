@@ -543,6 +543,34 @@ async fn the_same_key_makes_one_sandbox() {
 }
 
 #[tokio::test]
+async fn the_same_key_runs_one_command_whatever_became_of_its_sandbox() {
+    let world = World::new().await;
+    let s = world.sandbox().await;
+    for (key, script) in [
+        ("short", "echo done"),
+        // Its answer is not kept for the key.
+        ("long", "seq 10000"),
+    ] {
+        let path = format!("{s}/exec");
+        let once = async || {
+            let request = world.request("POST", &path);
+            let request = request.header("idempotency-key", key);
+            send(request.json(&json!({"cmd": script}))).await
+        };
+        let first = once().await;
+        assert_eq!(first.status, 200, "{:?}", first.body);
+        let second = once().await;
+        assert_eq!(second.json(), first.json(), "{key}");
+        send(world.request("POST", &format!("{s}/stop"))).await;
+        let third = once().await;
+        assert_eq!(third.json(), first.json(), "{key}");
+        send(world.request("POST", &format!("{s}/start"))).await;
+    }
+    let all = world.get(&format!("{s}/execs")).await.json();
+    assert_eq!(all["execs"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn files_come_back_as_they_went() {
     let world = World::new().await;
     let s = world.sandbox().await;

@@ -6,10 +6,13 @@ use skerry_proto::agent::from_agent::Body as From;
 use skerry_proto::agent::to_agent::Body as To;
 use skerry_proto::agent::*;
 use skerry_proto::frame;
-use skerry_proto::node::{Execs, Files, Map, OpenSession, Ports, Sandboxes, Sessions};
+use skerry_proto::node::{
+    Execs, Files, Map, OpenSession, Ports, Sandboxes, Sessions, StartExec, TtySize,
+};
 use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxState, SessionId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Duration, timeout};
 
 use crate::bed::{Bed, Island, sh};
 
@@ -134,6 +137,29 @@ fn wire(body: From) -> Vec<u8> {
     let mut wire = BytesMut::new();
     frame::encode(&FromAgent { body: Some(body) }, &mut wire);
     wire.to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_does_not_read_keeps_nobody_from_stopping_it() {
+    let bed = Bed::new().await;
+    let island = bed.island().await;
+    let terminal = StartExec {
+        tty: Some(TtySize { cols: 80, rows: 24 }),
+        ..sh("cat")
+    };
+    let exec = island.start(terminal).await;
+    let _deaf = Impostor::of(&bed, &island).await;
+    let mut told = 0;
+    // Of the simulated clock.
+    let long = Duration::from_secs(1);
+    let size = TtySize { cols: 81, rows: 25 };
+    while let Ok(done) = timeout(long, island.node.exec_resize(island.id, exec, size)).await {
+        done.unwrap();
+        told += 1;
+        assert!(told < 1 << 20, "what it does not read is not bounded");
+    }
+    island.node.stop(island.id, None).await.unwrap();
+    island.node.delete(island.id).await.unwrap();
 }
 
 /// What no agent may say while `exec` runs whose last event was number 1.
