@@ -230,6 +230,8 @@ struct Actor {
     waiting: VecDeque<Command>,
     /// Messages that came while the journal could not be written; not much more is read until they are through.
     backlog: VecDeque<FromAgent>,
+    /// Events that were taken in and are not in the journal yet.
+    owed: Vec<Event>,
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
     oom_seen: u64,
     /// The kills before the exec that was just started, while they are counted; else never ready.
@@ -279,6 +281,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         next_request: 1,
         waiting: VecDeque::new(),
         backlog: VecDeque::new(),
+        owed: Vec::new(),
         oom_seen: 0,
         oom_kills: futures::future::pending().boxed(),
         is_holding: false,
@@ -296,18 +299,18 @@ impl Actor {
         loop {
             if let Some(command) = self.next_waiting() {
                 if self.command(command).await.is_break() {
-                    return;
+                    return self.pay_later();
                 }
                 continue;
             }
-            let stalled = !self.backlog.is_empty();
+            let stalled = !(self.backlog.is_empty() && self.owed.is_empty());
             let may_read = self.may_read();
             let (is_live, kill_at) = (self.is_live, self.kill_at);
             tokio::select! {
                 command = self.mailbox.recv() => {
                     let Some(command) = command else { return };
                     if self.command(command).await.is_break() {
-                        return;
+                        return self.pay_later();
                     }
                 }
                 Some(body) = self.bulk.recv(), if self.link.has_room_for_bulk() => self.on_bulk(body),
@@ -315,7 +318,11 @@ impl Actor {
                 result = &mut self.gone, if is_live => self.on_gone(result).await,
                 kills = &mut self.oom_kills => self.note_oom_kills(kills),
                 () = at(kill_at), if is_live => self.kill().await,
-                () = tokio::time::sleep(STALL_RETRY), if stalled => self.work_off_backlog().await,
+                () = tokio::time::sleep(STALL_RETRY), if stalled => {
+                    if self.pay().is_ok() {
+                        self.work_off_backlog().await;
+                    }
+                }
             }
         }
     }
@@ -350,8 +357,30 @@ impl Actor {
         }
     }
 
+    /// Writes what happened while nothing could be written.
+    fn pay(&mut self) -> Result<(), JournalError> {
+        if !self.owed.is_empty() {
+            append(&self.shared, &self.owed)?;
+            self.owed.clear();
+        }
+        Ok(())
+    }
+
+    /// It is deleted. Whoever reads its record is still told how it ended, once that can be written.
+    fn pay_later(self) {
+        let (shared, owed) = (self.shared, self.owed);
+        if !owed.is_empty() {
+            tokio::spawn(async move {
+                while append(&shared, &owed).is_err() {
+                    tokio::time::sleep(STALL_RETRY).await;
+                }
+            });
+        }
+    }
+
     /// Writes an event and takes it in.
     fn note(&mut self, event: &Event) -> Result<(), JournalError> {
+        self.pay()?;
         // Held over both: who reads of an end in the journal finds it in the history as well.
         let mut history = self.shared.history.write();
         let appended = self.shared.journal.append(&[event.record()])?;
@@ -361,6 +390,7 @@ impl Actor {
 
     /// Writes several events, all or none, and takes them in.
     fn note_all(&mut self, events: &[Event]) -> Result<(), JournalError> {
+        self.pay()?;
         let records: Vec<_> = events.iter().map(Event::record).collect();
         let mut history = self.shared.history.write();
         let appended = self.shared.journal.append(&records)?;
@@ -370,11 +400,12 @@ impl Actor {
         Ok(())
     }
 
-    /// The same for an event that must be taken in whatever the disk does; it is logged where it could not be written.
+    /// The same for an event that must be taken in whatever the disk does: it is written as soon as that can be.
     fn note_anyway(&mut self, event: &Event) {
         if let Err(error) = self.note(event) {
-            tracing::error!(sandbox = %self.shared.id, %error, ?event, "event is not in the journal");
+            tracing::error!(sandbox = %self.shared.id, %error, ?event, "event is not in the journal yet");
             self.shared.history.write().event(event, Timestamp::now());
+            self.owed.push(event.clone());
         }
     }
 
@@ -398,6 +429,11 @@ impl Actor {
     fn touch(&self) {
         *self.shared.last_active.write() = Timestamp::now();
     }
+}
+
+fn append(shared: &Shared, events: &[Event]) -> Result<(), JournalError> {
+    let records: Vec<_> = events.iter().map(Event::record).collect();
+    shared.journal.append(&records).map(drop)
 }
 
 /// The answer to work for a sandbox that cannot take it.

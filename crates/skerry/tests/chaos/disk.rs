@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Write};
 use serde_json::json;
 use skerry_client::api::{CreateSandbox, Signal};
 use skerry_client::{Sandbox, shell};
+use skerry_testkit::host;
 use skerry_testkit::server::Launch;
 use skerry_types::{ErrorCode, ExecEnd, ExecId};
 
@@ -82,6 +83,9 @@ fn small() -> Launch {
 async fn a_full_node(launch: Launch, greed: &str) {
     let world = World::launch(launch).await;
     let (sandbox, greedy) = (world.sandbox().await, world.sandbox().await);
+    let doomed = world.sandbox().await;
+    let sleeping = doomed.start(&shell("sleep infinity")).await.unwrap();
+    let heart = world.server.agent(&doomed.id().label()).unwrap();
     let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
     let mut heard = Transcript::default();
     let mut events = sandbox.follow(exec, 0);
@@ -108,7 +112,17 @@ async fn a_full_node(launch: Launch, greed: &str) {
     );
     let known = sandbox.exec(exec).await.unwrap();
     assert_eq!(known.end, None, "a full disk is no end of a command");
+    // That one dies now is on record later.
+    host::signal(heart, "KILL");
+    world
+        .eventually("it is known to have died", async || {
+            let end = doomed.exec(sleeping.exec_id).await.unwrap().end;
+            end.is_some().then_some(())
+        })
+        .await;
     fs::remove_file(&ballast).unwrap();
+    let told = Transcript::read(&doomed, sleeping.exec_id).await;
+    assert_eq!(told.exit.unwrap().end, ExecEnd::SandboxStopped);
     world
         .eventually("there is space again", async || {
             start(&world, &sandbox).await.is_success().then_some(())
