@@ -26,6 +26,8 @@ const MODEST: &str = "head -c 20M /dev/urandom > kept; sha256sum kept > sums; ec
 /// Writes as fast as it can until it may end.
 const PRODUCER: &str = "trap end=1 TERM; until [ $end ]; do i=$((i+1)); echo \"$i ..............................................................\"; done; exit 4";
 const TERM: i32 = 15;
+/// Commands whose ends take more than is left of a block of the record.
+const DOOMED: usize = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_sandbox_hurts_only_itself() {
@@ -84,7 +86,16 @@ async fn a_full_node(launch: Launch, greed: &str) {
     let world = World::launch(launch).await;
     let (sandbox, greedy) = (world.sandbox().await, world.sandbox().await);
     let doomed = world.sandbox().await;
-    let sleeping = doomed.start(&shell("sleep infinity")).await.unwrap();
+    let mut sleeping = Vec::new();
+    for _ in 0..DOOMED {
+        sleeping.push(
+            doomed
+                .start(&shell("sleep infinity"))
+                .await
+                .unwrap()
+                .exec_id,
+        );
+    }
     let heart = world.server.agent(&doomed.id().label()).unwrap();
     let exec = sandbox.start(&shell(PRODUCER)).await.unwrap().exec_id;
     let mut heard = Transcript::default();
@@ -116,13 +127,15 @@ async fn a_full_node(launch: Launch, greed: &str) {
     host::signal(heart, "KILL");
     world
         .eventually("it is known to have died", async || {
-            let end = doomed.exec(sleeping.exec_id).await.unwrap().end;
-            end.is_some().then_some(())
+            let last = doomed.exec(sleeping[DOOMED - 1]).await.unwrap();
+            last.end.is_some().then_some(())
         })
         .await;
     fs::remove_file(&ballast).unwrap();
-    let told = Transcript::read(&doomed, sleeping.exec_id).await;
-    assert_eq!(told.exit.unwrap().end, ExecEnd::SandboxStopped);
+    for exec in sleeping {
+        let told = Transcript::read(&doomed, exec).await;
+        assert_eq!(told.exit.unwrap().end, ExecEnd::SandboxStopped);
+    }
     world
         .eventually("there is space again", async || {
             start(&world, &sandbox).await.is_success().then_some(())
