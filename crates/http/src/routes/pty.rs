@@ -46,17 +46,18 @@ async fn open_pty(
     caller.require(Scope::SessionCreate)?;
     let request = body.unwrap_or_default().0;
     let mut start = start(request.clone())?;
-    let (whole, whose) = (app.clone(), caller.clone());
-    let work = move |attempt: Attempt| {
-        async move {
-            let node = whole.node_for(&whose, Scope::SessionCreate, id, attempt);
-            let node = node.await?;
-            // The node does not start the same twice.
-            start.id = ExecId::from_uuid(attempt.id);
-            let record = node.start_exec(id, start).await?;
-            Ok((StatusCode::CREATED, convert::exec(record)))
+    let work = {
+        let (app, caller) = (app.clone(), caller.clone());
+        move |attempt: Attempt| {
+            async move {
+                let node = app.node_for(&caller, Scope::SessionCreate, id, attempt);
+                // The node does not start the same twice.
+                start.id = ExecId::from_uuid(attempt.id);
+                let record = node.await?.start_exec(id, start).await?;
+                Ok((StatusCode::CREATED, convert::exec(record)))
+            }
+            .boxed()
         }
-        .boxed()
     };
     once.run(&app, &caller, &request, work).await
 }

@@ -136,6 +136,8 @@ impl Actor {
         self.kill_at = None;
         // What the agent sent before it ended is still in the socket.
         self.read_last_words().await;
+        // What it has not read nobody reads.
+        drop(self.link.reset("the sandbox has ended"));
         let is_oom = self.state() != SandboxState::Stopping && self.take_oom_kill().await;
         self.end_all_execs(&if is_oom {
             ExecEnd::OomKilled

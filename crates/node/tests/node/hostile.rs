@@ -159,6 +159,13 @@ async fn one_that_does_not_read_keeps_nobody_from_stopping_it() {
         assert!(told < 1 << 20, "what it does not read is not bounded");
     }
     island.node.stop(island.id, None).await.unwrap();
+    island.node.stop(island.id, None).await.unwrap();
+    island.until(SandboxState::Stopped).await;
+    let refused = timeout(long, island.node.start_exec(island.id, sh("true"))).await;
+    assert_eq!(
+        refused.unwrap().unwrap_err().code,
+        ErrorCode::SandboxNotRunning
+    );
     island.node.delete(island.id).await.unwrap();
 }
 
