@@ -54,6 +54,16 @@ async fn age_ends_it_as_asked_with_one_warning() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_paused_at_its_end_is_stopped() {
+    let world = World::new(1).await;
+    world.node.breaks(Fault::PauseFails);
+    let id = world.running_with(lives(5, 0, OnTimeout::Pause)).await;
+    world.pass(5);
+    let ended = world.becomes(id, SandboxState::Stopped).await;
+    assert_eq!(ended.failure_reason, Some(FailureReason::TtlExceeded));
+}
+
+#[tokio::test]
 async fn a_driver_that_cannot_pause_stops() {
     let world = World::new(1).await;
     world.node.breaks(Fault::NoPause);

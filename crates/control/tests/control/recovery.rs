@@ -6,6 +6,7 @@ use skerry_control::{Clock, CreateRequest, ForkRequest, OnTimeout};
 use skerry_store::{Change, LOCAL_NODE, Network, NewSandbox, Wanted};
 use skerry_types::{Action, Egress, FailureReason, SandboxId, SandboxState};
 
+use crate::fake::Fault;
 use crate::world::{World, eventually};
 
 /// Makes one, then puts record and node into whatever a crash may leave.
@@ -214,6 +215,18 @@ async fn orphans_are_removed_and_the_ended_keep_what_they_left() {
     world.node.plant(deleted, SandboxState::Stopped);
     world.restart().await;
     eventually("orphans are gone", || world.node.ids() == [stopped]).await;
+}
+
+#[tokio::test]
+async fn one_that_resists_keeps_no_other_from_being_looked_at() {
+    let mut world = World::new(2).await;
+    let lost = world.running().await;
+    world.node.plant(SandboxId::new(), SandboxState::Running);
+    world.node.breaks(Fault::DeleteFails);
+    world.node.lose(lost);
+    world.restart().await;
+    let found = world.becomes(lost, SandboxState::Failed).await;
+    assert_eq!(found.failure_reason, Some(FailureReason::NodeLost));
 }
 
 #[tokio::test]

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     DeleteHangs,
     /// It cannot pause.
     NoPause,
+    /// Its disk has no room for what is paused.
+    PauseFails,
     /// It is used right before it is paused.
     UsedBeforePause,
     /// What it says of its snapshots arrives once this fault is gone.
@@ -445,6 +447,9 @@ impl Sandboxes for FakeNode {
         self.reach()?;
         if self.has(Fault::NoPause) {
             return Err(Error::unsupported("this driver cannot pause"));
+        }
+        if self.has(Fault::PauseFails) {
+            return Err(Error::new(ErrorCode::DiskFull, "no room for its memory"));
         }
         if self.has(Fault::UsedBeforePause) {
             self.use_now(id);
