@@ -1,5 +1,6 @@
 //! WebSockets: the events of an exec one way, input the other.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::extract::FromRequestParts;
@@ -26,6 +27,8 @@ use crate::{check, json};
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// A sign of life this often, so that a dead client is noticed.
 const PING: Duration = Duration::from_secs(30);
+/// How long a client may take to answer the farewell.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// Complaints about input that wait for the output to be sent; a client that makes more of them than it reads loses some.
 const COMPLAINTS: usize = 8;
 
@@ -96,11 +99,15 @@ impl Attached {
             exec,
             may_write,
         };
+        let mut input = pin!(input.take(source, complain));
         // Two halves, so that input that the program does not take never holds up its output.
         tokio::select! {
             // A broken connection ends the stream; the client resumes after the last number it saw.
-            _ = send(sink, events, form, complaints, closing) => {}
-            () = input.take(source, complain) => {}
+            _ = send(sink, events, form, complaints, closing) => {
+                // Input that meets a closed socket resets it, and the client loses what is still on its way.
+                let _late = tokio::time::timeout(FAREWELL, input).await;
+            }
+            () = &mut input => {}
         }
     }
 }
@@ -183,14 +190,13 @@ struct Input {
 }
 
 impl Input {
-    /// Gives the exec what the client sends, until the client goes.
+    /// Gives the exec what the client sends, until the client goes; a farewell is answered when the next message is asked for.
     async fn take(self, mut source: SplitStream<WebSocket>, complain: mpsc::Sender<Error>) {
         while let Some(Ok(message)) = source.next().await {
             let outcome = match message {
                 Message::Binary(data) => self.stdin(data, false).await,
                 Message::Text(text) => self.text(&text).await,
-                Message::Close(_) => return,
-                Message::Ping(_) | Message::Pong(_) => Ok(()),
+                Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
             };
             if let Err(error) = outcome {
                 let _full = complain.try_send(error);

@@ -255,6 +255,37 @@ async fn a_websocket_has_the_events_and_takes_input() {
 }
 
 #[tokio::test]
+async fn a_client_that_talks_on_after_the_end_loses_nothing() {
+    let world = World::new().await;
+    let chunks = vec![Bytes::from(vec![b'x'; 1024]); 512];
+    world
+        .node
+        .script("much", chunks, Some(ExecEnd::Exited { code: 0 }));
+    let s = world.sandbox().await;
+    let exec = world.start(&s, "much").await;
+    let mut socket = socket(&world, &format!("{s}/exec/{exec}/ws")).await;
+    for _ in 0..2000 {
+        socket.send(Message::Ping(Bytes::new())).await.unwrap();
+    }
+    for seq in 1..=512 {
+        assert_eq!(next_json(&mut socket).await["seq"], seq);
+    }
+    assert_eq!(next_json(&mut socket).await["t"], "exit");
+    assert!(matches!(next(&mut socket).await, Message::Close(Some(_))));
+    assert!(socket.next().await.is_none(), "and closed as it should be");
+}
+
+#[tokio::test]
+async fn a_farewell_is_answered() {
+    let world = World::new().await;
+    let (s, exec, _) = held(&world).await;
+    let mut socket = socket(&world, &format!("{s}/exec/{exec}/ws")).await;
+    socket.close(None).await.unwrap();
+    assert!(matches!(next(&mut socket).await, Message::Close(_)));
+    assert!(socket.next().await.is_none());
+}
+
+#[tokio::test]
 async fn a_terminal_outlives_its_socket() {
     let world = World::new().await;
     let s = world.sandbox().await;
