@@ -197,8 +197,11 @@ impl Actor {
             self.note_deleting(false);
             return Err(error.into());
         }
+        self.is_live = false;
         self.doors.close_for_good().await;
         self.way_out.forget(self.place());
+        // What ended before is not ended by this, also where the journal does not know yet.
+        self.work_off_backlog().await;
         self.end_all_execs(&ExecEnd::SandboxDeleted);
         self.close_all_sessions();
         self.drop_requests();

@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use skerry_driver::{Driver, DriverError};
 use skerry_image::Hold;
-use skerry_journal::{Journal, JournalError, Meter};
+use skerry_journal::{Journal, JournalError, Meter, Record};
 use skerry_proto::agent::{FromAgent, to_agent::Body as To};
 use skerry_proto::node::SandboxReport;
 use skerry_types::{Error, ErrorCode, ExecId, SandboxId, SandboxState, SessionId};
@@ -230,8 +230,8 @@ struct Actor {
     waiting: VecDeque<Command>,
     /// Messages that came while the journal could not be written; not much more is read until they are through.
     backlog: VecDeque<FromAgent>,
-    /// Events that were taken in and are not in the journal yet.
-    owed: Vec<Event>,
+    /// What was taken in and is not in the journal yet.
+    owed: Vec<Record>,
     /// Kills for lack of memory that were already blamed on an exec, or on nobody.
     oom_seen: u64,
     /// The kills before the exec that was just started, while they are counted; else never ready.
@@ -360,7 +360,7 @@ impl Actor {
     /// Writes what happened while nothing could be written.
     fn pay(&mut self) -> Result<(), JournalError> {
         if !self.owed.is_empty() {
-            append(&self.shared, &self.owed)?;
+            self.shared.journal.append(&self.owed)?;
             self.owed.clear();
         }
         Ok(())
@@ -371,7 +371,7 @@ impl Actor {
         let (shared, owed) = (self.shared, self.owed);
         if !owed.is_empty() {
             tokio::spawn(async move {
-                while append(&shared, &owed).is_err() {
+                while shared.journal.append(&owed).is_err() {
                     tokio::time::sleep(STALL_RETRY).await;
                 }
             });
@@ -405,7 +405,7 @@ impl Actor {
         if let Err(error) = self.note(event) {
             tracing::error!(sandbox = %self.shared.id, %error, ?event, "event is not in the journal yet");
             self.shared.history.write().event(event, Timestamp::now());
-            self.owed.push(event.clone());
+            self.owed.push(event.record());
         }
     }
 
@@ -429,11 +429,6 @@ impl Actor {
     fn touch(&self) {
         *self.shared.last_active.write() = Timestamp::now();
     }
-}
-
-fn append(shared: &Shared, events: &[Event]) -> Result<(), JournalError> {
-    let records: Vec<_> = events.iter().map(Event::record).collect();
-    shared.journal.append(&records).map(drop)
 }
 
 /// The answer to work for a sandbox that cannot take it.

@@ -8,9 +8,9 @@ use skerry_proto::agent::{
     ExecAck, ExecEnded, ExecOutput, FromAgent, GENERATION, NodeHello, STDERR, to_agent::Body as To,
 };
 use skerry_proto::frame::CHUNK_BYTES;
-use skerry_types::{ExecId, SessionId, Usage};
+use skerry_types::{Error, ExecId, SessionId, Usage};
 
-use super::{Actor, Incoming};
+use super::{Actor, Incoming, journal_error};
 use crate::event::Event;
 use crate::link::LinkEvent;
 
@@ -30,8 +30,9 @@ impl Actor {
         self.let_go_if_held();
     }
 
-    /// Reads what a dead agent has left in its socket.
+    /// Takes in what waits for the journal, and reads what a dead agent has left in its socket.
     pub(super) async fn read_last_words(&mut self) {
+        self.work_off_backlog().await;
         let deadline = tokio::time::Instant::now() + LAST_WORDS;
         while let Ok(LinkEvent::Messages(messages)) =
             tokio::time::timeout_at(deadline, self.link.next(true)).await
@@ -115,7 +116,7 @@ impl Actor {
             last.push((exec, output.seq));
             records.push(record(exec, output));
         }
-        if !records.is_empty() && !self.write_output(&records) {
+        if !records.is_empty() && !self.take_output(records) {
             return false;
         }
         self.backlog.drain(..run);
@@ -125,15 +126,34 @@ impl Actor {
         true
     }
 
-    fn write_output(&mut self, records: &[Record]) -> bool {
-        if let Err(error) = self.budget.check_share(self.shared.journal.size()) {
-            tracing::warn!(sandbox = %self.shared.id, %error, "output waits for room");
-            return false;
+    /// Of one that is gone it is taken in whatever the disk does, and written as soon as that can be: nothing says it again.
+    fn take_output(&mut self, records: Vec<Record>) -> bool {
+        if let Err(error) = self.write_output(&records) {
+            tracing::warn!(sandbox = %self.shared.id, %error, "output waits");
+            if self.is_live {
+                return false;
+            }
+            self.count_output(&records);
+            self.owed.extend(records);
         }
-        if let Err(error) = self.shared.journal.append(records) {
-            tracing::warn!(sandbox = %self.shared.id, %error, "output waits for the journal");
-            return false;
+        if self.is_record_full() && self.kill_at.is_none() {
+            self.kill_at = Some(tokio::time::Instant::now());
         }
+        true
+    }
+
+    fn write_output(&mut self, records: &[Record]) -> Result<(), Error> {
+        if self.is_live {
+            self.budget.check_share(self.shared.journal.size())?;
+        }
+        self.pay().map_err(|e| journal_error(&e))?;
+        let appended = self.shared.journal.append(records);
+        appended.map_err(|e| journal_error(&e))?;
+        self.count_output(records);
+        Ok(())
+    }
+
+    fn count_output(&self, records: &[Record]) {
         let mut history = self.shared.history.write();
         for record in records {
             if let Record::Output {
@@ -146,11 +166,6 @@ impl Actor {
                 history.output(*exec, *exec_seq, *stream, data.len());
             }
         }
-        drop(history);
-        if self.is_record_full() && self.kill_at.is_none() {
-            self.kill_at = Some(tokio::time::Instant::now());
-        }
-        true
     }
 
     async fn take_end(&mut self, ended: ExecEnded) -> bool {
@@ -172,7 +187,9 @@ impl Actor {
                 peak_memory_bytes: (ended.peak_memory_bytes > 0).then_some(ended.peak_memory_bytes),
             };
             let event = Event::ended(exec, known + 1, end, usage, ended.duration_ms);
-            if let Err(error) = self.note(&event) {
+            if !self.is_live {
+                self.note_anyway(&event);
+            } else if let Err(error) = self.note(&event) {
                 tracing::warn!(sandbox = %self.shared.id, %error, "an end waits for the journal");
                 return false;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skerry_node::{Node, Options};
-use skerry_proto::node::{Events, ExecFilter, Execs, Health, NodeHealth, Sandboxes};
+use skerry_proto::node::{Events, ExecFilter, Execs, Files, Health, NodeHealth, Sandboxes};
 use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxId};
 
 use crate::bed::{Bed, Island, patiently, request, sh};
@@ -83,14 +83,18 @@ async fn who_wrote_little_does_not_make_room_for_who_wrote_much() {
 async fn flooding(node: &Arc<Node>) -> (Island, ExecId) {
     let island = island(node).await;
     let exec = island.start(sh("seq 1 200000; exit 3")).await;
+    until_full(&island).await;
+    (island, exec)
+}
+
+async fn until_full(island: &Island) {
     let is_held = async || {
-        let refused = node.start_exec(island.id, sh("true")).await;
+        let refused = island.node.start_exec(island.id, sh("true")).await;
         refused.err().map(|error| error.code) == Some(ErrorCode::DiskFull)
     };
     while !is_held().await {
         tokio::task::yield_now().await;
     }
-    (island, exec)
 }
 
 #[tokio::test]
@@ -112,6 +116,29 @@ async fn who_writes_much_waits_and_others_go_on() {
         "{end:?}"
     );
     quiet.ok("seq 1 10000").await;
+}
+
+#[tokio::test]
+async fn what_ended_without_room_for_it_is_told_when_the_sandbox_dies() {
+    let bed = Bed::new().await;
+    let node = node(&bed).await;
+    let island = island(&node).await;
+    let sleeper = island.start(sh("sleep 1000")).await;
+    let flood = island.start(sh("seq 1 200000; exit 3")).await;
+    until_full(&island).await;
+    node.exec_signal(island.id, sleeper, 9).await.unwrap();
+    while node.stats(island.id).await.unwrap().pids > 2 {
+        tokio::task::yield_now().await;
+    }
+    // Said before this is answered.
+    node.stat(island.id, "/tmp").await.unwrap();
+    let untold = island.exec(sleeper).await.end;
+    assert_eq!(untold, None, "there is no room for its end");
+    bed.world.lose_agent(island.id);
+    let told = island.finish(sleeper).await.end;
+    assert_eq!(told, ExecEnd::Signaled { signal: 9 });
+    let cut = island.finish(flood).await.end;
+    assert_eq!(cut, ExecEnd::SandboxStopped);
 }
 
 #[tokio::test]
