@@ -32,6 +32,8 @@ const AFTER_ASKING: Duration = Duration::from_millis(20);
 const MOST_PUT_OFF: u32 = 2;
 /// One that takes longer is made beside others.
 const SLOW: Duration = Duration::from_secs(3);
+/// For one with the memory of a snapshot to be made new: whoever asked for a sandbox has time left for another way to one.
+const HAND_OUT: Duration = Duration::from_secs(10);
 /// Until another of a kind is made of which one could not be.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -118,7 +120,7 @@ impl Ready {
     pub(crate) async fn hand_out(mut self) -> Result<Option<Instance>, DriverError> {
         let began = Instant::now();
         if self.is_held
-            && let Err(error) = wake(self.driver.as_ref(), &self.spec).await
+            && let Err(error) = self.wake().await
         {
             tracing::warn!(place = %self.spec.id, %error, "one that stood ready could not be handed out");
             self.driver.destroy(self.spec.id).await?;
@@ -133,6 +135,11 @@ impl Ready {
                 took: began.elapsed(),
             }],
         }))
+    }
+
+    async fn wake(&self) -> Result<(), DriverError> {
+        let woken = timeout(HAND_OUT, wake(self.driver.as_ref(), &self.spec)).await;
+        woken.unwrap_or(Err(DriverError::TooSlow(HAND_OUT.as_secs())))
     }
 }
 

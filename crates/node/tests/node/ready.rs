@@ -325,6 +325,24 @@ async fn what_cannot_be_made_new_is_destroyed_and_the_sandbox_made_another_way()
 }
 
 #[tokio::test]
+async fn what_does_not_answer_is_given_up_in_time_to_make_another() {
+    let bed = Bed::new().await;
+    let node = node_with_memory(&bed, 2).await;
+    let snapshot = snapshot(&node, "then").await;
+    let first = create_from(&node, snapshot).await.id;
+    let place = bed.ready_of("then", &[first], 1).await[0];
+    let mut links = bed.world.replace_agent(place);
+    // Once, nobody answers.
+    let silence = tokio::spawn(async move { links.recv().await });
+    tokio::time::pause();
+    let island = create_from(&node, snapshot).await;
+    assert!(!island.stood_ready().await);
+    assert_eq!(island.ok("cat /tmp/says").await, "then\n");
+    assert!(silence.await.unwrap().is_some());
+    node.close().await;
+}
+
+#[tokio::test]
 async fn what_has_memory_stands_ready_only_as_far_as_there_is_some_for_it() {
     let bed = Bed::new().await;
     let node = node_with_memory(&bed, 0).await;
