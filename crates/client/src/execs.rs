@@ -8,7 +8,7 @@ use skerry_types::ExecId;
 
 use crate::error::{ClientError, Result};
 use crate::files::Download;
-use crate::follow::Follow;
+use crate::follow::{Follow, Outage};
 use crate::retry::Repeat;
 use crate::sandbox::Sandbox;
 
@@ -97,18 +97,22 @@ impl Sandbox {
         Ok(Download::new(response))
     }
 
-    /// Gives an exec input. Answers when the sandbox took it; never sent twice.
+    /// Gives an exec input. Answers when the sandbox took it. Sent again only to a server that did not take it, or was not there.
     pub async fn stdin(&self, exec: ExecId, data: Bytes, eof: bool) -> Result<()> {
         let id = exec.to_string();
-        let request = self
-            .client()
-            .request(Method::POST, &self.below(&["exec", &id, "stdin"]))
-            .query(&[("eof", eof)])
-            .header("content-type", "application/octet-stream")
-            .body(data)
-            .build()
-            .map_err(ClientError::Request)?;
-        self.client().send_once(request).await.map(drop)
+        let mut outage = Outage::default();
+        loop {
+            let request = self
+                .client()
+                .request(Method::POST, &self.below(&["exec", &id, "stdin"]))
+                .query(&[("eof", eof)])
+                .header("content-type", "application/octet-stream")
+                .body(data.clone());
+            match self.client().send(request, Repeat::IfRefused).await {
+                Err(error @ ClientError::Unreachable { .. }) => outage.pause(error).await?,
+                sent => return sent.map(drop),
+            }
+        }
     }
 
     /// Sends a signal to an exec's process group.

@@ -111,8 +111,19 @@ impl Terminal {
     }
 
     async fn put(&mut self, message: Message) -> Result<()> {
-        let socket = self.connect().await?;
-        socket.send(message).await.map_err(lost)
+        loop {
+            let sent = match self.connect().await {
+                Ok(socket) => socket.send(message.clone()).await.map_err(lost),
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(()) => {
+                    self.outage = Outage::default();
+                    return Ok(());
+                }
+                Err(error) => self.lost(error).await?,
+            }
+        }
     }
 
     async fn try_next(&mut self) -> Result<Option<TerminalEvent>> {

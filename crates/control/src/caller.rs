@@ -107,6 +107,11 @@ impl Control {
 }
 
 impl Caller {
+    /// Whether a sandbox's own token gives this caller nothing that its key does not.
+    pub fn may_have_token(&self) -> bool {
+        INSIDE.iter().all(|scope| self.require(*scope).is_ok())
+    }
+
     /// Refuses with 403 if the key lacks this scope.
     pub fn require(&self, scope: Scope) -> Result<()> {
         match &self.scopes {

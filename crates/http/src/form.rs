@@ -1,6 +1,10 @@
 //! The files of a form, as they come.
 
-use axum::extract::multipart::Field;
+use std::pin::pin;
+
+use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartRejection};
+use axum::extract::{FromRequest, Multipart, Request};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -12,6 +16,16 @@ use crate::{App, body};
 
 /// Chunks that wait for the sandbox to take them.
 const QUEUE: usize = 4;
+
+/// Opens a form, each part of which has to come in time.
+pub async fn open(app: &App, request: Request) -> Result<Multipart, MultipartRejection> {
+    let patience = app.settings.patience;
+    let in_time = |body: Body| {
+        let content = body::bounded(patience, body.into_data_stream(), u64::MAX);
+        Body::from_stream(content)
+    };
+    Multipart::from_request(request.map(in_time), &()).await
+}
 
 /// Lets `write` take a field's content, of at most `most` bytes. The field lives as long as its form, the content for ever, hence the channel
 /// between them.
@@ -39,8 +53,12 @@ where
         }
     };
     let content = body::bounded(app.settings.patience, parts(receive), most);
-    let (written, ()) = tokio::join!(write(content), pump);
-    written
+    let mut written = pin!(write(content));
+    tokio::select! {
+        // Who does not want the rest does not wait for it.
+        written = &mut written => written,
+        () = pump => written.await,
+    }
 }
 
 /// The end is said, so that a form that broke off is never taken for a whole one.

@@ -36,7 +36,7 @@ pub use check::start as check_start;
 pub use edge::{Entry, Protocol, edge};
 pub use error::{Answer, Failure};
 pub use extract::{Json, Path, Query};
-pub use form::with_content;
+pub use form::{open as open_form, with_content};
 pub use images::ImageService;
 pub use once::Once;
 pub use routes::{openapi, router};

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_tcp_keepcnt, set_tcp_keepidle, set_tcp_keepintvl,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -20,6 +23,9 @@ use crate::{App, Settings};
 
 /// Connections at once while the server ends.
 const MAX_LATE: usize = 1024;
+/// A connection on which nothing was heard for so long is asked whether its client still lives, and ends after as long again.
+const SILENCE: Duration = Duration::from_secs(60);
+const PROBES: u32 = 4;
 /// What is in progress may take this long once the server began to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -30,7 +36,7 @@ pub async fn serve_tcp(
     router: Router,
     shutdown: CancellationToken,
 ) {
-    serve(listener.tap_io(at_once), app, router, shutdown).await;
+    serve(listener.tap_io(tune), app, router, shutdown).await;
 }
 
 /// The same over TLS.
@@ -41,15 +47,21 @@ pub async fn serve_tls(
     router: Router,
     shutdown: CancellationToken,
 ) {
-    let listener = TlsListener::new(listener.tap_io(at_once), tls);
+    let listener = TlsListener::new(listener.tap_io(tune), tls);
     let router = router.layer(axum::Extension(Secure));
     serve(listener, app, router, shutdown).await;
 }
 
-/// Small answers must not wait for more to come.
-fn at_once(stream: &mut TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
+/// Small answers must not wait for more to come, and a client that vanished without a word must not keep its place.
+fn tune(stream: &mut TcpStream) {
+    let tuned = stream.set_nodelay(true).and_then(|()| {
+        set_socket_keepalive(&stream, true)?;
+        set_tcp_keepidle(&stream, SILENCE)?;
+        set_tcp_keepintvl(&stream, SILENCE / PROBES)?;
+        Ok(set_tcp_keepcnt(&stream, PROBES)?)
+    });
+    if let Err(error) = tuned {
+        tracing::debug!(%error, "a connection stays as it was made");
     }
 }
 

@@ -105,7 +105,7 @@ async fn create(
                     control.create(&caller, asked).await?
                 };
                 let made = running(&api, &caller, made).await?;
-                Ok((StatusCode::CREATED, api.access(&made, &way)))
+                Ok((StatusCode::CREATED, api.access(&caller, &made, &way)))
             }
             .boxed()
         }

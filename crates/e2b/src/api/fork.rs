@@ -61,7 +61,9 @@ pub(super) async fn fork(
                 let (control, count) = (api.control(), asked.count.unwrap_or(1));
                 let forks = control.fork_many(&caller, id, count, request, attempt);
                 let children = forks.await?.children.into_iter();
-                let forked: Vec<_> = children.map(|(_, made)| api.forked(made, &way)).collect();
+                let forked: Vec<_> = children
+                    .map(|(_, made)| api.forked(&caller, made, &way))
+                    .collect();
                 Ok((StatusCode::CREATED, forked))
             }
             .boxed()
@@ -71,10 +73,10 @@ pub(super) async fn fork(
 }
 
 impl Api {
-    fn forked(&self, made: skerry_types::Result<Sandbox>, way: &Way) -> Forked {
+    fn forked(&self, caller: &Caller, made: skerry_types::Result<Sandbox>, way: &Way) -> Forked {
         match made {
             Ok(made) => Forked {
-                sandbox: Some(self.access(&made, way)),
+                sandbox: Some(self.access(caller, &made, way)),
                 error: None,
             },
             Err(error) => Forked {

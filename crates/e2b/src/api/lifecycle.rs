@@ -160,7 +160,7 @@ impl Api {
         let found = self.find(caller, Scope::SandboxWrite, id).await?;
         if found.status == SandboxState::Running {
             self.set_end(caller, id, seconds, true).await?;
-            return Ok((StatusCode::OK, Json(self.access(&found, way))));
+            return Ok((StatusCode::OK, Json(self.access(caller, &found, way))));
         }
         keeps_memory(asked.memory)?;
         // Before it runs, so that it does not reach its end first.
@@ -171,7 +171,10 @@ impl Api {
         };
         self.control().set_timeout(caller, id, times).await?;
         let resumed = self.control().resume(caller, id).await?;
-        Ok((StatusCode::CREATED, Json(self.access(&resumed, way))))
+        Ok((
+            StatusCode::CREATED,
+            Json(self.access(caller, &resumed, way)),
+        ))
     }
 
     /// An end that is now comes within a second, in the way it would have come.

@@ -45,12 +45,21 @@ pub(super) async fn list_running(
     Extension(caller): Extension<Caller>,
     Query(filter): Query<Filter>,
 ) -> Answer<Response> {
-    let query = ListQuery {
+    caller.require(Scope::SandboxRead)?;
+    let mut query = ListQuery {
         status: vec![SandboxState::Running],
         limit: None,
         ..filter.query()?
     };
-    page(&api, &caller, query).await
+    let mut sandboxes = Vec::new();
+    loop {
+        let page = api.control().list(&caller, query.clone()).await?;
+        sandboxes.extend(page.sandboxes.into_iter().map(listed));
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            return Ok(Json(sandboxes).into_response());
+        }
+    }
 }
 
 async fn page(api: &Api, caller: &Caller, query: ListQuery) -> Answer<Response> {
@@ -125,5 +134,5 @@ pub(super) async fn detail(
     way: Way,
 ) -> Answer<Json<Detail>> {
     let found = api.find(&caller, Scope::SandboxRead, id).await?;
-    Ok(Json(api.detail(found, way)))
+    Ok(Json(api.detail(&caller, found, way)))
 }

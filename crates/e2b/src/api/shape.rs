@@ -31,9 +31,9 @@ pub(super) struct Access {
     #[serde(rename = "envdVersion")]
     envd_version: &'static str,
     #[serde(rename = "envdAccessToken")]
-    envd_access_token: String,
+    envd_access_token: Option<String>,
     #[serde(rename = "trafficAccessToken")]
-    traffic_access_token: String,
+    traffic_access_token: Option<String>,
     domain: Option<String>,
 }
 
@@ -75,7 +75,7 @@ struct VolumeMount {
 pub(super) struct Detail {
     #[serde(flatten)]
     listed: Listed,
-    envd_access_token: String,
+    envd_access_token: Option<String>,
     domain: Option<String>,
     allow_internet_access: bool,
     network: Shown,
@@ -107,23 +107,25 @@ impl Api {
         }
     }
 
-    pub(super) fn access(&self, sandbox: &Sandbox, way: &Way) -> Access {
+    pub(super) fn access(&self, caller: &Caller, sandbox: &Sandbox, way: &Way) -> Access {
+        let may = caller.may_have_token();
         Access {
             template_id: template_of(sandbox),
             alias: sandbox.template.clone(),
             sandbox_id: sandbox.id.label(),
             client_id: CLIENT,
             envd_version: ENVD_VERSION,
-            envd_access_token: token::envd(self.control(), sandbox.id),
-            traffic_access_token: token::traffic(self.control(), sandbox.id),
+            envd_access_token: may.then(|| token::envd(self.control(), sandbox.id)),
+            traffic_access_token: may.then(|| token::traffic(self.control(), sandbox.id)),
             domain: way.domain.clone(),
         }
     }
 
-    pub(super) fn detail(&self, sandbox: Sandbox, way: Way) -> Detail {
+    pub(super) fn detail(&self, caller: &Caller, sandbox: Sandbox, way: Way) -> Detail {
+        let may = caller.may_have_token();
         let pauses = sandbox.on_timeout == OnTimeout::Pause;
         Detail {
-            envd_access_token: token::envd(self.control(), sandbox.id),
+            envd_access_token: may.then(|| token::envd(self.control(), sandbox.id)),
             domain: way.domain,
             allow_internet_access: has_internet(&sandbox),
             network: Shown::of(&sandbox),

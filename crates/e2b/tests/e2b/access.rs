@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{Island, World, request, send};
 
@@ -35,6 +35,21 @@ async fn knock(
         answer.status.as_u16(),
         String::from_utf8_lossy(&answer.body).into_owned(),
     )
+}
+
+#[tokio::test]
+async fn who_may_only_look_is_given_no_token() {
+    let world = World::new().await;
+    let new = json!({"templateID": "base"});
+    let made = world.ask(Some(&world.other), "POST", "/v2/sandboxes", new);
+    let made = made.await.json();
+    assert!(made["envdAccessToken"].is_string());
+    let path = format!("/sandboxes/{}", made["sandboxID"].as_str().unwrap());
+    for (key, has_token) in [(&world.other, true), (&world.viewer, false)] {
+        let seen = world.ask(Some(key), "GET", &path, Value::Null).await.json();
+        assert_eq!(seen["sandboxID"], made["sandboxID"]);
+        assert_eq!(seen["envdAccessToken"].is_string(), has_token);
+    }
 }
 
 #[tokio::test]

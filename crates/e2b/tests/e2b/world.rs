@@ -32,6 +32,8 @@ pub(crate) struct World {
     pub(crate) key: String,
     /// Of another org.
     pub(crate) other: String,
+    /// Of that org too, and may only look at its sandboxes.
+    pub(crate) viewer: String,
     _folder: TempDir,
 }
 
@@ -67,7 +69,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&Location::Sqlite(folder.path().join("db"))).await;
         let store = store.unwrap();
-        let other = other_key(&store).await;
+        let (other, viewer) = other_keys(&store).await;
         let member = Member {
             facts: NodeFacts {
                 id: LOCAL_NODE,
@@ -96,6 +98,7 @@ impl World {
             front: skerry_e2b::front(app),
             key: key.unwrap(),
             other,
+            viewer,
             _folder: folder,
         }
     }
@@ -258,9 +261,8 @@ impl Events {
     }
 }
 
-/// A key that counts for everything in an org of its own.
-async fn other_key(store: &Store) -> String {
-    let secret = format!("sk_{}", "0".repeat(44));
+/// Keys of an org of their own: one that counts for everything, and one for looking at sandboxes.
+async fn other_keys(store: &Store) -> (String, String) {
     let org = Org {
         id: OrgId::new(),
         name: "other".into(),
@@ -270,16 +272,24 @@ async fn other_key(store: &Store) -> String {
     let system = System::on_its_own_behalf();
     let made = store.create_org(&system, &org, Quotas::LOCAL).await;
     made.unwrap();
+    let tenant = Tenant::of(org.id);
+    (
+        key(store, &tenant, "0", Vec::new()).await,
+        key(store, &tenant, "1", vec!["sandbox:read".into()]).await,
+    )
+}
+
+async fn key(store: &Store, tenant: &Tenant, digit: &str, scopes: Vec<String>) -> String {
+    let secret = format!("sk_{}", digit.repeat(44));
     let key = NewKey {
         id: KeyId::new(),
-        name: "other".into(),
-        prefix: "sk_0".into(),
+        name: digit.into(),
+        prefix: format!("sk_{digit}"),
         hash: Sha256::digest(&secret).into(),
-        scopes: Vec::new(),
+        scopes,
         expires_at: None,
     };
-    let tenant = Tenant::of(org.id);
-    let made = store.create_key(&tenant, key, Timestamp::now());
+    let made = store.create_key(tenant, key, Timestamp::now());
     made.await.unwrap();
     secret
 }

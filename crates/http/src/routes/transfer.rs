@@ -1,8 +1,8 @@
 //! Files and archives, in and out.
 
 use axum::body::Body;
-use axum::extract::multipart::{Field, Multipart};
-use axum::extract::{Extension, FromRequest, Request, State};
+use axum::extract::multipart::Field;
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::files::{At, Listing, list};
 use crate::error::{Answer, Failure};
 use crate::extract::{Json, Path, Query};
-use crate::form::with_content;
+use crate::form::{self, with_content};
 use crate::{App, body, check};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -234,7 +234,7 @@ async fn upload_form(
     request: Request,
 ) -> Answer<StatusCode> {
     let node = app.node(&caller, Scope::FileWrite, id, Need::Use).await?;
-    let mut form = Multipart::from_request(request, &()).await.map_err(|e| {
+    let mut form = form::open(&app, request).await.map_err(|e| {
         Error::new(ErrorCode::UnsupportedMediaType, e.body_text())
             .with_hint("send `Content-Type: multipart/form-data`")
     })?;

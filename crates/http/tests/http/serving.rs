@@ -80,6 +80,19 @@ async fn clients_that_dawdle_are_let_go() {
         let body = raw(&world, request.as_bytes()).await;
         assert!(body.contains("request_timeout"), "{body}");
     }
+    let named = "--x\r\nContent-Disposition: form-data; name=\"path\"\r\n\r\n/part";
+    let begun = format!(
+        "{named}\r\n--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nhalf"
+    );
+    for form in ["", named, &begun] {
+        let request = format!(
+            "POST {s}/files/write HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {}\r\n\
+             Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n{form}",
+            world.key
+        );
+        let body = raw(&world, request.as_bytes()).await;
+        assert!(body.starts_with("HTTP/1.1 4"), "{body}");
+    }
     assert_eq!(
         world.get(&format!("{s}/files?path=/part")).await.status,
         404

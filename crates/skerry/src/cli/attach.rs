@@ -26,7 +26,8 @@ pub(crate) async fn attach(
 ) -> anyhow::Result<Exit> {
     let mut events = sandbox.follow(exec, 0);
     let mut signals = Signals::new()?;
-    let input = stdin.then(|| tokio::spawn(feed(sandbox.clone(), exec)));
+    let mut input = tokio::spawn(feed(stdin, sandbox.clone(), exec));
+    let mut is_fed = false;
     let exit = loop {
         tokio::select! {
             event = events.next() => {
@@ -41,6 +42,14 @@ pub(crate) async fn attach(
                     }
                 }
             }
+            fed = &mut input, if !is_fed => {
+                is_fed = true;
+                if let Err(error) = fed? {
+                    // It would wait for the rest.
+                    drop(sandbox.signal(exec, Signal::Name("TERM".to_owned())).await);
+                    return Err(anyhow::Error::new(error).context("its input was lost"));
+                }
+            }
             signal = signals.next() => {
                 let sandbox = sandbox.clone();
                 let signal = signal?;
@@ -49,9 +58,7 @@ pub(crate) async fn attach(
             }
         }
     };
-    if let Some(input) = input {
-        input.abort();
-    }
+    input.abort();
     Ok(exit)
 }
 
@@ -73,11 +80,14 @@ fn show(ctx: &Context, event: StreamEvent) -> anyhow::Result<Option<Exit>> {
     Ok(None)
 }
 
-async fn feed(sandbox: Sandbox, exec: ExecId) {
-    if let Err(error) = try_feed(&sandbox, exec).await
-        && error.code() != Some(ErrorCode::Conflict)
-    {
-        note(&format!("warning: input was lost: {error}"));
+/// Gives it what we are given, if it shall have that, as long as it takes any.
+async fn feed(is_wanted: bool, sandbox: Sandbox, exec: ExecId) -> skerry_client::Result<()> {
+    if !is_wanted {
+        return Ok(());
+    }
+    match try_feed(&sandbox, exec).await {
+        Err(error) if error.code() == Some(ErrorCode::Conflict) => Ok(()),
+        fed => fed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use skerry_api::Event;
 use skerry_client::{Output, Sandbox};
-use skerry_types::ExecId;
+use skerry_types::{ErrorCode, ExecId};
 
 use super::output::{self, note, printable};
 use super::{Context, Outcome};
@@ -115,6 +115,7 @@ pub(crate) enum Record<'a> {
         begun: bool,
     },
     Live {
+        sandbox: &'a Sandbox,
         events: Box<skerry_client::Follow<Event>>,
         over: bool,
     },
@@ -125,6 +126,7 @@ impl<'a> Record<'a> {
         if follow {
             let events = Box::new(sandbox.follow_events(0));
             return Self::Live {
+                sandbox,
                 events,
                 over: false,
             };
@@ -155,12 +157,28 @@ impl<'a> Record<'a> {
                 (*begun, *page, *cursor) = (true, next.events.into_iter(), next.next_cursor);
             },
             Self::Live { over: true, .. } => Ok(None),
-            Self::Live { events, over } => {
+            Self::Live {
+                sandbox,
+                events,
+                over,
+            } => {
                 let event = events.next().await?;
-                *over = event.as_ref().is_none_or(|event| is_end(&event.kind));
+                *over = match &event {
+                    // It may have been started again since.
+                    Some(event) => is_end(&event.kind) && has_ended(sandbox).await?,
+                    None => true,
+                };
                 Ok(event)
             }
         }
+    }
+}
+
+async fn has_ended(sandbox: &Sandbox) -> skerry_client::Result<bool> {
+    match sandbox.get().await {
+        Ok(record) => Ok(record.status.is_ended()),
+        Err(error) if error.code() == Some(ErrorCode::NotFound) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

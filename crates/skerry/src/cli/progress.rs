@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::printable;
+
 const KNOWN: &str = "{msg:<24!} {wide_bar} {bytes:>10} of {total_bytes}  {bytes_per_sec}";
 const UNKNOWN: &str = "{msg:<24!} {spinner} {bytes:>10}  {bytes_per_sec}";
 const NOT_BYTES: &str = "{spinner} {wide_msg}";
@@ -20,7 +22,8 @@ impl Progress {
         if !io::stderr().is_terminal() {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        bar.set_message(what.to_owned());
+        // It may be a file's name, which a sandbox chose.
+        bar.set_message(printable(what).replace('\n', " "));
         let progress = Self(bar);
         progress.style(if total.is_some() { KNOWN } else { UNKNOWN });
         progress.0.enable_steady_tick(Duration::from_millis(200));

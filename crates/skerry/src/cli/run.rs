@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 use skerry_client::Sandbox;
-use skerry_types::SandboxState;
+use skerry_types::{ErrorCode, SandboxState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::attach::{attach, finish};
@@ -105,7 +105,11 @@ async fn wait(sandbox: &Sandbox) -> anyhow::Result<()> {
         if let Some(remark) = remark(&record) {
             note(&remark);
         }
-        record = sandbox.wait_running(WAIT_SECONDS).await?;
+        record = match sandbox.wait_running(WAIT_SECONDS).await {
+            // It waits in the queue for as long as it was said it may.
+            Err(error) if error.code() == Some(ErrorCode::RequestTimeout) => sandbox.get().await?,
+            waited => waited?,
+        };
     }
     if record.status == SandboxState::Running {
         say_published(&record);

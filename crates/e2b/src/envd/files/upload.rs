@@ -1,7 +1,6 @@
 //! Files from the body of a request.
 
-use axum::extract::multipart::Multipart;
-use axum::extract::{Extension, FromRequest, Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, header};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -48,7 +47,7 @@ struct Target<'r> {
 impl Target<'_> {
     /// Writes what is the fields `file`. Where no path is given, their names are whole paths.
     async fn form(&self, app: &App, request: Request) -> Result<Vec<Written>> {
-        let form = Multipart::from_request(request, &()).await;
+        let form = skerry_http::open_form(app, request).await;
         let mut form = form.map_err(broken)?;
         let mut written = Vec::new();
         while let Some(field) = form.next_field().await.map_err(broken)? {
