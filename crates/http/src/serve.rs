@@ -24,7 +24,7 @@ use crate::{App, Settings};
 /// Connections at once while the server ends.
 const MAX_LATE: usize = 1024;
 /// A connection on which nothing was heard for so long is asked whether its client still lives, and ends after as long again.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 const PROBES: u32 = 4;
 /// What is in progress may take this long once the server began to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

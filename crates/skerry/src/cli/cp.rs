@@ -189,7 +189,7 @@ async fn download(
     let written = if is_tree {
         transfer::unpack(content, to.clone(), &progress).await
     } else {
-        transfer::save(content, &to, found.mode, &progress)
+        transfer::save(content, &to, transfer::mode_of(&found), &progress)
             .await
             .map(|()| 0)
     };

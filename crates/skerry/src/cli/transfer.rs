@@ -3,17 +3,19 @@
 //! Invariant: what comes from a sandbox is hostile. Nothing of an archive lands outside its target, and no link of it is followed.
 
 use std::fs;
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 use futures::{Stream, StreamExt};
+use skerry_api::{FileEntry, FileKind};
 use skerry_client::{Body, Download};
 use skerry_proto::glob::Globs;
-use tar::{Archive, Builder, EntryType};
+use tar::{Archive, Builder, Entry, EntryType};
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
@@ -138,26 +140,49 @@ impl Write for Sender {
     }
 }
 
-/// Writes a download to a file, which appears whole or not at all.
+/// The mode for a copy of what was found. A link's own says nothing of what it leads to.
+pub(crate) fn mode_of(found: &FileEntry) -> u32 {
+    match found.kind {
+        FileKind::Symlink => 0o644,
+        _ => found.mode & 0o777,
+    }
+}
+
+/// Writes a download to a file, which appears whole or not at all; to a device or a pipe as it comes.
 pub(crate) async fn save(
-    mut download: Download,
+    download: Download,
     target: &Path,
     mode: u32,
     progress: &Progress,
 ) -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+    let is_stream = fs::metadata(target).is_ok_and(|there| !there.is_file());
+    if is_stream {
+        let mut file = fs::File::options().write(true).open(target)?;
+        return write_all(download, &mut file, progress).await;
+    }
+    // A link leads to the file that is meant.
+    let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
     let folder = match target.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    write_all(download, &mut file, progress).await?;
+    let permissions = Permissions::from_mode(mode);
+    file.as_file().set_permissions(permissions)?;
+    file.persist(target)?;
+    Ok(())
+}
+
+async fn write_all(
+    mut download: Download,
+    file: &mut impl Write,
+    progress: &Progress,
+) -> anyhow::Result<()> {
     while let Some(chunk) = download.chunk().await? {
         progress.add(chunk.len());
         file.write_all(&chunk)?;
     }
-    let permissions = fs::Permissions::from_mode(mode & 0o777);
-    file.as_file().set_permissions(permissions)?;
-    file.persist(target)?;
     Ok(())
 }
 
@@ -208,16 +233,20 @@ impl Read for Receiver {
 fn unpack_from(mut reader: impl Read, target: &Path) -> io::Result<usize> {
     fs::create_dir_all(target)?;
     let target = target.canonicalize()?;
-    let mut links = Vec::new();
+    let (mut folders, mut links) = (Vec::new(), Vec::new());
     let mut left_out = 0;
     let mut archive = Archive::new(&mut reader);
     for entry in archive.entries()? {
         let mut entry = entry?;
         match entry.header().entry_type() {
-            EntryType::Regular | EntryType::Continuous | EntryType::Directory | EntryType::Link => {
-                if !entry.unpack_in(&target)? {
-                    return Err(outside(&entry.path()?));
-                }
+            EntryType::Regular | EntryType::Continuous => put(&mut entry, &target)?,
+            EntryType::Link => {
+                clear(&target, &entry.path()?)?;
+                put(&mut entry, &target)?;
+            }
+            EntryType::Directory => {
+                put(&mut entry, &target)?;
+                folders.extend(open_up(target.join(entry.path()?))?);
             }
             // Last of all, so that nothing is written through them.
             EntryType::Symlink => {
@@ -230,24 +259,50 @@ fn unpack_from(mut reader: impl Read, target: &Path) -> io::Result<usize> {
     for (path, to) in links {
         link(&target, &path, &to)?;
     }
+    // Now that all is in them.
+    for (folder, permissions) in folders.into_iter().rev() {
+        fs::set_permissions(folder, permissions)?;
+    }
     // What follows the archive's end is padding.
     io::copy(&mut reader, &mut io::sink())?;
     Ok(left_out)
 }
 
+fn put(entry: &mut Entry<'_, impl Read>, target: &Path) -> io::Result<()> {
+    if entry.unpack_in(target)? {
+        return Ok(());
+    }
+    Err(outside(&entry.path()?))
+}
+
+/// Lets its owner, who is us, fill a folder; what it is to be in the end, if that is less.
+fn open_up(folder: PathBuf) -> io::Result<Option<(PathBuf, Permissions)>> {
+    let found = fs::symlink_metadata(&folder)?;
+    let mode = found.permissions().mode();
+    if !found.is_dir() || mode & 0o700 == 0o700 {
+        return Ok(None);
+    }
+    fs::set_permissions(&folder, Permissions::from_mode(mode | 0o700))?;
+    Ok(Some((folder, found.permissions())))
+}
+
 fn link(target: &Path, path: &Path, to: &Path) -> io::Result<()> {
+    clear(target, path)?;
+    symlink(to, target.join(path))
+}
+
+/// Removes what is in the place of a link.
+fn clear(target: &Path, path: &Path) -> io::Result<()> {
     let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     let place = target.join(path);
     let folder = place.parent().unwrap_or(target).canonicalize()?;
     if !path.components().all(is_plain) || !folder.starts_with(target) {
         return Err(outside(path));
     }
-    if let Err(error) = fs::remove_file(&place)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        return Err(error);
+    match fs::remove_file(&place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    symlink(to, place)
 }
 
 fn outside(path: &Path) -> io::Error {
@@ -272,7 +327,11 @@ mod tests {
     fn add(builder: &mut Builder<Vec<u8>>, kind: EntryType, path: &str, rest: &str) {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_mode(0o4755);
+        header.set_mode(if kind == EntryType::Directory {
+            0o555
+        } else {
+            0o4755
+        });
         // The safe setter would refuse the very names that are to be tried.
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         if matches!(kind, EntryType::Symlink | EntryType::Link) {
@@ -315,6 +374,25 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_may_not_be_written_comes_with_what_is_in_it() {
+        let made = tempfile::tempdir().unwrap();
+        let target = made.path();
+        let bytes = archive(|b| {
+            add(b, EntryType::Directory, "closed/", "");
+            add(b, EntryType::Regular, "closed/file", "x");
+            add(b, EntryType::Link, "closed/hard", "closed/file");
+            add(b, EntryType::Symlink, "closed/soft", "file");
+        });
+        for _again in 0..2 {
+            let closed = target.join("closed");
+            assert_eq!(unpack_from(&bytes[..], target).unwrap(), 0);
+            let mode = fs::metadata(&closed).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o555);
+            assert_eq!(fs::read_to_string(closed.join("soft")).unwrap(), "x");
+        }
+    }
+
+    #[test]
     fn nothing_lands_outside() {
         let home = tempfile::tempdir().unwrap();
         let (target, victim) = (home.path().join("in"), home.path().join("out"));
@@ -348,7 +426,6 @@ mod tests {
 
     #[test]
     fn devices_are_left_out_and_setuid_is_taken_off() {
-        use std::os::unix::fs::PermissionsExt;
         let target = tempfile::tempdir().unwrap();
         let bytes = archive(|b| {
             add(b, EntryType::Fifo, "pipe", "");

@@ -108,7 +108,7 @@ async fn get_file(
 ) -> anyhow::Result<()> {
     let content = client.read_volume_file(volume, &found.path).await?;
     let progress = Progress::start(&found.path, content.size());
-    let saved = transfer::save(content, to, found.mode, &progress).await;
+    let saved = transfer::save(content, to, transfer::mode_of(found), &progress).await;
     saved.with_context(|| format!("cannot copy it to {}", to.display()))
 }
 
