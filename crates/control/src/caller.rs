@@ -108,7 +108,7 @@ impl Control {
 
 impl Caller {
     /// Whether a sandbox's own token gives this caller nothing that its key does not.
-    pub fn may_have_token(&self) -> bool {
+    pub fn may_enter(&self) -> bool {
         INSIDE.iter().all(|scope| self.require(*scope).is_ok())
     }
 

@@ -108,7 +108,7 @@ impl Api {
     }
 
     pub(super) fn access(&self, caller: &Caller, sandbox: &Sandbox, way: &Way) -> Access {
-        let may = caller.may_have_token();
+        let may = caller.may_enter();
         Access {
             template_id: template_of(sandbox),
             alias: sandbox.template.clone(),
@@ -122,7 +122,7 @@ impl Api {
     }
 
     pub(super) fn detail(&self, caller: &Caller, sandbox: Sandbox, way: Way) -> Detail {
-        let may = caller.may_have_token();
+        let may = caller.may_enter();
         let pauses = sandbox.on_timeout == OnTimeout::Pause;
         Detail {
             envd_access_token: may.then(|| token::envd(self.control(), sandbox.id)),

@@ -306,13 +306,19 @@ async fn copied_processes_are_held_until_somebody_has_them() {
     node.close().await;
 }
 
-#[tokio::test]
-async fn what_cannot_be_made_new_is_destroyed_and_the_sandbox_made_another_way() {
-    let bed = Bed::new().await;
-    let node = node_with_memory(&bed, 2).await;
+/// A node, a snapshot, and where one of it stands ready.
+async fn one_ready(bed: &Bed) -> (Arc<Node>, SnapshotId, SandboxId) {
+    let node = node_with_memory(bed, 2).await;
     let snapshot = snapshot(&node, "then").await;
     let first = create_from(&node, snapshot).await.id;
     let place = bed.ready_of("then", &[first], 1).await[0];
+    (node, snapshot, place)
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_new_is_destroyed_and_the_sandbox_made_another_way() {
+    let bed = Bed::new().await;
+    let (node, snapshot, place) = one_ready(&bed).await;
     // Once, whoever talks to its agent is hung up on.
     let mut links = bed.world.replace_agent(place);
     let hangs_up = tokio::spawn(async move { drop(links.recv().await) });
@@ -327,10 +333,7 @@ async fn what_cannot_be_made_new_is_destroyed_and_the_sandbox_made_another_way()
 #[tokio::test]
 async fn what_does_not_answer_is_given_up_in_time_to_make_another() {
     let bed = Bed::new().await;
-    let node = node_with_memory(&bed, 2).await;
-    let snapshot = snapshot(&node, "then").await;
-    let first = create_from(&node, snapshot).await.id;
-    let place = bed.ready_of("then", &[first], 1).await[0];
+    let (node, snapshot, place) = one_ready(&bed).await;
     let mut links = bed.world.replace_agent(place);
     // Once, nobody answers.
     let silence = tokio::spawn(async move { links.recv().await });

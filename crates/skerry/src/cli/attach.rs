@@ -27,7 +27,7 @@ pub(crate) async fn attach(
     let mut events = sandbox.follow(exec, 0);
     let mut signals = Signals::new()?;
     let mut input = tokio::spawn(feed(stdin, sandbox.clone(), exec));
-    let mut is_fed = false;
+    let (mut is_fed, mut lost) = (false, None);
     let exit = loop {
         tokio::select! {
             event = events.next() => {
@@ -43,11 +43,10 @@ pub(crate) async fn attach(
                 }
             }
             fed = &mut input, if !is_fed => {
-                is_fed = true;
-                if let Err(error) = fed? {
-                    // It would wait for the rest.
+                (is_fed, lost) = (true, fed?.err());
+                if lost.is_some() {
+                    // It would wait for the rest. Where it cannot be told, its end is on its way.
                     drop(sandbox.signal(exec, Signal::Name("TERM".to_owned())).await);
-                    return Err(anyhow::Error::new(error).context("its input was lost"));
                 }
             }
             signal = signals.next() => {
@@ -59,7 +58,13 @@ pub(crate) async fn attach(
         }
     };
     input.abort();
-    Ok(exit)
+    match lost {
+        // Whatever code it made of half its input says nothing.
+        Some(error) if matches!(exit.end, ExecEnd::Exited { .. } | ExecEnd::Signaled { .. }) => {
+            Err(anyhow::Error::new(error).context("its input was lost"))
+        }
+        _ => Ok(exit),
+    }
 }
 
 /// Writes an event; the exit if it is that.

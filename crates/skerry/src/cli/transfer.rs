@@ -2,8 +2,7 @@
 //!
 //! Invariant: what comes from a sandbox is hostile. Nothing of an archive lands outside its target, and no link of it is followed.
 
-use std::fs;
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -246,7 +245,7 @@ fn unpack_from(mut reader: impl Read, target: &Path) -> io::Result<usize> {
             }
             EntryType::Directory => {
                 put(&mut entry, &target)?;
-                folders.extend(open_up(target.join(entry.path()?))?);
+                folders.extend(open_up(&target, &entry.path()?)?);
             }
             // Last of all, so that nothing is written through them.
             EntryType::Symlink => {
@@ -276,14 +275,18 @@ fn put(entry: &mut Entry<'_, impl Read>, target: &Path) -> io::Result<()> {
 }
 
 /// Lets its owner, who is us, fill a folder; what it is to be in the end, if that is less.
-fn open_up(folder: PathBuf) -> io::Result<Option<(PathBuf, Permissions)>> {
-    let found = fs::symlink_metadata(&folder)?;
-    let mode = found.permissions().mode();
-    if !found.is_dir() || mode & 0o700 == 0o700 {
+fn open_up(target: &Path, path: &Path) -> io::Result<Option<(PathBuf, Permissions)>> {
+    let folder = target.join(path).canonicalize()?;
+    if !folder.starts_with(target) {
+        return Err(outside(path));
+    }
+    let permissions = fs::metadata(&folder)?.permissions();
+    let mode = permissions.mode();
+    if mode & 0o700 == 0o700 {
         return Ok(None);
     }
     fs::set_permissions(&folder, Permissions::from_mode(mode | 0o700))?;
-    Ok(Some((folder, found.permissions())))
+    Ok(Some((folder, permissions)))
 }
 
 fn link(target: &Path, path: &Path, to: &Path) -> io::Result<()> {
@@ -413,6 +416,9 @@ mod tests {
                 add(b, EntryType::Link, "hard", &format!("{out}/secret"));
             }),
         ];
+        fs::create_dir(&victim).unwrap();
+        let folder = archive(|b| add(b, EntryType::Directory, out, ""));
+        unpack_from(&folder[..], &target).unwrap_err();
         for bytes in tries {
             fs::create_dir_all(&target).unwrap();
             fs::create_dir_all(&victim).unwrap();
