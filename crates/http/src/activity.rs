@@ -1,4 +1,5 @@
-//! What a connection is doing, and when its client is let go: one that dawdles soon, one that rests late, and early when others need its place.
+//! What a connection is doing, and when its client is let go: one that dawdles soon, one that rests late. Where others need its place, one
+//! that rests is let go early, and one that takes no answer too.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,6 +25,17 @@ struct Doing {
     requests: usize,
     /// Without one, whether the next is expected or already begins to come.
     asks: bool,
+    /// Those of the requests with which we are busy. The others wait until the client takes what was answered.
+    ours: usize,
+    /// Grows whenever a request gets on.
+    moves: u64,
+}
+
+impl Doing {
+    /// Whether all that is in progress waits for the client.
+    fn waits(&self) -> bool {
+        self.requests > 0 && self.ours == 0
+    }
 }
 
 /// Of one connection. Clones are the same one.
@@ -36,6 +48,8 @@ impl Activity {
         let (sender, _) = watch::channel(Doing {
             requests: 0,
             asks: true,
+            ours: 0,
+            moves: 0,
         });
         Self(sender)
     }
@@ -46,7 +60,10 @@ impl Activity {
             doing.requests += 1;
             doing.asks = false;
         });
-        InProgress(self.clone())
+        InProgress {
+            activity: self.clone(),
+            is_ours: false,
+        }
     }
 
     /// Something came while the client rested.
@@ -66,11 +83,10 @@ impl Activity {
             let (limit, over) = match now {
                 Doing { asks: true, .. } => (limits.patience, Over::Dawdled),
                 Doing { requests: 0, .. } => (limits.rest, Over::Rested),
-                // The sender is here, so it does change.
-                _ => {
-                    let _changed = doing.changed().await;
-                    continue;
-                }
+                _ => tokio::select! {
+                    _ = doing.changed() => continue,
+                    () = self.stalls(limits.patience, wishes) => return Over::Stalled,
+                },
             };
             tokio::select! {
                 _ = doing.changed() => {}
@@ -79,6 +95,27 @@ impl Activity {
                     wish.forget();
                     return over;
                 }
+            }
+        }
+    }
+
+    /// Returns when the client has taken nothing for so long, and others need its place.
+    async fn stalls(&self, patience: Duration, wishes: &Semaphore) {
+        loop {
+            let before = self.0.borrow().moves;
+            let stalls = || {
+                let now = self.0.borrow();
+                now.waits() && now.moves == before
+            };
+            tokio::time::sleep(patience).await;
+            if !stalls() {
+                continue;
+            }
+            // It may take something while it waits for a wish, which is then another's.
+            if let Ok(wish) = wishes.acquire().await
+                && stalls()
+            {
+                return wish.forget();
             }
         }
     }
@@ -91,25 +128,55 @@ pub(crate) enum Over {
     Dawdled,
     /// It had no request.
     Rested,
+    /// It took nothing of what it asked for.
+    Stalled,
 }
 
 /// A request in progress.
 #[derive(Debug)]
-pub(crate) struct InProgress(Activity);
+pub(crate) struct InProgress {
+    activity: Activity,
+    is_ours: bool,
+}
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.0.0.send_modify(|doing| doing.requests -= 1);
+        self.leave_to_client();
+        self.activity.0.send_modify(|doing| doing.requests -= 1);
     }
 }
 
 impl InProgress {
+    /// From now on the client waits for us.
+    pub(crate) fn take_up(&mut self) {
+        if !std::mem::replace(&mut self.is_ours, true) {
+            self.move_on(|ours| ours + 1);
+        }
+    }
+
+    /// From now on we wait for the client.
+    fn leave_to_client(&mut self) {
+        if std::mem::replace(&mut self.is_ours, false) {
+            self.move_on(|ours| ours - 1);
+        }
+    }
+
+    /// Wakes nobody: it happens with every piece, and is looked at seldom.
+    fn move_on(&self, ours: impl FnOnce(usize) -> usize) {
+        self.activity.0.send_if_modified(|doing| {
+            doing.ours = ours(doing.ours);
+            doing.moves += 1;
+            false
+        });
+    }
+
     /// It is in progress until the last of its answer is on its way.
-    pub(crate) fn until_sent(self, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn until_sent(mut self, response: Response<Body>) -> Response<Body> {
+        self.leave_to_client();
         response.map(|body| {
             Body::new(Answer {
                 body,
-                _request: self,
+                request: self,
             })
         })
     }
@@ -117,7 +184,7 @@ impl InProgress {
 
 struct Answer {
     body: Body,
-    _request: InProgress,
+    request: InProgress,
 }
 
 impl HttpBody for Answer {
@@ -128,7 +195,13 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        // Whoever asks for more has room for it.
+        self.request.take_up();
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.request.leave_to_client();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

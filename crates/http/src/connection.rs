@@ -100,9 +100,10 @@ async fn http1(
     let (seen, asked, router) = (unread.clone(), activity.clone(), terms.router.clone());
     let answer = service_fn(move |mut request: Request<Incoming>| {
         peer.map(|peer| request.extensions_mut().insert(peer));
-        let (request, progress) = (seen.watch(request), asked.request());
+        let (request, mut progress) = (seen.watch(request), asked.request());
         let (router, told) = (router.clone(), seen.clone());
         async move {
+            progress.take_up();
             let response = told.say(router.oneshot(request).await?);
             Ok::<_, Infallible>(progress.until_sent(response))
         }
@@ -127,8 +128,9 @@ async fn http2(
     let (asked, router) = (activity.clone(), terms.router.clone());
     let answer = service_fn(move |mut request: Request<Incoming>| {
         peer.map(|peer| request.extensions_mut().insert(peer));
-        let (router, progress) = (router.clone(), asked.request());
+        let (router, mut progress) = (router.clone(), asked.request());
         async move {
+            progress.take_up();
             let response = router.oneshot(request.map(Body::new)).await?;
             Ok::<_, Infallible>(progress.until_sent(response))
         }
@@ -157,7 +159,7 @@ async fn lead<C: Future<Output = hyper::Result<()>>>(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = terms.ending.cancelled() => {}
-        over = activity.over(terms.limits, &terms.wishes) => if over == Over::Dawdled {
+        over = activity.over(terms.limits, &terms.wishes) => if over != Over::Rested {
             return Ok(());
         }
     }

@@ -599,7 +599,11 @@ impl Ports for FakeNode {
         let (reader, mut writer) = stream.into_split();
         tokio::spawn(async move {
             let mut outgoing = StreamReader::new(outgoing.map_err(std::io::Error::other));
-            drop(tokio::io::copy(&mut outgoing, &mut writer).await);
+            if tokio::io::copy(&mut outgoing, &mut writer).await.is_err() {
+                // As an agent breaks it.
+                let _gone = writer.as_ref().set_zero_linger();
+                writer.forget();
+            }
         });
         let heard = ReaderStream::new(reader).map_err(Error::internal);
         Ok(heard.boxed())

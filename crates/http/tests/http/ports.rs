@@ -13,6 +13,7 @@ use futures::{SinkExt, StreamExt};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use skerry_types::SandboxId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -272,6 +273,42 @@ async fn websockets_pass_and_end_with_the_server() {
     match open.next().await {
         None | Some(Err(WsError::Protocol(_) | WsError::Io(_))) => {}
         other => panic!("{other:?} from a server that ended"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_does_not_look_like_its_end() {
+    let site = Site::new(json!({"public_ports": true})).await;
+    let program = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = program.local_addr().unwrap().port();
+    let host = site.host.replace(&site.port.to_string(), &port.to_string());
+    for breaks in [false, true] {
+        let mut client = TcpStream::connect(&site.world.address).await.unwrap();
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        let (mut inside, _) = program.accept().await.unwrap();
+        until(&mut inside, b"\r\n\r\n").await;
+        let agreed = b"HTTP/1.1 101 Yes\r\nConnection: upgrade\r\nUpgrade: own\r\n\r\nwelcome";
+        inside.write_all(agreed).await.unwrap();
+        until(&mut client, b"welcome").await;
+        client.write_all(b"hello").await.unwrap();
+        until(&mut inside, b"hello").await;
+        if breaks {
+            client.set_zero_linger().unwrap();
+        }
+        drop(client);
+        let end = inside.read(&mut [0]).await;
+        assert_eq!(end.is_err(), breaks, "{end:?}");
+    }
+}
+
+/// Reads as far as `end`.
+async fn until(stream: &mut TcpStream, end: &[u8]) {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
     }
 }
 

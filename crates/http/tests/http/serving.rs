@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 
 use crate::world::{World, send};
 
+/// What an HTTP/2 client begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Sends bytes and reads until the server closes.
 async fn raw(world: &World, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(&world.address).await.unwrap();
@@ -334,7 +337,6 @@ async fn http_2_is_the_same_server() {
 
 #[tokio::test]
 async fn http_2_clients_that_dawdle_are_let_go_too() {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
     // A head that goes on and on: more of it is promised with each frame.
     const HEADERS: &[u8] = &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
@@ -347,6 +349,57 @@ async fn http_2_clients_that_dawdle_are_let_go_too() {
         raw(&world, part).await;
     }
     raw(&world, &[PREFACE, SETTINGS, HEADERS].concat()).await;
+}
+
+/// Two places, of which a stream that has nothing to say has one; and what is to go on with it when others needed theirs.
+async fn crowded() -> (World, impl AsyncFnOnce(World)) {
+    let settings = Settings {
+        patience: Duration::from_millis(50),
+        connections: 2,
+        ..Settings::default()
+    };
+    let world = World::with(settings).await;
+    let s = world.sandbox().await;
+    let exec = world.start(&s, "hold").await;
+    let path = format!("{s}/exec/{exec}/stream");
+    let mut quiet = world.request("GET", &path).send().await.unwrap();
+    assert!(quiet.chunk().await.unwrap().is_some());
+    let goes_on = async move |world: World| {
+        world.node.writes(exec.parse().unwrap(), b"more");
+        assert!(quiet.chunk().await.unwrap().is_some());
+    };
+    (world, goes_on)
+}
+
+#[tokio::test]
+async fn who_takes_no_answer_makes_room() {
+    let (world, goes_on) = crowded().await;
+    let s = world.sandbox().await;
+    let path = format!("{s}/files?path=/much");
+    // More than all buffers hold.
+    let put = world.request("PUT", &path).body(vec![0; 32_000_000]);
+    assert_eq!(put.send().await.unwrap().status(), 200);
+    let untaken = world.request("GET", &path).send().await.unwrap();
+    let mut other = TcpStream::connect(&world.address).await.unwrap();
+    assert!(ask(&mut other).await);
+    assert!(untaken.bytes().await.is_err());
+    goes_on(world).await;
+}
+
+#[tokio::test]
+async fn http_2_clients_that_take_no_answer_make_room_too() {
+    let (world, goes_on) = crowded().await;
+    let greedy = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .http2_initial_stream_window_size(0)
+        .build()
+        .unwrap();
+    let url = format!("http://{}/", world.address);
+    let untaken = greedy.get(url).send().await.unwrap();
+    let mut other = TcpStream::connect(&world.address).await.unwrap();
+    assert!(ask(&mut other).await);
+    assert!(untaken.bytes().await.is_err());
+    goes_on(world).await;
 }
 
 /// Asks on a connection that is kept, and reads the answer.
