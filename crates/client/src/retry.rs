@@ -39,7 +39,8 @@ pub(crate) fn pause_after(response: &Response, attempt: u32) -> Option<Duration>
     (pause <= MOST_PATIENCE).then_some(pause)
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
+/// How long the server wants us to wait.
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }

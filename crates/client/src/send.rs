@@ -1,6 +1,6 @@
 //! One request and its answer, sent again where that is right.
 
-use reqwest::{Method, Request, RequestBuilder, Response, Url};
+use reqwest::{Method, Request, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use skerry_api::ErrorBody;
@@ -8,7 +8,7 @@ use skerry_types::Error;
 
 use crate::client::Client;
 use crate::error::{ClientError, Result};
-use crate::retry::{ATTEMPTS, Repeat, backoff, pause_after};
+use crate::retry::{ATTEMPTS, Repeat, backoff, pause_after, retry_after};
 
 /// More of an error's body than this is no error of ours.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -87,14 +87,24 @@ impl Client {
     pub(crate) async fn send(&self, request: RequestBuilder, repeat: Repeat) -> Result<Response> {
         let mut request = request.build().map_err(ClientError::Request)?;
         let mut attempt = 0;
+        let mut broke = false;
         loop {
-            let again = request.try_clone().filter(|_| attempt + 1 < ATTEMPTS);
+            let again = request.try_clone();
             let outcome = self.http().execute(request).await;
             let pause = match &outcome {
+                // What was asked before the break is still being done, and may take as long as it takes.
+                Ok(response) if broke && response.status() == StatusCode::CONFLICT => {
+                    attempt = 0;
+                    retry_after(response)
+                }
                 Ok(response) => pause_after(response, attempt),
                 Err(error) if error.is_connect() => None,
-                Err(_) => (repeat == Repeat::Safe).then(|| backoff(attempt)),
+                Err(_) => {
+                    broke = true;
+                    (repeat == Repeat::Safe).then(|| backoff(attempt))
+                }
             };
+            let again = again.filter(|_| attempt + 1 < ATTEMPTS);
             let (Some(next), Some(pause)) = (again, pause) else {
                 return self.success(outcome).await;
             };

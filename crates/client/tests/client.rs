@@ -122,6 +122,29 @@ async fn a_busy_server_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
+async fn what_was_asked_before_a_break_is_waited_for() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicU32::new(0));
+    let routes = Router::new().fallback(async move || {
+        // Oftener than a server that is busy is asked.
+        if count.fetch_add(1, Ordering::SeqCst) < 10 {
+            return error(409, ErrorCode::Conflict, Some("0"));
+        }
+        error(404, ErrorCode::NotFound, None)
+    });
+    tokio::spawn(async move {
+        let (broken, _) = listener.accept().await.unwrap();
+        broken.readable().await.unwrap();
+        drop(broken);
+        axum::serve(listener, routes).await
+    });
+    let client = Client::new(&url, "key").unwrap();
+    let failed = client.create(&CreateSandbox::default()).await.unwrap_err();
+    assert_eq!(failed.code(), Some(ErrorCode::NotFound));
+}
+
+#[tokio::test]
 async fn what_must_not_be_done_twice_is_not_sent_again_after_a_break() {
     let count = Arc::new(AtomicU32::new(0));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

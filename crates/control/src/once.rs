@@ -174,5 +174,5 @@ enum Turn {
 fn in_progress() -> Error {
     Error::conflict("the first request with this Idempotency-Key has no answer yet")
         .with_hint("look at the list of sandboxes, or try again later with the same key")
-        .retry_after(30)
+        .retry_after(1)
 }
