@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use crate::api::Api;
 use crate::place::{ENVD_PORT, Place};
-use crate::{api, envd, error, port};
+use crate::{api, envd, port};
 
 #[derive(Clone)]
 struct Front {
@@ -37,19 +37,19 @@ async fn answer(State(front): State<Front>, mut request: Request) -> Response {
     if front.app.names_port(&request) && Place::by_name(&request).is_none() {
         return told(front.v1.oneshot(request).await);
     }
-    let Some(place) = Place::of(front.app.control(), &request) else {
-        if envd::is_ours(request.uri().path()) {
-            return error::no_sandbox(&Place::nowhere());
-        }
-        return told(front.api.oneshot(request).await);
+    let place = match Place::of(front.app.control(), &request) {
+        Some(place) => place,
+        None if envd::is_ours(request.uri().path()) => Place::nowhere(),
+        None => return told(front.api.oneshot(request).await),
     };
     match place.sandbox {
-        Some(_) if place.port == ENVD_PORT => {
+        Some(sandbox) if place.port != ENVD_PORT => {
+            port::pass(&front.app, &place, sandbox, request).await
+        }
+        _ => {
             request.extensions_mut().insert(place);
             told(front.envd.oneshot(request).await)
         }
-        Some(sandbox) => port::pass(&front.app, &place, sandbox, request).await,
-        None => error::no_sandbox(&place),
     }
 }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 mod api;
+mod cors;
 mod envd;
 mod error;
 pub mod frame;

@@ -26,8 +26,8 @@ use axum::routing::{any, get, patch, post, put};
 use skerry_control::Control;
 use skerry_http::{App, Entry, Failure, Protocol};
 use skerry_types::{Error, ErrorCode};
-use tower_http::cors::{Any, CorsLayer};
 
+use crate::cors::cors;
 use crate::error;
 
 /// What every route reaches.
@@ -73,7 +73,7 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(guarded(open, Entry::Open, error::envelope))
         .merge(guarded(content, Entry::Open, volume_content::envelope))
         .layer(DefaultBodyLimit::disable())
-        .layer(cors())
+        .layer(cors([list::NEXT_TOKEN]))
         .with_state(api)
 }
 
@@ -132,13 +132,4 @@ fn others() -> Router<Api> {
         routes = routes.route(path, any(absent::absent));
     }
     routes
-}
-
-/// Pages of any site may ask: what they need is the key, and no browser adds that by itself.
-fn cors() -> CorsLayer {
-    CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(Any)
-        .allow_headers(Any)
-        .expose_headers([list::NEXT_TOKEN])
 }

@@ -14,13 +14,18 @@ mod whole;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, header};
 use axum::middleware::from_fn_with_state;
 use skerry_http::{App, Entry, Failure, Protocol};
 use skerry_types::Error;
 
+use crate::cors::cors;
 use crate::error;
 
 pub(crate) use files::Access;
+
+/// What a page needs of the head of a part of a file.
+const READ_OF_FILES: [HeaderName; 2] = [header::ACCEPT_RANGES, header::CONTENT_RANGE];
 
 /// Whether a request for this path can be for nobody else.
 pub(crate) fn is_ours(path: &str) -> bool {
@@ -46,5 +51,6 @@ pub(crate) fn router(app: App) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(app.clone(), inside::enter))
         .layer(from_fn_with_state(protocol, skerry_http::edge))
+        .layer(cors(READ_OF_FILES))
         .with_state(app)
 }

@@ -80,6 +80,30 @@ async fn only_the_token_of_the_sandbox_opens_it() {
 }
 
 #[tokio::test]
+async fn pages_of_any_site_may_ask_with_the_token() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let from =
+        |method: &str, path: &str| request(method, path).header("origin", "https://example.org");
+    for (method, path) in CLOSED {
+        // What a browser asks first names no sandbox where that is said in a header.
+        if path.starts_with("/files") || path.contains('.') {
+            let ask = from("OPTIONS", path)
+                .header("access-control-request-method", method)
+                .header("access-control-request-headers", "x-access-token");
+            let allowed = send(&world.front, ask.body(Body::empty()).unwrap()).await;
+            assert_eq!(allowed.status, StatusCode::OK, "{path}");
+            assert_eq!(allowed.header("access-control-allow-headers"), "*");
+        }
+        // It shows a page neither an answer nor a refusal that does not say this.
+        let bare = from(method, path).header("e2b-sandbox-id", &sandbox.id);
+        let refused = send(&world.front, bare.body(Body::empty()).unwrap()).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(refused.header("access-control-allow-origin"), "*");
+    }
+}
+
+#[tokio::test]
 async fn a_sandbox_that_does_not_run_is_not_found() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
