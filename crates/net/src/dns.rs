@@ -95,7 +95,7 @@ impl Gateway {
     async fn answer_udp(&self, member: &Member, bytes: Vec<u8>) -> Option<Vec<u8>> {
         match Question::parse(bytes) {
             Ok(question) => Some(self.answer_question(member, &question, Over::Udp).await),
-            Err(malformed) => malformed.answer(),
+            Err(unfit) => unfit.answer(),
         }
     }
 
@@ -157,7 +157,7 @@ impl Gateway {
                     Some(_turn) => self.answer_question(member, &question, Over::Tcp).await,
                     None => question.failure(),
                 },
-                Err(malformed) => match malformed.answer() {
+                Err(unfit) => match unfit.answer() {
                     Some(answer) => answer,
                     None => return Ok(()),
                 },

@@ -7,8 +7,11 @@ const NO_ERROR: u8 = 0;
 const FORMAT_ERROR: u8 = 1;
 const SERVER_FAILURE: u8 = 2;
 const NO_SUCH_NAME: u8 = 3;
+const NOT_IMPLEMENTED: u8 = 4;
 /// In the third byte: this is a response, not a question.
 const IS_RESPONSE: u8 = 0x80;
+/// In the third byte: what is asked for. 0 is a lookup; others change a zone, for a server that trusts whoever has this host's address.
+const OPCODE: u8 = 0x78;
 /// In the third byte: the kind of question and "recursion desired", which answers repeat.
 const REPEATED: u8 = 0x79;
 /// In the fourth byte: "recursion available".
@@ -18,6 +21,8 @@ const RECURSION: u8 = 0x80;
 const A: u16 = 1;
 const AAAA: u16 = 28;
 const SERVICE: [u16; 2] = [64, 65];
+/// Keys of servers, and whole zones, which are between them alone.
+const TRANSFER: std::ops::RangeInclusive<u16> = 249..=252;
 const INTERNET: u16 = 1;
 /// Addresses of one answer that count.
 const MAX_ADDRESSES: usize = 64;
@@ -30,24 +35,31 @@ pub(crate) struct Question {
     end: usize,
 }
 
-/// What is no question.
+/// What is no question that a host has for a resolver.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed {
+pub(crate) struct Unfit {
     header: Option<[u8; HEADER]>,
+    code: u8,
 }
 
 impl Question {
-    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
+    pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self, Unfit> {
         let header = bytes.first_chunk::<HEADER>().copied();
         // Answering an answer could go on for ever.
         let header = header.filter(|header| header[2] & IS_RESPONSE == 0);
-        match header {
+        let unfit = |code| Unfit { header, code };
+        let question = match header {
+            Some(header) if header[2] & OPCODE != 0 => return Err(unfit(NOT_IMPLEMENTED)),
             Some([_, _, _, _, 0, 1, ..]) => match question_end(&bytes) {
-                Some(end) => Ok(Self { bytes, end }),
-                None => Err(Malformed { header }),
+                Some(end) => Self { bytes, end },
+                None => return Err(unfit(FORMAT_ERROR)),
             },
-            _ => Err(Malformed { header }),
+            _ => return Err(unfit(FORMAT_ERROR)),
+        };
+        if TRANSFER.contains(&question.kind()) {
+            return Err(unfit(NOT_IMPLEMENTED));
         }
+        Ok(question)
     }
 
     /// The same question as it goes to a name server. With an id that whoever asked here could choose, he could answer it himself.
@@ -195,12 +207,12 @@ fn name_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-impl Malformed {
+impl Unfit {
     /// The answer, if it was enough of a question to have one.
     pub(crate) fn answer(&self) -> Option<Vec<u8>> {
         let mut answer = self.header?;
         answer[2] = IS_RESPONSE | (answer[2] & REPEATED);
-        answer[3] = RECURSION | FORMAT_ERROR;
+        answer[3] = RECURSION | self.code;
         answer[4..].fill(0);
         Some(answer.to_vec())
     }
@@ -288,6 +300,18 @@ mod tests {
         assert_eq!(answer[3] & 0xf, FORMAT_ERROR);
     }
 
+    #[test]
+    fn what_is_between_servers_stays_there() {
+        let mut update = question();
+        update[2] |= 5 << 3;
+        let mut transfer = question();
+        transfer[26] = 252;
+        for between in [update, transfer] {
+            let answer = Question::parse(between).unwrap_err().answer().unwrap();
+            assert_eq!(answer[3] & 0xf, NOT_IMPLEMENTED);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, cut in 0_usize..40) {
@@ -299,7 +323,7 @@ mod tests {
                         question.name();
                         prop_assert!(question.is_answered_by(&question.refusal()));
                     }
-                    Err(malformed) => prop_assert!(malformed.answer().is_none_or(|a| a.len() == HEADER)),
+                    Err(unfit) => prop_assert!(unfit.answer().is_none_or(|a| a.len() == HEADER)),
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! Invariant: the archive is a tenant's. It is only read, its size is bounded, and where its names lead the agent decides below the target.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 
@@ -11,12 +12,14 @@ use flate2::read::GzDecoder;
 use futures::StreamExt;
 use skerry_proto::node::ByteStream;
 use skerry_types::{Error, Result, limits};
-use tar::{Archive, Builder, EntryType};
+use tar::{Archive, Builder, Entry, EntryType};
 use tokio::sync::mpsc;
 
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks between the disk and the node.
 const QUEUE: usize = 4;
+/// Long names and attributes of one entry.
+const MAX_HEAD_BYTES: usize = 1024 * 1024;
 
 /// What a step wants.
 #[derive(Debug, Clone)]
@@ -98,12 +101,10 @@ fn kinds(archive: &File, sources: &[String]) -> io::Result<Vec<Option<Kind>>> {
         .iter()
         .map(|source| source.is_empty().then_some(Kind::Folder))
         .collect();
-    let mut archive = open(archive)?;
-    for entry in archive.entries()? {
-        let entry = entry?;
+    each(archive, |entry| {
         let is_folder = entry.header().entry_type() == EntryType::Directory;
         let Some(path) = tidy(&entry.path_bytes()) else {
-            continue;
+            return Ok(());
         };
         for (source, kind) in sources.iter().zip(&mut kinds) {
             match path.strip_prefix(&**source) {
@@ -112,17 +113,16 @@ fn kinds(archive: &File, sources: &[String]) -> io::Result<Vec<Option<Kind>>> {
                 _ => {}
             }
         }
-    }
+        Ok(())
+    })?;
     Ok(kinds)
 }
 
 fn rewrite(archive: &File, ways: &Ways, mode: Option<u32>, out: impl Write) -> io::Result<()> {
     let mut out = Builder::new(out);
-    let mut archive = open(archive)?;
-    for entry in archive.entries()? {
-        let mut entry = entry?;
+    each(archive, |entry| {
         let Some(path) = tidy(&entry.path_bytes()) else {
-            continue;
+            return Ok(());
         };
         let link = entry.link_name_bytes().map(Cow::into_owned);
         let kind = entry.header().entry_type();
@@ -145,14 +145,15 @@ fn rewrite(archive: &File, ways: &Ways, mode: Option<u32>, out: impl Write) -> i
                     out.append_link(&mut header, &to, first)?;
                 }
                 (EntryType::Regular | EntryType::Continuous | EntryType::Directory, _) => {
-                    out.append_data(&mut header, &to, &mut entry)?;
+                    out.append_data(&mut header, &to, &mut *entry)?;
                     // A file goes one way; what was read of it is gone.
                     break;
                 }
                 _ => return Err(other("there is something that is no file, folder or link")),
             }
         }
-    }
+        Ok(())
+    })?;
     out.into_inner()?.flush()
 }
 
@@ -181,8 +182,53 @@ fn tidy(path: &[u8]) -> Option<String> {
     (!parts.contains(&"..")).then(|| parts.join("/"))
 }
 
+/// Visits all entries. What is read before one is kept in memory, and its length is a tenant's word: it is bounded.
+fn each(
+    archive: &File,
+    mut visit: impl FnMut(&mut Entry<'_, Bounded<'_>>) -> io::Result<()>,
+) -> io::Result<()> {
+    let left = Cell::new(None);
+    let mut archive = Archive::new(Bounded {
+        content: open(archive)?,
+        left: &left,
+    });
+    let mut entries = archive.entries()?;
+    loop {
+        left.set(Some(MAX_HEAD_BYTES));
+        let Some(entry) = entries.next() else {
+            return Ok(());
+        };
+        left.set(None);
+        let mut entry = entry?;
+        if entry.header().entry_type().is_gnu_sparse() {
+            return Err(other("there is a sparse file; pack it as a plain one"));
+        }
+        visit(&mut entry)?;
+        io::copy(&mut entry, &mut io::sink())?;
+    }
+}
+
+/// The bytes of an archive, of which only so many may be read while that is set.
+struct Bounded<'a> {
+    content: Box<dyn Read + 'a>,
+    left: &'a Cell<Option<usize>>,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let read = self.content.read(room)?;
+        if let Some(left) = self.left.get() {
+            let left = left
+                .checked_sub(read)
+                .ok_or_else(|| other("what stands before an entry is too long"))?;
+            self.left.set(Some(left));
+        }
+        Ok(read)
+    }
+}
+
 /// From its start, unpacked if it is compressed.
-fn open(file: &File) -> io::Result<Archive<Box<dyn Read + '_>>> {
+fn open(file: &File) -> io::Result<Box<dyn Read + '_>> {
     let mut reader = BufReader::with_capacity(CHUNK_BYTES, file);
     reader.rewind()?;
     let mut magic = [0; 2];
@@ -193,9 +239,7 @@ fn open(file: &File) -> io::Result<Archive<Box<dyn Read + '_>>> {
     } else {
         Box::new(reader)
     };
-    Ok(Archive::new(Box::new(
-        content.take(limits::MAX_ARCHIVE_BYTES),
-    )))
+    Ok(Box::new(content.take(limits::MAX_ARCHIVE_BYTES)))
 }
 
 fn other(text: &'static str) -> io::Error {
@@ -297,6 +341,19 @@ mod tests {
         }
         let missing = landed(&["f", "gone"], "/", true).unwrap_err();
         assert!(missing.message.contains("gone"), "{missing}");
+    }
+
+    #[test]
+    fn a_name_that_goes_on_and_on_is_refused() {
+        let mut name = tar::Header::new_gnu();
+        name.set_entry_type(EntryType::GNULongName);
+        name.set_size(1 << 33);
+        name.set_cksum();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(name.as_bytes()).unwrap();
+        file.set_len(1 << 33).unwrap();
+        let refused = kinds(&file, &[]).unwrap_err();
+        assert!(refused.to_string().contains("too long"), "{refused}");
     }
 
     #[test]
