@@ -141,7 +141,7 @@ impl Images {
             let layout = layout.clone();
             let open =
                 async move { tokio::task::spawn_blocking(move || layout.blob(&blob)).await? };
-            job.layer(layer, open).await?;
+            job.layer(layer, "an import", open).await?;
         }
         job.enter(name, parts.digest, Kind::Oci, parts.config.into_config())
             .await

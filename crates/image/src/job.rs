@@ -119,13 +119,15 @@ impl Job {
         })
     }
 
-    /// Makes the layer of this name from a blob that `obtain` gives, unless it is there already.
+    /// Makes the layer of this name from a blob that `obtain` gives, unless it is there already. Whoever gets the same `from` there waits for it,
+    /// and nobody else: a slow registry is its own users' trouble.
     pub(crate) async fn layer(
         &self,
         name: &str,
+        from: &str,
         obtain: impl Future<Output = Result<File>>,
     ) -> Result<()> {
-        let _turn = self.inner.turns.take(name).await;
+        let _turn = self.inner.turns.take(&format!("{name} of {from}")).await;
         if self.inner.folders.layer(name).is_dir() {
             return Ok(());
         }

@@ -96,7 +96,13 @@ impl Images {
             let reason = "manifest and config name different numbers of layers";
             return Err(ImageError::malformed(name, reason));
         }
-        let bytes = manifest.layers.iter().map(|layer| layer.size).sum();
+        let sizes = manifest.layers.iter().map(|layer| layer.size);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        let most = self.inner.limits.bytes;
+        if bytes > most {
+            let reason = format!("its layers have more than {most} bytes");
+            return Err(ImageError::malformed(name, reason));
+        }
         let job = Job::new(
             self.inner.clone(),
             &name,
@@ -114,7 +120,10 @@ impl Images {
         let downloads: Vec<_> = layers
             .iter()
             .zip(&manifest.layers)
-            .map(|(layer, blob)| job.layer(layer, source.download(&self.inner, blob, &meter)))
+            .map(|(layer, blob)| {
+                let download = source.download(&self.inner, blob, &meter);
+                job.layer(layer, source.image.resolve_registry(), download)
+            })
             .collect();
         stream::iter(downloads)
             .buffer_unordered(PARALLEL)

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use skerry_image::{Auth, ImageError, Kind, Phase, Progress};
+use skerry_image::{Auth, ImageError, Kind, Limits, Phase, Progress};
 use tokio::sync::Notify;
 
 const TOKEN: &str = "let-me-in";
@@ -214,6 +214,43 @@ async fn pulls_at_the_same_time_fetch_each_layer_once() {
     for layer in &image.layers {
         assert_eq!(fake.hits(layer), 1);
     }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_registry_of_somebody_else() {
+    let image = image();
+    let (slow, slow_name) = FakeRegistry::holding(&image).start().await;
+    let (_quick, name) = FakeRegistry::holding(&image).start().await;
+    *slow.stuck.lock() = Some(sha256(&image.layers[1]));
+    let store = Store::new();
+    let stuck = store
+        .images
+        .pull(&slow_name, Auth::Anonymous, Progress::none());
+    let other = async {
+        slow.sent_half.notified().await;
+        store
+            .images
+            .pull(&name, Auth::Anonymous, Progress::none())
+            .await
+    };
+    tokio::select! {
+        result = stuck => panic!("{result:?}"),
+        got = other => assert_eq!(got.unwrap().layers.len(), 2),
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_says_it_is_too_large_is_not_fetched() {
+    let image = image();
+    let (fake, name) = FakeRegistry::holding(&image).start().await;
+    let store = Store::with(Limits {
+        bytes: 100,
+        ..Limits::default()
+    });
+    let refused = store.images.pull(&name, Auth::Anonymous, Progress::none());
+    let refused = refused.await.unwrap_err();
+    assert!(matches!(refused, ImageError::Malformed { .. }), "{refused}");
+    assert_eq!(fake.hits(&image.layers[0]), 0);
 }
 
 #[tokio::test]
