@@ -3,7 +3,7 @@
 //! Names, depth and modes come from a sandbox: nothing is followed, opened as a device or waited for, and the depth is bounded. The caller holds the
 //! tree still.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -45,25 +45,43 @@ pub(crate) fn copy_tree(from: &File, to: &File, bytes: Bytes) -> io::Result<()> 
     walk.folder(from, to, &stat, &mut Vec::new())
 }
 
-/// The blocks that a tree takes, in bytes; what cannot be read is left out, as is what lies deeper than a copy would go.
+/// The blocks that a tree takes, in bytes, however deep it is; a file with several names has them once. What cannot be read is left out.
 pub(crate) fn disk_bytes(folder: &File) -> io::Result<u64> {
-    sum_blocks(folder, 0)
-}
-
-fn sum_blocks(folder: &File, depth: usize) -> io::Result<u64> {
     let mut bytes = 0;
-    for name in names(folder)? {
-        let Ok(stat) = statat(folder, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+    let mut linked = HashSet::new();
+    let mut here = folder.try_clone()?;
+    // Of each folder on the way here, what was not looked at yet.
+    let mut left = vec![names(&here)?];
+    while let Some(level) = left.last_mut() {
+        let Some(name) = level.pop() else {
+            left.pop();
+            if !left.is_empty() {
+                here = open_folder(&here, "..")?;
+            }
             continue;
         };
-        bytes += stat.st_blocks.cast_unsigned() * 512;
+        let Ok(stat) = statat(&here, &name, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
         let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_folder && depth < MAX_DEPTH {
-            let below = open_folder(folder, &name).and_then(|f| sum_blocks(&f, depth + 1));
-            bytes += below.unwrap_or(0);
+        let is_known = !is_folder && stat.st_nlink > 1 && !linked.insert(stat.st_ino);
+        if !is_known {
+            bytes += stat.st_blocks.cast_unsigned() * 512;
+        }
+        if is_folder && let Ok((below, within)) = enter(&here, &name) {
+            left.push(within);
+            here = below;
         }
     }
     Ok(bytes)
+}
+
+/// A folder that can be left again, and the names in it.
+fn enter(parent: &File, name: &OsStr) -> io::Result<(File, Vec<OsString>)> {
+    let folder = open_folder(parent, name)?;
+    statat(&folder, "..", AtFlags::empty())?;
+    let names = names(&folder)?;
+    Ok((folder, names))
 }
 
 struct Walk<'a> {
@@ -249,5 +267,29 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: at(stat.st_atime, stat.st_atime_nsec),
         last_modification: at(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_once_and_however_deep_they_lie() {
+        const BYTES: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let mut deep = folder.path().to_owned();
+        deep.extend(std::iter::repeat_n("d", MAX_DEPTH + 100));
+        fs::create_dir_all(&deep).unwrap();
+        let count = || disk_bytes(&File::open(folder.path()).unwrap()).unwrap();
+        let before = count();
+        fs::write(deep.join("much"), vec![1; BYTES]).unwrap();
+        for name in ["a", "z"] {
+            fs::hard_link(deep.join("much"), folder.path().join(name)).unwrap();
+        }
+        let grew = count() - before;
+        assert!((BYTES as u64..2 * BYTES as u64).contains(&grew), "{grew}");
     }
 }

@@ -8,6 +8,7 @@ use crate::Store;
 use crate::context::{System, Tenant};
 use crate::error::Result;
 use crate::sql::{Row, Sql, sql};
+use crate::templates::one_template;
 
 /// Where a build is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +186,8 @@ impl Store {
         .bind(owner)
         .bind(serde_json::json!(Defaults::default()))
         .bind(at);
-        let row = self.db.change(insert).await?;
+        let locks = vec![one_template(tenant, template)];
+        let row = self.db.change_alone(locks, insert).await?;
         row.as_ref().map(Build::read).transpose()
     }
 
@@ -287,7 +289,7 @@ impl Store {
         };
         let build = Build::read(&row)?;
         if build.status == BuildStatus::Ready {
-            for tag in &build.tags {
+            for tag in in_order(&build.tags) {
                 tx.run(put_tag(tenant, &build, tag, at)).await?;
             }
         }
@@ -373,6 +375,13 @@ impl Store {
         let rows = self.db.rows(select).await?;
         rows.iter().map(LogLine::read).collect()
     }
+}
+
+/// Whoever writes several does it in this order: no two wait for each other.
+pub(crate) fn in_order(tags: &[String]) -> Vec<&str> {
+    let mut tags: Vec<_> = tags.iter().map(String::as_str).collect();
+    tags.sort_unstable();
+    tags
 }
 
 pub(crate) fn put_tag(tenant: &Tenant, build: &Build, tag: &str, at: Timestamp) -> Sql {

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use skerry_types::{BuildId, OrgId, TemplateId, limits};
 
 use crate::Store;
-use crate::builds::{Build, put_tag};
+use crate::builds::{Build, in_order, put_tag};
 use crate::context::Tenant;
 use crate::error::{Result, StoreError};
 use crate::orgs::select_quotas;
 use crate::page::{Cursor, Page};
-use crate::sql::{Row, sql};
+use crate::sql::{Row, Sql, sql};
 
 /// A named image with defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +95,7 @@ impl Store {
 
     /// One, by id.
     pub async fn template(&self, tenant: &Tenant, id: TemplateId) -> Result<Option<Template>> {
-        let select = sql("SELECT * FROM templates WHERE org_id = $1 AND id = $2");
-        let row = self.db.row(select.bind(tenant.org()).bind(id)).await?;
+        let row = self.db.row(one_template(tenant, id)).await?;
         row.as_ref().map(Template::read).transpose()
     }
 
@@ -147,7 +146,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        for tag in tags {
+        for tag in in_order(tags) {
             tx.run(put_tag(tenant, build, tag, at)).await?;
         }
         tx.commit().await
@@ -162,11 +161,11 @@ impl Store {
     ) -> Result<u64> {
         let mut removed = 0;
         let mut tx = self.db.begin().await?;
-        for tag in tags {
+        for tag in in_order(tags) {
             let delete = sql(
                 "DELETE FROM template_tags WHERE org_id = $1 AND template_id = $2 AND tag = $3",
             );
-            let delete = delete.bind(tenant.org()).bind(template).bind(tag.as_str());
+            let delete = delete.bind(tenant.org()).bind(template).bind(tag);
             removed += tx.run(delete).await?;
         }
         tx.commit().await?;
@@ -188,6 +187,8 @@ impl Store {
     /// layers stay until nobody used them for a while.
     pub async fn delete_template(&self, tenant: &Tenant, id: TemplateId) -> Result<bool> {
         let mut tx = self.db.begin().await?;
+        // What follows sees every build that was begun before.
+        tx.row(one_template(tenant, id).for_update()).await?;
         let delete = sql(
             "DELETE FROM templates WHERE org_id = $1 AND id = $2 AND NOT EXISTS \
              (SELECT 1 FROM builds WHERE template_id = $2 AND ended_at IS NULL)",
@@ -206,4 +207,10 @@ impl Store {
         tx.commit().await?;
         Ok(true)
     }
+}
+
+pub(crate) fn one_template(tenant: &Tenant, id: TemplateId) -> Sql {
+    sql("SELECT * FROM templates WHERE org_id = $1 AND id = $2")
+        .bind(tenant.org())
+        .bind(id)
 }

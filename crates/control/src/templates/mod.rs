@@ -8,6 +8,7 @@ mod promise;
 mod steps;
 mod tags;
 mod ticket;
+mod turns;
 mod uploads;
 mod work;
 

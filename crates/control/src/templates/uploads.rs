@@ -16,6 +16,8 @@ use crate::{Caller, Control};
 
 /// What all uploads of an org may take.
 const MAX_BYTES: u64 = 20 << 30;
+/// How much of an upload is taken before its room is looked at again.
+const LOOK_BYTES: u64 = 4 << 20;
 /// An upload that no build used for so long is removed.
 const KEEP_FOR: Duration = Duration::from_hours(24);
 
@@ -110,14 +112,20 @@ impl Control {
         let path = self.0.uploads.path(tenant, hash)?;
         let folder = self.0.uploads.of(tenant)?;
         fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
-        let mut left = room(&folder).map_err(|error| failed(&error))?;
+        let mut left = 0;
         // Beside its place, so that it can be put there whole. Without its name it is gone with its writer.
         let part = tempfile::NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
         let reopened = part.reopen().map_err(|error| failed(&error))?;
         let mut file = tokio::fs::File::from_std(reopened);
         let mut digest = Sha256::new();
         while let Some(chunk) = content.try_next().await? {
-            left = left.checked_sub(chunk.len() as u64).ok_or_else(full)?;
+            let length = chunk.len() as u64;
+            if left < length {
+                // Others upload at the same time.
+                let room = room(&folder).map_err(|error| failed(&error))?;
+                left = room.min(length.max(LOOK_BYTES));
+            }
+            left = left.checked_sub(length).ok_or_else(full)?;
             digest.update(&chunk);
             file.write_all(&chunk)
                 .await

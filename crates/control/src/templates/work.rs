@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skerry_store::{Build, BuildEnd};
+use skerry_store::{Build, BuildEnd, Tenant};
 use skerry_types::{BuildId, Error, ErrorCode, FailureReason, OrgId, Result, SandboxId};
-use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::BuildRequest;
 use super::log::Log;
+use super::turns::Turns;
 use crate::{Caller, Control};
 
 /// Builds that are worked on at once.
@@ -20,13 +21,15 @@ const AT_ONCE: usize = 2;
 const MAX_OPEN: usize = 16;
 /// How long a build may be worked on.
 const PATIENCE: Duration = Duration::from_hours(1);
+/// Before a build's end is written once more.
+const END_AGAIN: Duration = Duration::from_secs(5);
 
 /// Builds that have not ended here.
 #[derive(Debug)]
 pub(crate) struct Builds {
     live: Mutex<HashMap<BuildId, Arc<Live>>>,
     open: Arc<Mutex<HashMap<OrgId, usize>>>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// One of them.
@@ -61,7 +64,7 @@ impl Default for Builds {
         Self {
             live: Mutex::default(),
             open: Arc::default(),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::new(AT_ONCE),
         }
     }
 }
@@ -168,20 +171,29 @@ impl Control {
                 (BuildEnd::Error(error.message), "error")
             }
         };
-        match self.0.store.end_build(&tenant, id, end, self.now()).await {
-            Ok(_) => log.end(how).await,
-            Err(error) => {
-                tracing::error!(%id, %error, "a build's end could not be put on record; the next start does");
-            }
+        if self.put_end_on_record(&tenant, id, end).await {
+            log.end(how).await;
         }
         drop(job.place);
         // Whoever follows looks once more, and then finds none to wait for.
         self.0.builds.live.lock().remove(&id);
     }
 
+    /// Whoever waits for a build waits for this. A server that ends leaves it to its next start.
+    async fn put_end_on_record(&self, tenant: &Tenant, id: BuildId, end: BuildEnd) -> bool {
+        let store = &self.0.store;
+        while let Err(error) = store.end_build(tenant, id, end.clone(), self.now()).await {
+            tracing::error!(%id, %error, "a build's end cannot be put on record yet");
+            if self.takes_work().is_err() {
+                return false;
+            }
+            tokio::time::sleep(END_AGAIN).await;
+        }
+        true
+    }
+
     async fn in_turn(&self, job: &Job, sandbox: SandboxId, log: &mut Log) -> Result<BuildEnd> {
-        let turn = self.0.builds.turns.acquire().await;
-        let _turn = turn.map_err(|_| Error::internal("nothing is built any more"))?;
+        let _turn = self.0.builds.turns.take(job.build.org_id).await?;
         let store = &self.0.store;
         let started = store.start_build(&job.caller.tenant, job.build.id, self.now());
         started

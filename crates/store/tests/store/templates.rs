@@ -5,6 +5,7 @@ use skerry_store::{
     Build, BuildEnd, BuildStatus, Defaults, LogLine, Promise, Quotas, TakenSnapshot, Tenant,
 };
 use skerry_types::{BuildId, SnapshotId};
+use tokio::task::JoinSet;
 
 use crate::bed::{Bed, LOCAL, SYSTEM, at, on_both_engines};
 use crate::snapshots::running;
@@ -12,6 +13,8 @@ use crate::snapshots::running;
 on_both_engines! {
     a_tag_stands_for_the_last_build_that_was_ready,
     a_build_ends_once,
+    builds_that_end_at_once_share_their_tags,
+    no_build_is_begun_of_a_template_that_goes,
     a_promise_is_kept_once_and_for_a_time,
     old_builds_are_forgotten,
     a_log_is_read_on_from_anywhere,
@@ -49,6 +52,38 @@ fn ready() -> BuildEnd {
         ..Defaults::default()
     };
     BuildEnd::Ready(SnapshotId::new(), defaults)
+}
+
+async fn builds_that_end_at_once_share_their_tags(bed: &Bed) {
+    let template = bed.store.put_template(&LOCAL, "app", at(0)).await.unwrap();
+    let mut tags: Vec<String> = (0..50).map(|n| format!("v{n}")).collect();
+    let mut ends = JoinSet::new();
+    for _ in 0..4 {
+        tags.reverse();
+        let id = BuildId::new();
+        let begun = bed
+            .store
+            .begin_build(&LOCAL, id, template.id, &tags, "me", at(1));
+        begun.await.unwrap().unwrap();
+        let store = bed.store.clone();
+        ends.spawn(async move { store.end_build(&LOCAL, id, ready(), at(3)).await });
+    }
+    for ended in ends.join_all().await {
+        assert!(ended.unwrap());
+    }
+}
+
+async fn no_build_is_begun_of_a_template_that_goes(bed: &Bed) {
+    for n in 0..20 {
+        let name = format!("app-{n}");
+        let template = bed.store.put_template(&LOCAL, &name, at(0)).await.unwrap();
+        let begin = bed
+            .store
+            .begin_build(&LOCAL, BuildId::new(), template.id, &[], "me", at(1));
+        let delete = bed.store.delete_template(&LOCAL, template.id);
+        let (begun, deleted) = tokio::join!(begin, delete);
+        assert_eq!(begun.unwrap().is_none(), deleted.unwrap(), "{n}");
+    }
 }
 
 async fn a_promise_is_kept_once_and_for_a_time(bed: &Bed) {
