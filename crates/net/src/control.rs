@@ -13,13 +13,14 @@ use ipnet::IpNet;
 use parking_lot::RwLock;
 use skerry_types::SandboxId;
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::options::Config;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
+use crate::share::Shared;
 use crate::wire::{Facts, GENERATION, NetworkKind, Reply, Request, Wire};
 
 /// How often the gateway looks whether its folder is still there.
@@ -36,9 +37,9 @@ pub(crate) struct Gateway {
     pub(crate) name_servers: RwLock<Arc<[SocketAddr]>>,
     pub(crate) refusals: Refusals,
     /// Connections that can still be relayed.
-    pub(crate) connections: Semaphore,
+    pub(crate) connections: Shared,
     /// Name lookups that can still be answered at once.
-    pub(crate) lookups: Arc<Semaphore>,
+    pub(crate) lookups: Shared,
     /// The control socket's path, removed before the gateway leaves.
     pub(crate) socket: PathBuf,
     /// Daemons connected now.
@@ -187,7 +188,7 @@ impl Gateway {
             rootless: self.rootless,
             nat_unavailable: self.registry.nat_unavailable().map(str::to_owned),
             gateway: self.address,
-            connections: self.config.connections - self.connections.available_permits(),
+            connections: self.connections.taken(),
         }
     }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::control::Gateway;
 use crate::message::{self, Question};
 use crate::registry::Member;
 use crate::relay::accept;
+use crate::share::Place;
 use crate::upstream;
 
 /// Longest question over UDP; real ones are far shorter.
@@ -82,10 +82,8 @@ impl Gateway {
     }
 
     /// One of the sandbox's own places among the lookups that are answered at once, and one of everybody's.
-    fn turn(&self, member: &Member) -> Option<[OwnedSemaphorePermit; 2]> {
-        let own = Arc::clone(&member.lookups).try_acquire_owned().ok()?;
-        let shared = Arc::clone(&self.lookups).try_acquire_owned().ok()?;
-        Some([own, shared])
+    fn turn(&self, member: &Member) -> Option<Place> {
+        self.lookups.take(&member.lookups, self.registry.count())
     }
 
     fn name_servers(&self) -> Arc<[SocketAddr]> {
@@ -137,7 +135,7 @@ impl Gateway {
     }
 
     async fn stream(self: Arc<Self>, member: Arc<Member>, mut stream: TcpStream) {
-        let Ok(_own) = member.slots.try_acquire() else {
+        let Some(_own) = member.slots.take() else {
             return;
         };
         tokio::select! {

@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::confine;
@@ -25,6 +25,7 @@ use crate::options::Config;
 use crate::policy::Policy;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
+use crate::share::Shared;
 use crate::{dns, relay, upstream};
 
 /// Name lookups answered at once, for all sandboxes.
@@ -119,8 +120,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), GatewayError
         ))),
         name_servers: RwLock::new(name_servers.unwrap_or_default().into()),
         refusals: Refusals::default(),
-        connections: Semaphore::new(launch.config.connections),
-        lookups: Arc::new(Semaphore::new(LOOKUPS)),
+        connections: Shared::new(launch.config.connections),
+        lookups: Shared::new(LOOKUPS),
         socket: launch.socket,
         daemons: AtomicUsize::new(0),
         changed: Notify::new(),

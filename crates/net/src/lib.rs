@@ -27,6 +27,7 @@ mod refusals;
 mod registry;
 mod relay;
 mod rules;
+mod share;
 mod upstream;
 mod wire;
 

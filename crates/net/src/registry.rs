@@ -9,12 +9,13 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use parking_lot::Mutex;
 use skerry_types::{Egress, SandboxId};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::factory::{Factory, MakeError};
 use crate::names::Names;
+use crate::share::Own;
 use crate::wire::{Failure, Held, NetworkKind};
 
 /// Addresses tried in a row while the kernel still takes earlier owners down.
@@ -30,9 +31,9 @@ pub(crate) struct Member {
     pub(crate) held: Held,
     pub(crate) netns: OwnedFd,
     /// Its share of connections.
-    pub(crate) slots: Semaphore,
+    pub(crate) slots: Own,
     /// Its share of lookups.
-    pub(crate) lookups: Arc<Semaphore>,
+    pub(crate) lookups: Own,
     /// Where its owner lets it connect. Whoever relays for it watches for others.
     pub(crate) egress: watch::Sender<Arc<Egress>>,
     /// What the resolver told it.
@@ -86,6 +87,11 @@ impl Registry {
             }),
             taken: Notify::new(),
         }
+    }
+
+    /// How many sandboxes have a way out.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().by_address.len()
     }
 
     /// Why there is no way out, if there is none.
@@ -146,8 +152,8 @@ impl Registry {
                 address: made.address,
             },
             netns: made.netns,
-            slots: Semaphore::new(self.slots),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            slots: Own::new(self.slots),
+            lookups: Own::new(LOOKUPS),
             egress: watch::Sender::default(),
             names: Mutex::default(),
             gone: CancellationToken::new(),

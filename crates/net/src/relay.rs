@@ -90,9 +90,8 @@ impl Gateway {
             self.refuse(member, destination.ip().to_string(), port, reason.clone());
             io::Error::new(io::ErrorKind::PermissionDenied, reason)
         };
-        let full = |_| refused("too many connections at once".to_owned());
-        let _own = member.slots.try_acquire().map_err(full)?;
-        let _shared = self.connections.try_acquire().map_err(full)?;
+        let place = self.connections.take(&member.slots, self.registry.count());
+        let _place = place.ok_or_else(|| refused("too many connections at once".to_owned()))?;
         let host = HostAddresses::read()?;
         let policy = Arc::clone(&self.policy.read());
         if let Verdict::Deny(reason) = policy.verdict(IpAddr::V4(*destination.ip()), &host) {
