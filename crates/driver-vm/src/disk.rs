@@ -6,8 +6,9 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use rustix::fs::{OFlags, SeekFrom, ioctl_ficlone};
+use rustix::fs::{OFlags, SeekFrom, ioctl_ficlone, syncfs};
 use rustix::io::Errno;
 use skerry_sys::folder;
 
@@ -15,6 +16,9 @@ use crate::layout;
 
 /// A formatting that does not write more than it must: what is not written reads as zeros.
 const LAZY: &str = "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0";
+
+/// The pool is looked at several times in this.
+const GROWTH: Duration = Duration::from_millis(500);
 
 /// The command that formats a file of so many KiB as ext4.
 pub(crate) fn mke2fs(disk: &Path, kib: &OsStr) -> Command {
@@ -49,6 +53,13 @@ pub(crate) fn format(path: &Path, mib: u64) -> io::Result<()> {
     }
     fs::set_permissions(&new, Permissions::from_mode(0o444))?;
     folder::publish(&new, path)
+}
+
+/// Lets what waits be written out, and the pool grow that was just filled: until then a file system may say that it is full.
+pub(crate) fn settle(folder: &Path) -> io::Result<()> {
+    syncfs(File::open(folder)?)?;
+    std::thread::sleep(GROWTH);
+    Ok(())
 }
 
 /// Opens a file of ours to read, never through a link.

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,7 +153,14 @@ impl VmDriver {
         monitor.stop().await?;
         monitor.save_devices("/m/devices.out").await?;
         let into = into.to_owned();
-        blocking("keep the machine", move || publish(&own, &into, pid, bytes)).await
+        let keep = move || match publish(&own, &into, pid, bytes) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                disk::settle(&own)?;
+                publish(&own, &into, pid, bytes)
+            }
+            kept => kept,
+        };
+        blocking("keep the machine", keep).await
     }
 
     /// The folder of a sandbox like this one that nobody has used. A new one is a copy of it: so little is done in it where instructions are

@@ -90,7 +90,10 @@ async fn pages_of_any_site_may_ask_with_the_token() {
         if path.starts_with("/files") || path.contains('.') {
             let ask = from("OPTIONS", path)
                 .header("access-control-request-method", method)
-                .header("access-control-request-headers", "authorization,x-access-token");
+                .header(
+                    "access-control-request-headers",
+                    "authorization,x-access-token",
+                );
             let allowed = send(&world.front, ask.body(Body::empty()).unwrap()).await;
             assert_eq!(allowed.status, StatusCode::OK, "{path}");
             assert_eq!(
