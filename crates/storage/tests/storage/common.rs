@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -129,8 +130,13 @@ pub(crate) fn attached(data: &Path) -> usize {
         .count()
 }
 
+/// Whoever looks for a device of its own holds each of the others for a moment, also in a test beside this one.
+pub(crate) fn assert_detached(data: &Path) {
+    wait(|| attached(data) == 0);
+}
+
 pub(crate) fn assert_nothing_attached(data: &Path) {
-    assert_eq!(attached(data), 0, "a loop device is left");
+    assert_detached(data);
     let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap();
     assert!(!mounts.contains(data.to_str().unwrap()), "a mount is left");
 }
@@ -147,4 +153,12 @@ pub(crate) fn me() -> (u32, u32) {
 pub(crate) fn volume(storage: &Storage) -> (SandboxId, PathBuf) {
     let id = SandboxId::new();
     (id, storage.create(id, 512 * MIB, me()).unwrap().upper())
+}
+
+pub(crate) fn wait(mut until: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !until() {
+        assert!(Instant::now() < deadline, "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

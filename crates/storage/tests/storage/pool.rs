@@ -7,11 +7,10 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::common::{
-    MIB, POOL_BYTES, assert_nothing_attached, attached, me, open_any_pool, open_pool, volume,
-    with_own_mounts,
+    MIB, POOL_BYTES, assert_detached, assert_nothing_attached, attached, me, open_any_pool,
+    open_pool, volume, wait, with_own_mounts,
 };
 use nix::mount::{MsFlags, mount, umount};
 use skerry_storage::{Options, Storage, StorageError, Tier, Volume};
@@ -418,7 +417,7 @@ fn on_small_disk(mib: u64, body: impl FnOnce(&Path) + Send) {
         )
         .unwrap();
         body(data.path());
-        assert_eq!(attached(data.path()), 0, "a loop device is left");
+        assert_detached(data.path());
         umount(data.path()).unwrap();
     });
 }
@@ -442,13 +441,5 @@ fn fill(file: &mut File) {
             }
         };
         assert_eq!(full.kind(), ErrorKind::StorageFull, "{full}");
-    }
-}
-
-fn wait(mut until: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !until() {
-        assert!(Instant::now() < deadline, "it never came");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
