@@ -39,8 +39,12 @@ pub(crate) fn pause_after(response: &Response, attempt: u32) -> Option<Duration>
     (pause <= MOST_PATIENCE).then_some(pause)
 }
 
-/// How long the server wants us to wait.
-pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
+/// How long to wait for what the server is still doing for us; `None`: too long, or it does not say.
+pub(crate) fn pause_meanwhile(response: &Response) -> Option<Duration> {
+    retry_after(response).filter(|pause| *pause <= MOST_PATIENCE)
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     value.trim().parse().ok().map(Duration::from_secs)
 }

@@ -8,7 +8,7 @@ use skerry_types::Error;
 
 use crate::client::Client;
 use crate::error::{ClientError, Result};
-use crate::retry::{ATTEMPTS, Repeat, backoff, pause_after, retry_after};
+use crate::retry::{ATTEMPTS, Repeat, backoff, pause_after, pause_meanwhile};
 
 /// More of an error's body than this is no error of ours.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
@@ -95,7 +95,7 @@ impl Client {
                 // What was asked before the break is still being done, and may take as long as it takes.
                 Ok(response) if broke && response.status() == StatusCode::CONFLICT => {
                     attempt = 0;
-                    retry_after(response)
+                    pause_meanwhile(response)
                 }
                 Ok(response) => pause_after(response, attempt),
                 Err(error) if error.is_connect() => None,
