@@ -1,15 +1,17 @@
 //! What no two machines share: clock, random numbers, names, address.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write as _};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::OFlags;
 use rustix::mount::mount_bind;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -130,23 +132,39 @@ fn enter(namespace: &fs::File) -> io::Result<()> {
 fn write(identity: &Identity) -> io::Result<()> {
     write_boot_id(&identity.entropy)?;
     for file in &identity.files {
-        replace(Path::new(&file.path), &file.content)?;
+        // What programs inside put in its way, or a disk that they filled, must not keep it from being woken up or ended.
+        let _theirs = replace(Path::new(&file.path), file.content.as_bytes());
     }
     Ok(())
 }
 
 /// Whatever was there before: a link too, which is replaced and not followed. What is right already costs no room on a full disk.
-fn replace(path: &Path, content: &str) -> io::Result<()> {
-    let is_file = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
-    if is_file && fs::read(path).is_ok_and(|was| was == content.as_bytes()) {
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    if is_already(path, content).unwrap_or(false) {
         return Ok(());
     }
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
     let new = path.with_extension("skerry-new");
-    fs::write(&new, content)?;
+    // Of one who did not come this far, or of a program inside.
+    drop(fs::remove_file(&new));
+    File::create_new(&new)?.write_all(content)?;
     fs::rename(new, path)
+}
+
+/// Opens only what is a file when it is opened, and reads no more of it than there should be.
+fn is_already(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let mut was = Vec::new();
+    let most = content.len() as u64 + 1;
+    let is_file = file.metadata()?.is_file();
+    Ok(is_file && file.take(most).read_to_end(&mut was).is_ok() && was == content)
 }
 
 /// The kernel's own cannot be written, so another file lies over it; from the second time on that one is there already.
@@ -185,7 +203,38 @@ fn uuid(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
+
+    #[test]
+    fn what_is_in_the_way_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, new) = (folder.path().join("etc/hosts"), "hosts.skerry-new");
+        let new = folder.path().join("etc").join(new);
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "theirs").unwrap();
+        replace(&path, b"ours").unwrap();
+        let is_ours = || fs::read(&path).unwrap() == b"ours";
+        assert!(is_ours());
+        for in_the_way in [&path, &new] {
+            fs::write(&path, "other").unwrap();
+            drop(fs::remove_file(in_the_way));
+            symlink(&elsewhere, in_the_way).unwrap();
+            replace(&path, b"ours").unwrap();
+            assert!(is_ours());
+            fs::remove_file(&path).unwrap();
+            mkfifoat(CWD, in_the_way, Mode::RWXU).unwrap();
+            replace(&path, b"ours").unwrap();
+            assert!(is_ours());
+        }
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir_all(path.join("full")).unwrap();
+        assert!(replace(&path, b"ours").is_err());
+    }
 
     #[test]
     fn a_boot_id_is_a_random_uuid() {
