@@ -69,7 +69,7 @@ impl Index {
 
     /// An offset at or before the record after `seq`.
     pub(crate) fn seek(&self, seq: u64) -> u64 {
-        let at = self.marks.partition_point(|m| m.0 <= seq + 1);
+        let at = self.marks.partition_point(|m| m.0 <= seq.saturating_add(1));
         at.checked_sub(1).map_or(0, |i| self.marks[i].1)
     }
 

@@ -86,6 +86,7 @@ pub struct Journal {
     writing: Mutex<BytesMut>,
     meter: Meter,
     grown: watch::Sender<u64>,
+    can_grow: bool,
 }
 
 impl Journal {
@@ -95,7 +96,7 @@ impl Journal {
     pub fn open(path: &Path, meter: &Meter) -> Result<Arc<Self>, JournalError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        let journal = Self::open_with(path, &mut options, meter)?;
+        let journal = Self::open_with(path, &mut options, meter, true)?;
         journal.cut().map_err(|source| JournalError::Open {
             path: path.to_owned(),
             source,
@@ -106,13 +107,14 @@ impl Journal {
 
     /// Opens a journal that nobody writes any more, to read it; appending fails.
     pub fn open_ended(path: &Path) -> Result<Arc<Self>, JournalError> {
-        Self::open_with(path, &mut OpenOptions::new(), &Meter::default())
+        Self::open_with(path, &mut OpenOptions::new(), &Meter::default(), false)
     }
 
     fn open_with(
         path: &Path,
         options: &mut OpenOptions,
         meter: &Meter,
+        can_grow: bool,
     ) -> Result<Arc<Self>, JournalError> {
         let file = options
             .read(true)
@@ -132,6 +134,7 @@ impl Journal {
             index: RwLock::new(index),
             writing: Mutex::new(BytesMut::new()),
             meter: meter.clone(),
+            can_grow,
         }))
     }
 
@@ -195,6 +198,11 @@ impl Journal {
     /// The number of the last record, 0 for none.
     pub fn last_seq(&self) -> u64 {
         self.index.read().last_seq
+    }
+
+    /// Whether it was opened to be written: there may be more of it later.
+    pub fn can_grow(&self) -> bool {
+        self.can_grow
     }
 
     /// Bytes on disk.

@@ -166,6 +166,17 @@ async fn a_follower_sees_each_append_once() {
 }
 
 #[test]
+fn a_reader_that_claims_to_have_all_there_will_ever_be_is_given_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal"), &Meter::default()).unwrap();
+    journal.append(&[output(1, 1, b"text".to_vec())]).unwrap();
+    let entries = journal.reader(u64::MAX).next_batch().unwrap();
+    assert!(entries.is_empty());
+    let entries = journal.exec_reader(exec(1), u64::MAX).next_batch().unwrap();
+    assert!(entries.is_empty());
+}
+
+#[test]
 fn a_record_that_no_reader_would_take_is_refused_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");

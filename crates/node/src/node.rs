@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use skerry_driver::{Driver, DriverError};
 use skerry_image::{Hold, Images};
-use skerry_journal::JournalError;
+use skerry_journal::{JournalError, Record};
 use skerry_proto::node::SandboxReport;
 use skerry_storage::Storage;
 use skerry_types::{Error, ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState, Usage};
@@ -199,13 +199,14 @@ impl Node {
         // An earlier daemon may have died before the gate knew what it had written down.
         self.way_out.rule(&meta).await?;
         let runs = driver.adopt(place).await?.is_some();
+        let mut owed = Vec::new();
         if state.is_ended() {
             // Only if an earlier daemon died while it started it again, which nobody was told.
             if runs {
                 driver.kill(place).await?;
             }
         } else if !runs {
-            close_books(&shared, state);
+            owed = close_books(&shared, state);
             match driver.kill(place).await {
                 // A crash of the machine may have taken all of it.
                 Err(DriverError::NotFound(_)) => {}
@@ -213,7 +214,7 @@ impl Node {
             }
         } else if shared.history.read().started_at.is_none() {
             // It came up after the daemon that asked for it died: nobody was told that it runs.
-            close_books(&shared, state);
+            owed = close_books(&shared, state);
             driver.destroy(place).await?;
         } else if state == SandboxState::Running
             && driver.capabilities().pause
@@ -241,7 +242,7 @@ impl Node {
         let doors = self.publisher.doors(published);
         self.insert(
             id,
-            self.start_actor(shared, driver, meta, image.ok(), doors),
+            self.start_actor(shared, driver, meta, image.ok(), doors, owed),
         );
         Ok(())
     }
@@ -338,6 +339,7 @@ impl Node {
         meta: Meta,
         image: Option<Hold>,
         mut doors: Doors,
+        owed: Vec<Record>,
     ) -> Handle {
         if shared.history.read().state.is_ended() {
             doors.close();
@@ -354,6 +356,7 @@ impl Node {
             reports: self.reports.clone(),
             budget: Arc::clone(&self.budget),
             way_out: self.way_out.clone(),
+            owed,
         })
     }
 
@@ -537,8 +540,8 @@ async fn keep_budget(node: Weak<Node>, mut exceeded: mpsc::Receiver<()>) {
     }
 }
 
-/// Ends everything in a journal whose sandbox ended while no daemon looked.
-fn close_books(shared: &Shared, state: SandboxState) {
+/// Ends everything in a journal whose sandbox ended while no daemon looked. Gives what could not be written.
+fn close_books(shared: &Shared, state: SandboxState) -> Vec<Record> {
     use SandboxState as S;
     let end = match state {
         S::Stopping => ExecEnd::SandboxStopped,
@@ -560,9 +563,11 @@ fn close_books(shared: &Shared, state: SandboxState) {
             message: "the sandbox ended while the node was down".to_owned(),
         },
     });
-    if let Err(error) = note(shared, &events) {
-        tracing::error!(sandbox = %shared.id, %error, "the end is not in the journal");
-    }
+    let Err(error) = note(shared, &events) else {
+        return Vec::new();
+    };
+    tracing::error!(sandbox = %shared.id, %error, "the end is not in the journal yet");
+    events.iter().map(Event::record).collect()
 }
 
 /// The ends of whatever is open on its record.

@@ -15,7 +15,7 @@ use skerry_types::{
 };
 use tokio::sync::oneshot;
 
-use super::{Actor, DialSink, RequestSink, Taken, journal_error};
+use super::{Actor, DialSink, RequestSink, Taken};
 use crate::event::Event;
 use crate::node::Node;
 use crate::publish::Doors;
@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Dial(Dial, DialSink, Reply<u64>),
     /// Forget a request.
     Cancel(u64),
-    /// Something that happened through the API.
+    /// Something that has happened through the API.
     Note(Event, Reply<()>),
     /// Something that happened inside as often as programs there like: on record while there is room for it.
     Mention(Event),
@@ -163,8 +163,8 @@ impl Actor {
             Command::Dial(dial, sink, reply) => drop(reply.send(self.dial(dial, sink))),
             Command::Cancel(request) => self.cancel(request),
             Command::Note(event, reply) => {
-                let noted = self.note(&event).map_err(|e| journal_error(&e));
-                drop(reply.send(noted));
+                self.note_anyway(&event);
+                drop(reply.send(Ok(())));
             }
             Command::Mention(event) => self.mention(&event),
             Command::Snapshot(id, extent, reply) => {

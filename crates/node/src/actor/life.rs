@@ -12,7 +12,7 @@ use skerry_types::state::{Action, next};
 use skerry_types::{Error, ExecEnd, FailureReason, SandboxState};
 use tokio::time::Instant;
 
-use super::{Actor, journal_error};
+use super::{Actor, forget, journal_error};
 use crate::event::{Event, millis_between};
 use crate::meta::Meta;
 use crate::wake::renew;
@@ -104,12 +104,19 @@ impl Actor {
             return Ok(self.shared.report());
         }
         next(state, Action::Stop)?;
-        if state == SandboxState::Paused {
-            self.wake().await?;
-        }
+        let woken = match state {
+            SandboxState::Paused => self.wake().await,
+            _ => Ok(()),
+        };
         let reason = reason.unwrap_or(FailureReason::SandboxStopped);
         self.note(&Event::SandboxStopping { reason })
             .map_err(|e| journal_error(&e))?;
+        if let Err(error) = woken {
+            // Nobody is there to be asked.
+            tracing::warn!(sandbox = %self.shared.id, %error, "does not wake up to be stopped");
+            self.kill().await;
+            return Ok(self.report());
+        }
         self.link.send(To::Shutdown(Shutdown {
             kill_grace_ms: KILL_GRACE_MS,
         }));
@@ -209,9 +216,8 @@ impl Actor {
         if self.state() != SandboxState::Deleted {
             self.note_anyway(&Event::SandboxDeleted {});
         }
-        // The env values go with it.
-        if let Err(error) = Meta::forget(&self.layout, self.shared.id) {
-            tracing::error!(sandbox = %self.shared.id, %error, "its env values stay");
+        if self.owed.is_empty() {
+            forget(&self.layout, self.shared.id);
         }
         self.report();
         Ok(())

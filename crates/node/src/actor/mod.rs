@@ -196,6 +196,8 @@ pub(crate) struct Parts {
     pub(crate) way_out: WayOut,
     pub(crate) image: Option<Hold>,
     pub(crate) doors: Doors,
+    /// What could not be written of its end.
+    pub(crate) owed: Vec<Record>,
 }
 
 /// See the module.
@@ -281,7 +283,7 @@ pub(crate) fn start(parts: Parts) -> Handle {
         next_request: 1,
         waiting: VecDeque::new(),
         backlog: VecDeque::new(),
-        owed: Vec::new(),
+        owed: parts.owed,
         oom_seen: 0,
         oom_kills: futures::future::pending().boxed(),
         is_holding: false,
@@ -366,14 +368,16 @@ impl Actor {
         Ok(())
     }
 
-    /// It is deleted. Whoever reads its record is still told how it ended, once that can be written.
+    /// It is deleted. Whoever reads its record is still told how it ended, once that can be written: until then the next daemon knows
+    /// that this is left to do.
     fn pay_later(self) {
-        let (shared, owed) = (self.shared, self.owed);
+        let (shared, owed, layout) = (self.shared, self.owed, self.layout);
         if !owed.is_empty() {
             tokio::spawn(async move {
                 while shared.journal.append(&owed).is_err() {
                     tokio::time::sleep(STALL_RETRY).await;
                 }
+                forget(&layout, shared.id);
             });
         }
     }
@@ -428,6 +432,13 @@ impl Actor {
 
     fn touch(&self) {
         *self.shared.last_active.write() = Timestamp::now();
+    }
+}
+
+/// The env values of one that is deleted go with it.
+fn forget(layout: &Layout, id: SandboxId) {
+    if let Err(error) = Meta::forget(layout, id) {
+        tracing::error!(sandbox = %id, %error, "its env values stay");
     }
 }
 

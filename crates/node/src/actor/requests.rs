@@ -8,8 +8,8 @@ use skerry_types::Error;
 use skerry_types::limits::MAX_PATH_BYTES;
 use tokio::sync::mpsc;
 
-use super::Actor;
 use super::dials::Then;
+use super::{Actor, journal_error};
 
 /// Requests one sandbox may have under way.
 const MAX_REQUESTS: usize = 128;
@@ -88,6 +88,14 @@ impl Open {
     }
 }
 
+/// It changes files, and its caller has that written down.
+fn goes_on_record(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Write(_) | Call::Overwrite(_) | Call::Move(_) | Call::Remove(_) | Call::TarIn(_)
+    )
+}
+
 impl Actor {
     pub(super) fn request(&mut self, call: Call, sink: RequestSink) -> Result<u64, Error> {
         self.must_run()?;
@@ -97,8 +105,21 @@ impl Actor {
                 "{MAX_REQUESTS} file operations are under way in this sandbox already"
             )));
         }
+        if goes_on_record(&call) {
+            self.must_have_room_on_record()?;
+        }
         self.touch();
         Ok(self.send_request(call, sink))
+    }
+
+    /// What was done can be undone by nobody, so it is looked at before.
+    fn must_have_room_on_record(&mut self) -> Result<(), Error> {
+        if self.is_record_full() {
+            let text = "its record is full, so nothing more can happen in it";
+            return Err(Error::conflict(text));
+        }
+        self.budget.check_share(self.shared.journal.size())?;
+        self.pay().map_err(|error| journal_error(&error))
     }
 
     /// Sends a request whatever the state.

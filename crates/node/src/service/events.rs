@@ -73,7 +73,7 @@ impl JournalCursor {
         Self {
             reader: shared.journal.reader(after_seq),
             grown: shared.journal.subscribe(),
-            follow,
+            follow: follow && shared.journal.can_grow(),
             is_over,
         }
     }
@@ -85,6 +85,8 @@ impl JournalCursor {
             let is_over = (self.is_over)();
             let batch = self.reader.next_batch().map_err(|e| journal_error(&e))?;
             if !batch.is_empty() {
+                // Who reads may want little of a long record: others have their turn in between.
+                tokio::task::yield_now().await;
                 return Ok(Some(batch));
             }
             if !self.follow || is_over || self.grown.changed().await.is_err() {

@@ -174,7 +174,7 @@ impl ExecCursor {
             after_seq,
             ready: VecDeque::new(),
             is_over: false,
-            follow,
+            follow: follow && shared.journal.can_grow(),
         }
     }
 
@@ -200,6 +200,10 @@ impl ExecCursor {
                 journal_error(&e)
             })?;
             let is_at_end = batch.is_empty();
+            if !is_at_end {
+                // Who reads may want little of a long record: others have their turn in between.
+                tokio::task::yield_now().await;
+            }
             for event in batch.into_iter().filter_map(exec_event) {
                 // Also for a reader that claims to have more than there is.
                 self.is_over |= matches!(event.body, ExecEventBody::End { .. });

@@ -115,7 +115,10 @@ impl Node {
         };
         let ruled = (!meta.egress.is_empty()).then(|| Event::egress_changed(&meta.egress));
         let events: Vec<Event> = [created].into_iter().chain(ruled).collect();
-        note(&shared, &events)?;
+        if let Err(error) = note(&shared, &events) {
+            self.budget.live.take_off(shared.journal.size());
+            return Err(error);
+        }
         self.begun(&shared);
         Ok(shared)
     }
@@ -161,7 +164,7 @@ impl Node {
         let report = shared.report();
         self.insert(
             id,
-            self.start_actor(shared, driver, meta, Some(image), doors),
+            self.start_actor(shared, driver, meta, Some(image), doors, Vec::new()),
         );
         self.reports.tell(report.clone());
         outcome.map(|()| report)

@@ -79,8 +79,6 @@ impl Sessions for Node {
                         Ok(batch) => batch?,
                         Err(error) => return Some((Err(error), (cursor, ready, seq))),
                     };
-                    // Of a long record most may be others'.
-                    tokio::task::yield_now().await;
                     for (exec, event) in batch.into_iter().filter_map(of_exec) {
                         if is_mine(exec) {
                             seq += 1;

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt;
 use skerry_node::{Node, Options};
-use skerry_proto::node::{Events, ExecFilter, Execs, Files, Health, NodeHealth, Sandboxes};
+use skerry_proto::node::{
+    Events, ExecEventBody, ExecFilter, Execs, Files, Health, NodeHealth, Sandboxes,
+};
 use skerry_types::{ErrorCode, ExecEnd, ExecId, SandboxId};
 
 use crate::bed::{Bed, Island, patiently, request, sh};
@@ -107,13 +110,19 @@ async fn who_writes_much_waits_and_others_go_on() {
     island(&node).await.ok("true").await;
     assert_eq!(node.health().await.unwrap(), NodeHealth::default());
     assert_eq!(full.exec(exec).await.end, None, "held up, not ended");
-    // Whatever it said until then is there, and the sandbox can be deleted, which makes room.
+    // What could not be put on record is not done.
+    let refused = full.node.move_file(full.id, "/etc", "/moved").await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::DiskFull);
+    assert!(full.node.stat(full.id, "/etc").await.is_ok());
+    // Whoever reads is told what it said until then and how it ended, and the sandbox can be deleted, which makes room.
+    let events = node.exec_events(full.id, exec, 0, true).await.unwrap();
     node.exec_signal(full.id, exec, 9).await.unwrap();
     node.delete(full.id).await.unwrap();
-    let end = full.finish(exec).await.end;
+    let events: Vec<_> = events.map(|event| event.unwrap().body).collect().await;
+    let last = events.last().unwrap();
     assert!(
-        matches!(end, ExecEnd::SandboxDeleted | ExecEnd::Signaled { .. }),
-        "{end:?}"
+        matches!(last, ExecEventBody::End { end, .. } if matches!(end, ExecEnd::SandboxDeleted | ExecEnd::Signaled { .. })),
+        "{last:?}"
     );
     quiet.ok("seq 1 10000").await;
 }

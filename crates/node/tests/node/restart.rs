@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use skerry_proto::node::{Execs, Sandboxes, StartExec};
+use futures::StreamExt;
+use skerry_proto::node::{Events, Execs, Sandboxes, StartExec};
 use skerry_types::{ErrorCode, ExecEnd, FailureReason, SandboxId, SandboxState};
 
 use crate::bed::{Bed, Daemon, Island, counted, request, sh};
@@ -233,6 +234,9 @@ async fn what_cannot_be_taken_up_is_missing_until_it_can_be() {
         assert!(report.message.unwrap().contains("could not take it up"));
         let refused = node.start_exec(id, sh("true")).await.unwrap_err();
         assert_eq!(refused.code, ErrorCode::ServiceUnavailable);
+        // What is followed is what is there so far: the journal is opened anew when it is taken up.
+        let events = node.events(id, 0, true).await.unwrap();
+        assert!(events.count().await > 0);
     }
     node.delete(id).await.unwrap_err();
     assert_eq!(node.list().await.unwrap().len(), 2);

@@ -89,6 +89,15 @@ async fn one_that_cannot_be_woken_up_refuses_with_the_reason() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_woken_up_can_be_stopped() {
+    let bed = Bed::new().await;
+    let island = sleeper(&bed).await;
+    bed.world.script(|script| script.fail_resumes = true);
+    island.node.stop(island.id, None).await.unwrap();
+    island.until(SandboxState::Stopped).await;
+}
+
+#[tokio::test]
 async fn one_that_was_used_meanwhile_is_not_paused_for_being_idle() {
     let bed = Bed::new().await;
     let island = bed.island().await;
