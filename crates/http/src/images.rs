@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use skerry_api::{Image, PullEvent, PullImage};
 use skerry_proto::node::ByteStream;
-use skerry_types::Result;
+use skerry_types::{OrgId, Result};
 
 /// The images on this machine.
 #[async_trait]
@@ -14,7 +14,11 @@ pub trait ImageService: Send + Sync {
     /// The one with this name or id.
     async fn inspect(&self, reference: &str) -> Result<Image>;
     /// Gets one: any number of progress items, then done or an error. Goes on when nobody reads.
-    async fn pull(&self, request: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>>;
+    async fn pull(
+        &self,
+        org: OrgId,
+        request: PullImage,
+    ) -> Result<BoxStream<'static, Result<PullEvent>>>;
     /// Unpacks an archive (`docker save`, OCI) under this name.
     async fn import(&self, reference: String, archive: ByteStream) -> Result<Image>;
     /// Removes one; a conflict while a sandbox uses it.

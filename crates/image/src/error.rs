@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_client::errors::OciDistributionError;
 use skerry_types::{Error, ErrorCode};
 
 use crate::base::BaseError;
@@ -53,13 +52,23 @@ pub enum ImageError {
         /// The last of the causes.
         reason: String,
     },
+    /// Nothing is fetched from there: a host that is private, or without TLS.
+    #[error("{what} is not fetched from {host}: {reason}")]
+    Closed {
+        /// The image, or a part of it.
+        what: String,
+        /// The registry, or where it leads.
+        host: String,
+        /// Why not.
+        reason: String,
+    },
     /// The registry wants to know who asks.
-    #[error("the registry {registry} does not give {image} without a login that it knows")]
+    #[error("the registry {registry} does not give {what} without a login that it knows")]
     Login {
         /// Its host name and port.
         registry: String,
-        /// The image.
-        image: String,
+        /// The image, or a part of it.
+        what: String,
     },
     /// The registry does not have it.
     #[error("the registry has no {what}")]
@@ -68,17 +77,19 @@ pub enum ImageError {
         what: String,
     },
     /// The registry did not give what was asked for.
-    #[error("cannot get {what} from the registry")]
+    #[error("cannot get {what} from the registry {registry}: {reason}")]
     Registry {
+        /// Its host name and port.
+        registry: String,
         /// The image, manifest or layer.
         what: String,
         /// What it answered.
-        source: Box<OciDistributionError>,
+        reason: String,
     },
     /// The registry took too long to answer.
     #[error("the registry did not send {what} in time")]
     RegistrySilent {
-        /// The manifest.
+        /// The image, or a part of it.
         what: String,
     },
     /// Bytes are not those that were promised.
@@ -197,6 +208,9 @@ impl ImageError {
             Self::Login { registry, .. } => Some(format!(
                 "send a `login` with the request; `skerry image pull` takes it from `docker login {registry}`, or --username and --password-stdin"
             )),
+            Self::Closed { host, .. } => Some(format!(
+                "if it is meant, let the operator start the server with `skerry up --private-registry {host}`"
+            )),
             Self::Unreachable { .. } => Some(
                 "the server takes a proxy from the variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
                     .to_owned(),
@@ -225,7 +239,7 @@ impl ImageError {
             Self::InUse { .. } => ErrorCode::Conflict,
             Self::Gone { .. } => ErrorCode::Gone,
             Self::Platform { .. } | Self::Base(_) => ErrorCode::Unsupported,
-            Self::Login { .. } => ErrorCode::Forbidden,
+            Self::Login { .. } | Self::Closed { .. } => ErrorCode::Forbidden,
             Self::Unreachable { .. } | Self::Registry { .. } | Self::RegistrySilent { .. } => {
                 ErrorCode::ServiceUnavailable
             }
@@ -237,7 +251,7 @@ impl ImageError {
         match self {
             Self::Io { source, .. }
             | Self::Unpack {
-                source: UnpackError::Write { source, .. },
+                source: UnpackError::Write { source, .. } | UnpackError::NoRoom(source),
                 ..
             } => matches!(
                 source.kind(),

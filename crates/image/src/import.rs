@@ -1,7 +1,7 @@
 //! Images from files of this machine: archives and folders.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::manifest::ConfigFile;
 use crate::pack::pack;
 use crate::progress::{Phase, Progress};
 use crate::reference;
+use crate::room::Scratch;
 use crate::store::{Images, Inner};
 use crate::unpack::{Budget, Tap, UnpackError, decompress, unpack};
 
@@ -35,18 +36,18 @@ impl Images {
     /// As [`Images::import_archive`], from a file made by [`Images::scratch`].
     pub async fn import_scratch(
         &self,
-        mut archive: File,
+        archive: Scratch,
         name: &str,
         progress: Progress,
     ) -> Result<Arc<Image>> {
         let what = "the archive".to_owned();
-        archive.rewind().map_err(ImageError::io("read", &what))?;
+        let archive = archive.done().map_err(ImageError::io("read", &what))?;
         self.import_opened(archive, what, name, progress).await
     }
 
-    /// A file without a name, on the disk of the store, for an archive that comes in pieces.
-    pub fn scratch(&self) -> Result<File> {
-        self.inner.folders.work_file()
+    /// For an archive that comes in pieces.
+    pub fn scratch(&self) -> Result<Scratch> {
+        self.inner.scratch()
     }
 
     async fn import_opened(
@@ -111,7 +112,7 @@ impl Images {
         fill: impl FnOnce(&Budget, &Inner, &Path) -> Result<String, UnpackError> + Send + 'static,
     ) -> Result<(TempDir, String)> {
         let cancel = Cancel::new();
-        let budget = Budget::new(self.inner.limits.clone(), cancel.flag());
+        let budget = self.inner.budget(cancel.flag());
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || {
             let tree = inner.folders.work_folder()?;

@@ -109,7 +109,7 @@ impl Job {
         Ok(Self {
             what: what.to_owned(),
             shared: Arc::new(Shared {
-                budget: Budget::new(inner.limits.clone(), cancel.flag()),
+                budget: inner.budget(cancel.flag()),
                 meter: Reporter::new(progress, Phase::Unpacking, bytes, message),
             }),
             _cancel: cancel,

@@ -47,11 +47,6 @@ impl Folders {
         tempfile::tempdir_in(&self.work).map_err(ImageError::io("make a folder in", &self.work))
     }
 
-    /// A file without a name, gone with its handle.
-    pub(crate) fn work_file(&self) -> Result<File> {
-        tempfile::tempfile_in(&self.work).map_err(ImageError::io("make a file in", &self.work))
-    }
-
     /// Makes a finished tree the layer of that name; a layer that is there already stays.
     pub(crate) fn keep(&self, tree: tempfile::TempDir, name: &str) -> Result<()> {
         let path = self.layer(name);

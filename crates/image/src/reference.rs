@@ -1,6 +1,6 @@
 //! Names of images: our own, local ones, and those of registries.
 
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 
 use crate::error::{ImageError, Result};
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -16,10 +17,12 @@ use crate::image::{Image, Kind};
 use crate::index;
 use crate::layers::{Folders, tree_bytes};
 use crate::progress::Progress;
+use crate::reach::Reach;
 use crate::reference::{self, BASE, HOST};
 use crate::registry::Auth;
+use crate::room::{Room, Scratch};
 use crate::turns::Turns;
-use crate::unpack::Limits;
+use crate::unpack::{Budget, Limits};
 
 /// All images of this machine. Cheap to clone; one process owns the folder.
 #[derive(Clone)]
@@ -27,9 +30,22 @@ pub struct Images {
     pub(crate) inner: Arc<Inner>,
 }
 
+/// What a store may take, and from where.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// What one image may cost.
+    pub limits: Limits,
+    /// Where images may come from; nowhere, unless said.
+    pub reach: Reach,
+    /// What of the disk it may use.
+    pub room: Room,
+}
+
 pub(crate) struct Inner {
     pub(crate) folders: Folders,
     pub(crate) limits: Limits,
+    pub(crate) reach: Reach,
+    pub(crate) room: Room,
     /// Whom the files of layers can belong to.
     pub(crate) ids: Ids,
     /// Whoever makes a layer or an image takes a turn on its name.
@@ -56,11 +72,11 @@ impl Images {
     /// The folder is closed to other users: a layer may hold setuid programs of strangers.
     /// Layers that nothing names stay until [`Images::collect`], so that holders can come back first.
     pub fn open(data_dir: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(data_dir, Limits::default())
+        Self::open_with(data_dir, Options::default())
     }
 
-    /// As [`Images::open`], with other limits on what an image may cost.
-    pub fn open_with(data_dir: impl AsRef<Path>, limits: Limits) -> Result<Self> {
+    /// As [`Images::open`], with other limits than the usual.
+    pub fn open_with(data_dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let ids = Ids::own().map_err(ImageError::io("read", "/proc/self/uid_map"))?;
         let folders = Folders::open(&data_dir.as_ref().join(folder_name(ids)))?;
         let images = index::read_all(&folders.index, &folders.layers)?
@@ -71,7 +87,9 @@ impl Images {
         Ok(Self {
             inner: Arc::new(Inner {
                 folders,
-                limits,
+                limits: options.limits,
+                reach: options.reach,
+                room: options.room,
                 ids,
                 turns: Turns::default(),
                 writing: Mutex::new(()),
@@ -258,6 +276,18 @@ impl fmt::Debug for Images {
 }
 
 impl Inner {
+    /// What the layers of one image may cost.
+    pub(crate) fn budget(&self, cancelled: Arc<AtomicBool>) -> Budget {
+        Budget::new(self.limits.clone(), self.room.clone(), cancelled)
+    }
+
+    /// A file without a name, gone with its handle.
+    pub(crate) fn scratch(&self) -> Result<Scratch> {
+        let file = tempfile::tempfile_in(&self.folders.work)
+            .map_err(ImageError::io("make a file in", &self.folders.work))?;
+        Ok(Scratch::new(file, self.room.clone()))
+    }
+
     /// Makes the image known, durably; the same content under the same name stays the image it was.
     pub(crate) fn enter(&self, image: Image) -> Result<Arc<Image>> {
         self.folders.sync()?;

@@ -40,22 +40,36 @@ pub enum Reason {
     Reserved,
 }
 
+impl Reason {
+    /// What the address is.
+    pub fn what(self) -> &'static str {
+        match self {
+            Self::Unspecified => "the unspecified address",
+            Self::Loopback => "a loopback address",
+            Self::Host => "an address of the host",
+            Self::Sandboxes => "an address of the sandbox network",
+            Self::Metadata => "a cloud metadata service",
+            Self::Multicast => "a multicast or broadcast address",
+            Self::Private => "a private address",
+            Self::CarrierNat => "a carrier-shared address",
+            Self::LinkLocal => "a link-local address",
+            Self::Reserved => "a reserved address",
+        }
+    }
+
+    /// Whether an exception opens it.
+    fn can_be_allowed(self) -> bool {
+        matches!(
+            self,
+            Self::Private | Self::CarrierNat | Self::LinkLocal | Self::Reserved
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, can_allow) = match self {
-            Self::Unspecified => ("the unspecified address", false),
-            Self::Loopback => ("a loopback address", false),
-            Self::Host => ("an address of the host", false),
-            Self::Sandboxes => ("an address of the sandbox network", false),
-            Self::Metadata => ("a cloud metadata service", false),
-            Self::Multicast => ("a multicast or broadcast address", false),
-            Self::Private => ("a private address", true),
-            Self::CarrierNat => ("a carrier-shared address", true),
-            Self::LinkLocal => ("a link-local address", true),
-            Self::Reserved => ("a reserved address", true),
-        };
-        f.write_str(what)?;
-        if can_allow {
+        f.write_str(self.what())?;
+        if self.can_be_allowed() {
             f.write_str(": the operator can permit its network with `egress_allow`")?;
         }
         Ok(())

@@ -24,6 +24,8 @@ pub(crate) const DATABASE_URL: &str = "SKERRY_DATABASE_URL";
 pub(crate) const PUBLISH: &str = "SKERRY_PUBLISH";
 /// Networks that sandboxes with network `nat` may reach although they are private: `10.1.0.0/16,…`.
 pub(crate) const EGRESS_ALLOW: &str = "SKERRY_EGRESS_ALLOW";
+/// Registries that images may come from although they are private: `localhost:5000,…`.
+pub(crate) const PRIVATE_REGISTRIES: &str = "SKERRY_PRIVATE_REGISTRIES";
 /// Sandboxes that run at once.
 pub(crate) const SLOTS: &str = "SKERRY_SLOTS";
 /// Sandboxes of one kind that stand ready for the next create.

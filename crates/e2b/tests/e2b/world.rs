@@ -369,7 +369,7 @@ impl ImageService for NoImages {
     async fn inspect(&self, _: &str) -> Result<Image> {
         none()
     }
-    async fn pull(&self, _: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
+    async fn pull(&self, _: OrgId, _: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
         none()
     }
     async fn import(&self, _: String, _: ByteStream) -> Result<Image> {

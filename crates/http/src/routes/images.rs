@@ -83,7 +83,7 @@ async fn pull_image(
 ) -> Answer<Response> {
     caller.require(Scope::SandboxCreate)?;
     request.login.as_ref().map_or(Ok(()), check::login)?;
-    let events = app.images.pull(request).await?;
+    let events = app.images.pull(caller.tenant.org(), request).await?;
     Ok(sse::response(events, &app.draining, frame))
 }
 

@@ -287,7 +287,11 @@ impl ImageService for Images {
     async fn inspect(&self, reference: &str) -> Result<Image> {
         Ok(image(reference))
     }
-    async fn pull(&self, request: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
+    async fn pull(
+        &self,
+        _: OrgId,
+        request: PullImage,
+    ) -> Result<BoxStream<'static, Result<PullEvent>>> {
         let done = PullEvent::Done {
             image: image(&request.reference),
         };

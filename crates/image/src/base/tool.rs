@@ -104,7 +104,7 @@ impl Tool {
     /// Unpacks what the tool writes; gives the tree and its name. Dropping the future kills the tool.
     pub(super) async fn unpack(mut self, inner: Arc<Inner>) -> Result<(TempDir, String)> {
         let cancel = Cancel::new();
-        let budget = Budget::new(inner.limits.clone(), cancel.flag());
+        let budget = inner.budget(cancel.flag());
         let (stdout, stderr, pid) = (self.stdout, self.stderr, self.pid);
         let progress = self.progress;
         let (unpacked, log) = tokio::task::spawn_blocking(move || {

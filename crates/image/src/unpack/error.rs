@@ -109,6 +109,9 @@ pub enum UnpackError {
         /// What the system said.
         source: io::Error,
     },
+    /// The disk has not the room.
+    #[error("there is no room for the image")]
+    NoRoom(#[source] io::Error),
     /// The disk did not take it.
     #[error("cannot write `{path}` of the image")]
     Write {

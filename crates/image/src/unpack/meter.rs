@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Result, UnpackError};
 use crate::digest::hex;
+use crate::room::{LOOK_BYTES, Room};
 
 /// Below this size any ratio is fine: a few small files of zeros are no attack.
 const RATIO_FROM: u64 = 64 * 1024 * 1024;
@@ -48,9 +49,10 @@ impl Default for Limits {
 }
 
 /// What the layers of one image have cost so far; shared by those that unpack at the same time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Budget {
     limits: Limits,
+    room: Room,
     bytes: AtomicU64,
     entries: AtomicU64,
     names: AtomicU64,
@@ -58,11 +60,14 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
-    pub(crate) fn new(limits: Limits, cancelled: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(limits: Limits, room: Room, cancelled: Arc<AtomicBool>) -> Self {
         Self {
             limits,
+            room,
+            bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            names: AtomicU64::new(0),
             cancelled,
-            ..Self::default()
         }
     }
 
@@ -85,8 +90,13 @@ impl Budget {
     /// Counts bytes of the stream, and the length of sparse files, whose holes are not in it.
     pub(super) fn read(&self, bytes: u64) -> Result<()> {
         let limit = self.limits.bytes;
-        if add(&self.bytes, bytes) > limit {
+        let sum = add(&self.bytes, bytes);
+        if sum > limit {
             return Err(UnpackError::TooManyBytes { limit });
+        }
+        if (sum - bytes).div_ceil(LOOK_BYTES) != sum.div_ceil(LOOK_BYTES) {
+            let more = bytes.max(LOOK_BYTES);
+            self.room.ask(more).map_err(UnpackError::NoRoom)?;
         }
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(UnpackError::Cancelled);

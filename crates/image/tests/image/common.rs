@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
-use skerry_image::{Images, Limits};
+use skerry_image::{Images, Limits, Options, Reach};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 
@@ -21,8 +21,16 @@ impl Store {
     }
 
     pub(crate) fn with(limits: Limits) -> Self {
+        Self::opened(Options {
+            limits,
+            reach: Reach::new(|_| None, Vec::new()),
+            ..Options::default()
+        })
+    }
+
+    pub(crate) fn opened(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let images = Images::open_with(folder.path(), limits).unwrap();
+        let images = Images::open_with(folder.path(), options).unwrap();
         Self { folder, images }
     }
 

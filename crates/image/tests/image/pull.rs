@@ -1,19 +1,25 @@
 //! Pulling from a registry, which here is a small stateful fake in the same process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, io};
 
 use crate::common::{Store, Tar, TestImage, sha256};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
-use skerry_image::{Auth, ImageError, Kind, Limits, Phase, Progress};
+use skerry_image::{
+    Auth, ImageError, Kind, Limits, Options, Phase, PrivateRegistry, Progress, Reach, Room,
+};
+use skerry_types::{Error, ErrorCode};
 use tokio::sync::Notify;
 
 const TOKEN: &str = "let-me-in";
@@ -34,6 +40,18 @@ struct FakeRegistry {
     /// Goes on where it is asked to.
     ranges: bool,
     sent_half: Notify,
+    /// Where tokens are had, if not here.
+    realm: Option<String>,
+    /// A token counts for so many requests.
+    uses: Option<usize>,
+    used: AtomicUsize,
+    /// Blobs are had below this address.
+    moved_to: Option<String>,
+    /// What it says instead of any manifest.
+    fault: Option<(StatusCode, &'static str)>,
+    /// Its manifests do not end.
+    endless: bool,
+    asked: AtomicUsize,
 }
 
 impl FakeRegistry {
@@ -65,10 +83,15 @@ impl FakeRegistry {
 
     fn allows(&self, headers: &HeaderMap) -> bool {
         let wanted = format!("Bearer {TOKEN}");
-        !self.private
-            || headers
-                .get(header::AUTHORIZATION)
-                .is_some_and(|value| value == &wanted)
+        let is_right = headers
+            .get(header::AUTHORIZATION)
+            .is_some_and(|value| value == &wanted);
+        !self.private || (is_right && self.uses.is_none_or(|most| most > self.use_token()))
+    }
+
+    /// Gives how often it was used before.
+    fn use_token(&self) -> usize {
+        self.used.fetch_add(1, Ordering::Relaxed)
     }
 
     fn hits(&self, bytes: &[u8]) -> usize {
@@ -77,11 +100,14 @@ impl FakeRegistry {
 }
 
 async fn version(State(fake): State<Arc<FakeRegistry>>, request: Request) -> Response {
-    if fake.allows(request.headers()) {
+    fake.asked.fetch_add(1, Ordering::Relaxed);
+    if !fake.private {
         return StatusCode::OK.into_response();
     }
     let host = request.headers()[header::HOST].to_str().unwrap();
-    let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"fake\"");
+    let here = format!("http://{host}/token");
+    let realm = fake.realm.as_ref().unwrap_or(&here);
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"fake\"");
     (
         StatusCode::UNAUTHORIZED,
         [(header::WWW_AUTHENTICATE, challenge)],
@@ -89,7 +115,9 @@ async fn version(State(fake): State<Arc<FakeRegistry>>, request: Request) -> Res
         .into_response()
 }
 
-async fn token(headers: HeaderMap) -> Response {
+async fn token(State(fake): State<Arc<FakeRegistry>>, headers: HeaderMap) -> Response {
+    fake.asked.fetch_add(1, Ordering::Relaxed);
+    fake.used.store(0, Ordering::Relaxed);
     if headers
         .get(header::AUTHORIZATION)
         .is_some_and(|login| login == LOGIN)
@@ -107,6 +135,13 @@ async fn manifest(
     if !fake.allows(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
+    if let Some(fault) = fake.fault {
+        return fault.into_response();
+    }
+    if fake.endless {
+        let zeros = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from(vec![b' '; 1 << 16])));
+        return Body::from_stream(zeros).into_response();
+    }
     match fake.manifests.lock().get(&name) {
         Some(bytes) => bytes.clone().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -122,6 +157,10 @@ async fn blob(
         return StatusCode::UNAUTHORIZED.into_response();
     }
     *fake.hits.lock().entry(digest.clone()).or_default() += 1;
+    if let Some(place) = &fake.moved_to {
+        return Redirect::temporary(&format!("http://{place}/v2/app/demo/blobs/{digest}"))
+            .into_response();
+    }
     let Some(bytes) = fake.blobs.lock().get(&digest).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
@@ -164,6 +203,29 @@ fn cut(bytes: &[u8], most: usize, from: Option<usize>) -> Response {
     });
     let length = [(header::CONTENT_LENGTH, rest.len())];
     (status, length, Body::from_stream(body)).into_response()
+}
+
+/// A store that asks nobody on loopback but these.
+fn closed(named: &[&str]) -> Store {
+    let registry = |name: &&str| name.parse::<PrivateRegistry>().unwrap();
+    let named = named.iter().map(registry).collect();
+    let judge = |address: IpAddr| address.is_loopback().then(|| "it is ours".to_owned());
+    Store::opened(Options {
+        reach: Reach::new(judge, named),
+        ..Options::default()
+    })
+}
+
+/// Host and port of an image's registry.
+fn host(name: &str) -> &str {
+    name.split_once('/').unwrap().0
+}
+
+fn me(password: &str) -> Auth {
+    Auth::Basic {
+        user: "me".to_owned(),
+        password: password.to_owned(),
+    }
 }
 
 fn image() -> TestImage {
@@ -285,14 +347,10 @@ async fn logins_are_exchanged_and_refused() {
         ..FakeRegistry::holding(&image())
     };
     let (_, name) = private().start().await;
-    let basic = |password: &str| Auth::Basic {
-        user: "me".to_owned(),
-        password: password.to_owned(),
-    };
     for (auth, works) in [
-        (basic("secret"), true),
+        (me("secret"), true),
         (Auth::Token(TOKEN.to_owned()), true),
-        (basic("wrong"), false),
+        (me("wrong"), false),
         (Auth::Token("wrong".to_owned()), false),
         (Auth::Anonymous, false),
     ] {
@@ -460,6 +518,155 @@ async fn pull_twice(store: &Store, image: &TestImage) -> String {
     *fake.stuck.lock() = None;
     assert_eq!(pull().await.unwrap().layers.len(), 2);
     name
+}
+
+#[tokio::test]
+async fn what_is_closed_is_not_asked_unless_it_is_named() {
+    let (fake, name) = FakeRegistry::holding(&image()).start().await;
+    let port = name.split([':', '/']).nth(1).unwrap();
+    let by_name = format!("localhost:{port}/app/demo");
+    for (named, name) in [
+        (vec![], &name),
+        (vec![], &by_name),
+        (vec!["localhost:1"], &by_name),
+        (vec!["https://localhost"], &by_name),
+    ] {
+        let refused = closed(&named)
+            .images
+            .pull(name, Auth::Anonymous, Progress::none())
+            .await
+            .unwrap_err();
+        assert!(matches!(refused, ImageError::Closed { .. }), "{refused:?}");
+        assert_eq!(Error::from(refused).code, ErrorCode::Forbidden);
+    }
+    assert_eq!(fake.asked.load(Ordering::Relaxed), 0);
+    for name in [&name, &by_name] {
+        let store = closed(&[host(name)]);
+        let got = store.images.pull(name, Auth::Anonymous, Progress::none());
+        assert_eq!(got.await.unwrap().layers.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_registry_leads_nowhere_that_is_closed() {
+    let (other, elsewhere) = FakeRegistry::holding(&image()).start().await;
+    let elsewhere = host(&elsewhere);
+    let moved = FakeRegistry {
+        moved_to: Some(elsewhere.to_owned()),
+        ..FakeRegistry::holding(&image())
+    };
+    let tokens = FakeRegistry {
+        private: true,
+        realm: Some(format!("http://{elsewhere}/token")),
+        ..FakeRegistry::holding(&image())
+    };
+    for (fake, what) in [(moved, "blobs"), (tokens, "tokens")] {
+        let (_, name) = fake.start().await;
+        let pull = async |named: &[&str]| {
+            let store = closed(named);
+            let got = store.images.pull(&name, me("secret"), Progress::none());
+            got.await.map(|image| image.layers.len())
+        };
+        let refused = pull(&[host(&name)]).await.unwrap_err();
+        assert!(
+            matches!(&refused, ImageError::Closed { host, .. } if host == elsewhere),
+            "{what}: {refused:?}"
+        );
+        assert_eq!(other.asked.load(Ordering::Relaxed), 0);
+        assert!(other.hits.lock().is_empty());
+        assert_eq!(pull(&[host(&name), elsewhere]).await.unwrap(), 2, "{what}");
+        other.hits.lock().clear();
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_ran_out_is_had_again() {
+    let fake = FakeRegistry {
+        private: true,
+        uses: Some(2),
+        ..FakeRegistry::holding(&image())
+    };
+    let (fake, name) = fake.start().await;
+    let store = Store::new();
+    let got = store.images.pull(&name, me("secret"), Progress::none());
+    assert_eq!(got.await.unwrap().layers.len(), 2);
+    // Two manifests, a config and two layers.
+    assert!(fake.asked.load(Ordering::Relaxed) >= 6);
+}
+
+#[tokio::test]
+async fn answers_are_read_as_far_as_they_can_be_of_use() {
+    let json = r#"{"errors": [{"code": "TOOMANYREQUESTS", "message": "come\u0007 back later"}]}"#;
+    for (status, body, reason) in [
+        (
+            StatusCode::TOO_MANY_REQUESTS,
+            json,
+            "429 Too Many Requests: come back later",
+        ),
+        (
+            StatusCode::BAD_GATEWAY,
+            "<html>a page of somebody</html>",
+            "502 Bad Gateway",
+        ),
+    ] {
+        let fake = FakeRegistry {
+            fault: Some((status, body)),
+            ..FakeRegistry::holding(&image())
+        };
+        let (_, name) = fake.start().await;
+        let error = Store::new().images.ensure(&name, Progress::none()).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with(&format!("it answered {reason}")), "{error}");
+    }
+    let endless = FakeRegistry {
+        endless: true,
+        ..FakeRegistry::holding(&image())
+    };
+    let (_, name) = endless.start().await;
+    let error = Store::new().images.ensure(&name, Progress::none()).await;
+    assert!(
+        matches!(error, Err(ImageError::Malformed { .. })),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_image_takes_no_room_that_others_need() {
+    let big = Tar::new().file("zeros", &vec![0; 9 << 20]).done();
+    let mut state = 1_u64;
+    let xorshift = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    let noise: Vec<u8> = xorshift.take(9 << 17).flatten().collect();
+    let noisy = Tar::new().file("noise", &noise).done();
+    // The first is small until it is unpacked.
+    for tar in [big, noisy] {
+        let image = TestImage::new(vec![tar]);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let room = move |_| match count.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Ok(()),
+            _ => Err(io::Error::from(io::ErrorKind::StorageFull)),
+        };
+        let store = Store::opened(Options {
+            reach: Reach::new(|_| None, Vec::new()),
+            room: Room::new(room),
+            ..Options::default()
+        });
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let refused = runtime.block_on(async {
+            let (_, name) = FakeRegistry::holding(&image).start().await;
+            store.images.ensure(&name, Progress::none()).await
+        });
+        let refused = Error::from(refused.unwrap_err());
+        assert_eq!(refused.code, ErrorCode::DiskFull, "{refused}");
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        drop(runtime);
+        assert_eq!(store.leftovers(), Vec::<String>::new());
+    }
 }
 
 /// A slip of the pen must not become a request to somebody's registry.

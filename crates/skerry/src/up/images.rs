@@ -1,7 +1,6 @@
 //! The image store as control and the HTTP edge want to see it.
 
-use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,20 +9,31 @@ use futures::{StreamExt, TryStreamExt};
 use skerry_api::{Image as ApiImage, PullEvent, PullImage, RegistryLogin};
 use skerry_control::ImageCatalogue;
 use skerry_http::ImageService;
-use skerry_image::{Auth, Image, ImageError, Images, Kind, Phase, Progress, Update};
+use skerry_image::{Auth, Image, ImageError, Images, Kind, Phase, Progress, Scratch, Update};
 use skerry_proto::node::ByteStream;
-use skerry_types::{Error, ErrorCode, Result};
-use tokio::io::AsyncWriteExt;
+use skerry_types::{Error, ErrorCode, OrgId, Result};
 use tokio::sync::{mpsc, watch};
+
+use super::pulls::Pulls;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Service(pub(crate) Arc<Images>);
+pub(crate) struct Service {
+    images: Arc<Images>,
+    pulls: Pulls,
+}
+
+impl Service {
+    pub(crate) fn new(images: Arc<Images>) -> Self {
+        let pulls = Pulls::default();
+        Self { images, pulls }
+    }
+}
 
 #[async_trait]
 impl ImageCatalogue for Service {
     async fn resolve(&self, reference: &str) -> Result<Option<String>> {
-        match self.0.resolve(reference) {
+        match self.images.resolve(reference) {
             Ok(image) => Ok(Some(image.reference.clone())),
             Err(ImageError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -31,7 +41,7 @@ impl ImageCatalogue for Service {
     }
 
     async fn digest(&self, name: &str) -> Result<String> {
-        Ok(self.0.resolve(name)?.digest.clone())
+        Ok(self.images.resolve(name)?.digest.clone())
     }
 
     async fn fetch(&self, reference: &str, login: Option<(String, String)>) -> Result<()> {
@@ -39,12 +49,12 @@ impl ImageCatalogue for Service {
             user,
             password,
         });
-        let got = self.0.refresh(reference, auth, Progress::none());
+        let got = self.images.refresh(reference, auth, Progress::none());
         Ok(got.await.map(drop)?)
     }
 
     async fn names(&self) -> Result<Vec<String>> {
-        let images = self.0.list()?;
+        let images = self.images.list()?;
         Ok(images.iter().map(|i| i.reference.clone()).collect())
     }
 }
@@ -52,16 +62,21 @@ impl ImageCatalogue for Service {
 #[async_trait]
 impl ImageService for Service {
     async fn list(&self) -> Result<Vec<ApiImage>> {
-        Ok(self.0.list()?.iter().map(|i| shown(i)).collect())
+        Ok(self.images.list()?.iter().map(|i| shown(i)).collect())
     }
 
     async fn inspect(&self, reference: &str) -> Result<ApiImage> {
-        let (image, _) = self.0.inspect(reference).map_err(not_here)?;
+        let (image, _) = self.images.inspect(reference).map_err(not_here)?;
         Ok(shown(&image))
     }
 
-    async fn pull(&self, request: PullImage) -> Result<BoxStream<'static, Result<PullEvent>>> {
-        let images = Arc::clone(&self.0);
+    async fn pull(
+        &self,
+        org: OrgId,
+        request: PullImage,
+    ) -> Result<BoxStream<'static, Result<PullEvent>>> {
+        let place = self.pulls.take(org)?;
+        let images = Arc::clone(&self.images);
         let (events, receiver) = mpsc::channel(16);
         let (sender, updates) = watch::channel(None);
         tokio::spawn(forward(updates, events.clone()));
@@ -69,6 +84,7 @@ impl ImageService for Service {
             let auth = request.login.map_or(Auth::Anonymous, auth);
             let progress = Progress::watch(sender);
             let got = images.refresh(&request.reference, auth, progress).await;
+            drop(place);
             let done = got
                 .map(|image| PullEvent::Done {
                     image: shown(&image),
@@ -84,9 +100,9 @@ impl ImageService for Service {
     }
 
     async fn import(&self, reference: String, archive: ByteStream) -> Result<ApiImage> {
-        let archive = spool(archive, self.0.scratch()?).await?;
+        let archive = spool(archive, self.images.scratch()?).await?;
         let image = self
-            .0
+            .images
             .import_scratch(archive, &reference, Progress::none())
             .await?;
         Ok(shown(&image))
@@ -94,7 +110,7 @@ impl ImageService for Service {
 
     async fn remove(&self, reference: &str) -> Result<()> {
         // Sandboxes hold the images that they run on.
-        self.0.remove(reference, |_| None).map_err(not_here)
+        self.images.remove(reference, |_| None).map_err(not_here)
     }
 }
 
@@ -150,7 +166,7 @@ fn progress(update: Update) -> PullEvent {
 }
 
 /// An archive is read more than once, so it must be a file.
-async fn spool(mut archive: ByteStream, file: File) -> Result<File> {
+async fn spool(mut archive: ByteStream, mut file: Scratch) -> Result<Scratch> {
     let failed = |e: io::Error| {
         let full = matches!(
             e.kind(),
@@ -163,12 +179,10 @@ async fn spool(mut archive: ByteStream, file: File) -> Result<File> {
         };
         Error::new(code, format!("cannot keep the archive: {e}"))
     };
-    let mut writer = tokio::fs::File::from_std(file);
     while let Some(bytes) = archive.try_next().await? {
-        writer.write_all(&bytes).await.map_err(failed)?;
+        file.write_all(&bytes).map_err(failed)?;
     }
-    writer.flush().await.map_err(failed)?;
-    Ok(writer.into_std().await)
+    Ok(file)
 }
 
 fn shown(image: &Image) -> ApiImage {

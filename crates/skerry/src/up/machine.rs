@@ -1,14 +1,18 @@
 //! What this machine gives to a node: storage, network, images and drivers over them.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Args;
 use ipnet::IpNet;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use skerry_control::{Member, NodeFacts, Offer};
 use skerry_driver::Driver;
-use skerry_image::Images;
+use skerry_image::{Images, Options as ImageOptions, PrivateRegistry, Reach, Room};
+use skerry_net::policy::{HostAddresses, Policy, Verdict};
 use skerry_net::{Config, Network, Options as NetOptions};
 use skerry_node::{Gate, Node, ReadyLimits};
 use skerry_storage::{Options as StorageOptions, Storage};
@@ -16,7 +20,18 @@ use skerry_store::LOCAL_NODE;
 
 use super::drivers::{self, Ground};
 use crate::data_dir::DataDir;
-use crate::internal;
+use crate::{env, internal};
+
+/// What the operator opens that is closed by default.
+#[derive(Debug, Args)]
+pub(crate) struct Borders {
+    /// Networks that sandboxes may reach although they are private
+    #[arg(long, env = env::EGRESS_ALLOW, hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
+    egress_allow: Vec<IpNet>,
+    /// Registries that images may come from although they are private: `HOST[:PORT]`, `http://…` if without TLS
+    #[arg(long, env = env::PRIVATE_REGISTRIES, hide_env_values = true, value_name = "HOST", value_delimiter = ',')]
+    private_registry: Vec<PrivateRegistry>,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -43,7 +58,7 @@ pub(crate) fn enter_private_mounts() -> anyhow::Result<()> {
 impl Machine {
     pub(crate) async fn open(
         data_dir: &DataDir,
-        egress_allow: &[IpNet],
+        borders: &Borders,
         why_one_id: Option<String>,
     ) -> anyhow::Result<Self> {
         // Meanwhile the rest is made ready.
@@ -54,8 +69,8 @@ impl Machine {
                 .await?
                 .context("cannot open the storage")?;
         let storage = Arc::new(storage);
-        let network = start_network(data_dir, egress_allow).await;
-        let images = Arc::new(Images::open(data_dir.path())?);
+        let network = start_network(data_dir, &borders.egress_allow).await;
+        let images = Arc::new(open_images(data_dir, borders, &storage)?);
         let ground = Ground {
             data_dir,
             storage: Arc::clone(&storage),
@@ -139,6 +154,34 @@ pub(crate) fn ready_limits(each: u32, prepared: u32) -> ReadyLimits {
         memory_mb: total_kb / 1024 / 4,
         prepared: prepared as usize,
     }
+}
+
+/// Images come from where sandboxes may connect, and from registries that the operator names; the disk's last bytes are not theirs.
+fn open_images(
+    data_dir: &DataDir,
+    borders: &Borders,
+    storage: &Arc<Storage>,
+) -> anyhow::Result<Images> {
+    let policy = Policy::new(borders.egress_allow.clone(), Config::default().subnet);
+    let judge = move |address: IpAddr| match HostAddresses::read() {
+        Err(error) => Some(format!("this machine's addresses are not known: {error}")),
+        Ok(own) => match policy.verdict(address, &own) {
+            Verdict::Allow => None,
+            Verdict::Deny(reason) => Some(format!("it is {}", reason.what())),
+        },
+    };
+    let storage = Arc::clone(storage);
+    let room = move |bytes| {
+        let room = storage.room(bytes);
+        room.map(drop)
+            .map_err(|error| io::Error::new(io::ErrorKind::StorageFull, error))
+    };
+    let options = ImageOptions {
+        reach: Reach::new(judge, borders.private_registry.clone()),
+        room: Room::new(room),
+        ..ImageOptions::default()
+    };
+    Ok(Images::open_with(data_dir.path(), options)?)
 }
 
 /// Without a network sandboxes still work; the driver says what they miss.

@@ -6,12 +6,12 @@ mod drivers;
 mod images;
 mod machine;
 mod parse;
+mod pulls;
 
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
-use ipnet::IpNet;
 use skerry_control::{Control, Nodes, Settings};
 use skerry_http::App;
 use skerry_node::{Node, Options, Publish};
@@ -28,6 +28,7 @@ pub(crate) use background::{DownArgs, down};
 pub(crate) use machine::Machine;
 
 use doors::{DoorArgs, Doors};
+use machine::Borders;
 
 /// Run a server on this machine
 #[derive(Debug, Args)]
@@ -49,9 +50,8 @@ pub(crate) struct UpArgs {
     /// Where ports of sandboxes are published when they ask for it: `FIRST-LAST`, on loopback unless an address stands before, as in `0.0.0.0:8000-8999`
     #[arg(long, env = env::PUBLISH, hide_env_values = true, value_name = "PORTS", default_value = "8000-8999", value_parser = parse::publish)]
     publish: Publish,
-    /// Networks that sandboxes may reach although they are private
-    #[arg(long, env = env::EGRESS_ALLOW, hide_env_values = true, value_name = "CIDR", value_delimiter = ',')]
-    egress_allow: Vec<IpNet>,
+    #[command(flatten)]
+    borders: Borders,
     /// Sandboxes that run at once
     #[arg(long, env = env::SLOTS, hide_env_values = true, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
     slots: u32,
@@ -94,7 +94,7 @@ pub(crate) fn main(global: &Global, args: UpArgs) -> anyhow::Result<()> {
 
 async fn run(data_dir: DataDir, args: UpArgs, why_one_id: Option<String>) -> anyhow::Result<()> {
     let doors = Doors::open(&args.doors, &data_dir, &args.domains).await?;
-    let machine = Machine::open(&data_dir, &args.egress_allow, why_one_id).await?;
+    let machine = Machine::open(&data_dir, &args.borders, why_one_id).await?;
     let served = Box::pin(serve(doors, &machine, &data_dir, args)).await;
     // Also after a start that failed: what was started for it does not stay.
     machine.close().await;
@@ -140,7 +140,7 @@ async fn serve_node(
     let store = Store::open(&location)
         .await
         .context("cannot open the database")?;
-    let images = Arc::new(images::Service(Arc::clone(&machine.images)));
+    let images = Arc::new(images::Service::new(Arc::clone(&machine.images)));
     let nodes = Nodes::new(vec![machine.member(node, args.slots)]);
     let control = Control::start(store, nodes, images.clone(), settings(machine, data_dir)).await?;
     control.ensure_local_key(&data_dir.key_file()).await?;

@@ -114,7 +114,8 @@ fn has(folder: &Path, texts: &[&str]) -> bool {
 fn a_login_gets_what_is_private_and_is_kept_nowhere() {
     let address = registry();
     let image = format!("{address}/app:1");
-    let bed = Bed::with(Launch::new(SKERRY).env("SKERRY_LOG", &"debug"));
+    let launch = Launch::new(SKERRY).env("SKERRY_LOG", &"debug");
+    let bed = Bed::with(launch.env("SKERRY_PRIVATE_REGISTRIES", &address.to_string()));
     let given = [
         "image",
         "pull",
