@@ -82,13 +82,14 @@ fn renew_hostname(name: &str) -> Result<(), FileError> {
     rustix::system::sethostname(name.as_bytes()).doing("set the host name", Path::new("/"))
 }
 
-/// Writes a file of the system's if there is one. A link is replaced and not followed, and what is no file is an error that does not wait.
+/// Writes a file of the system's if there is one. A link is replaced and not followed, and what is no file is left alone: it says nothing that
+/// could be another's. On a disk that is full too: what is there is written over before it is cut.
 fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     let flags =
         OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let opened = match rustix::fs::open(path, flags, mode) {
-        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOENT | Errno::ISDIR | Errno::NXIO) => return Ok(()),
         Err(Errno::LOOP) => {
             fs::remove_file(path)?;
             rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, mode)?
@@ -97,10 +98,10 @@ fn rewrite(path: &Path, text: &str) -> io::Result<()> {
     };
     let mut file = File::from(opened);
     if !file.metadata()?.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
+        return Ok(());
     }
-    file.set_len(0)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 /// Of the kinds that there were, with the image's own program; without that there is nobody who would need them.
@@ -190,7 +191,13 @@ mod tests {
             0,
         )
         .unwrap();
-        rewrite(&at("pipe"), "new").unwrap_err();
+        fs::create_dir(at("folder")).unwrap();
+        let reader = OpenOptions::new().read(true).write(true).open(at("pipe"));
+        for name in ["pipe", "folder"] {
+            rewrite(&at(name), "new").unwrap();
+        }
+        drop(reader);
+        rewrite(&at("pipe"), "new").unwrap();
     }
 
     #[test]

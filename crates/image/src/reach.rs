@@ -33,11 +33,12 @@ struct Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivateRegistry(Url);
 
-/// A host that nothing is fetched from.
+/// Why nothing is fetched from there.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("nothing is fetched from {host}: {reason}")]
+#[error("{reason}")]
 pub(crate) struct Refused {
-    pub(crate) host: String,
+    /// Host and port; `None`: those of the request.
+    pub(crate) host: Option<String>,
     pub(crate) reason: String,
 }
 
@@ -73,10 +74,10 @@ impl Reach {
             // Its addresses are not judged, so only what the operator meant may be asked there.
             Some(Host::Domain(name)) if self.is_named(name) => Some("not at this port"),
             Some(Host::Domain(_)) => None,
-            Some(Host::Ipv4(address)) => return self.judge(address.into(), url),
-            Some(Host::Ipv6(address)) => return self.judge(address.into(), url),
+            Some(Host::Ipv4(address)) => return self.judge(address.into(), Some(url)),
+            Some(Host::Ipv6(address)) => return self.judge(address.into(), Some(url)),
         };
-        reason.map_or(Ok(()), |reason| Err(refused(url, reason)))
+        refuse(reason.map(str::to_owned), Some(url))
     }
 
     /// Follows a redirect where a request could go as well.
@@ -91,23 +92,18 @@ impl Reach {
         })
     }
 
-    fn judge(&self, address: IpAddr, url: &Url) -> Result<(), Refused> {
-        (self.0.judge)(address).map_or(Ok(()), |reason| Err(refused(url, &reason)))
+    fn judge(&self, address: IpAddr, url: Option<&Url>) -> Result<(), Refused> {
+        refuse((self.0.judge)(address), url)
     }
 
     fn is_private(&self, url: &Url) -> bool {
-        let place = |url: &Url| {
-            (
-                url.scheme().to_owned(),
-                url.host_str().map(str::to_owned),
-                url.port_or_known_default(),
-            )
+        let is_it = |entry: &PrivateRegistry| {
+            let (named, asked) = (&entry.0, url);
+            named.scheme() == asked.scheme()
+                && named.host_str() == asked.host_str()
+                && named.port_or_known_default() == asked.port_or_known_default()
         };
-        let place_of = place(url);
-        self.0
-            .private
-            .iter()
-            .any(|entry| place(&entry.0) == place_of)
+        self.0.private.iter().any(is_it)
     }
 
     /// Whether the operator named this host, as a registry or a proxy.
@@ -126,16 +122,13 @@ impl Reach {
         let mut closed = None;
         let mut open = Vec::new();
         for address in found {
-            match (self.0.judge)(address.ip()) {
-                None => open.push(address),
-                reason => closed = reason,
+            match self.judge(address.ip(), None) {
+                Ok(()) => open.push(address),
+                Err(refused) => closed = Some(refused),
             }
         }
         match closed {
-            Some(reason) if open.is_empty() => Err(Box::new(Refused {
-                host: host.to_owned(),
-                reason,
-            })),
+            Some(refused) if open.is_empty() => Err(Box::new(refused)),
             _ => Ok(open),
         }
     }
@@ -187,13 +180,16 @@ impl FromStr for PrivateRegistry {
     }
 }
 
-fn refused(url: &Url, reason: &str) -> Refused {
+fn refuse(reason: Option<String>, url: Option<&Url>) -> Result<(), Refused> {
+    let host = url.map(place);
+    reason.map_or(Ok(()), |reason| Err(Refused { host, reason }))
+}
+
+/// Host and port, as an operator would name them.
+pub(crate) fn place(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}"));
-    Refused {
-        host: format!("{host}{}", port.unwrap_or_default()),
-        reason: reason.to_owned(),
-    }
+    format!("{host}{}", port.unwrap_or_default())
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.

@@ -12,7 +12,7 @@ use super::Auth;
 use super::login::{Answer, Challenge, challenge};
 use crate::error::{ImageError, Result};
 use crate::manifest::{MAX_DOCUMENT_BYTES, parse};
-use crate::reach::{Reach, Refused};
+use crate::reach::{Reach, Refused, place};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// No byte for this long ends a transfer.
@@ -149,15 +149,17 @@ impl Client {
     }
 
     async fn send(&self, what: &str, request: RequestBuilder, to: &Url) -> Result<Response> {
-        let refused = |refused: Refused| ImageError::Closed {
+        let closed = |at: &Url, refused: &Refused| ImageError::Closed {
             what: what.to_owned(),
-            host: refused.host,
-            reason: refused.reason,
+            host: refused.host.clone().unwrap_or_else(|| place(at)),
+            reason: refused.reason.clone(),
         };
-        self.reach.check(to).map_err(refused)?;
+        self.reach
+            .check(to)
+            .map_err(|refused| closed(to, &refused))?;
         let sent = request.send().await;
         sent.map_err(|error| match find::<Refused>(&error) {
-            Some(found) => refused(found.clone()),
+            Some(refused) => closed(error.url().unwrap_or(to), refused),
             None => unreachable(&self.registry, &error),
         })
     }
